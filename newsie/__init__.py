@@ -1,0 +1,1 @@
+"""Newsie: a multi-task news classifier."""

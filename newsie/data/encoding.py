@@ -1,0 +1,143 @@
+"""From articles to token ids, the same for teacher, student, training and serving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from newsie.data.articles import Article
+from newsie.data.cleaning import clean_text, strip_site_suffix
+from newsie.errors import InputError
+
+__all__ = ["VIEWS", "EncodedArticles", "Encoder", "EncodingPolicy", "View", "view_text"]
+
+View = Literal["full", "headline"]
+VIEWS: tuple[View, ...] = ("full", "headline")
+"""What a model is shown: headline and body, or the headline alone (the body, if there is none)."""
+
+CHARACTERS_A_TOKEN = 8
+"""Text beyond max_tokens times this is cut before tokenising: English has 4 to 5 characters a
+token, so the cut is far behind the last token kept, and a 10 MB body costs no more than a page."""
+
+
+@dataclass(frozen=True)
+class EncodingPolicy:
+    """How text becomes token ids; part of every bundle.
+
+    Attributes:
+        max_tokens: longest input in tokens, special tokens included; the rest is cut off.
+        site_suffixes: endings of headlines that name the outlet ("BBC News" in "... - BBC News"),
+            learnt from the training data and removed before classifying.
+    """
+
+    max_tokens: int = 256
+    site_suffixes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {"max_tokens": self.max_tokens, "site_suffixes": list(self.site_suffixes)}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> EncodingPolicy:
+        """The inverse of `to_json`."""
+        return cls(int(content["max_tokens"]), tuple(content["site_suffixes"]))
+
+
+class EncodedArticles(NamedTuple):
+    """Token ids of N articles, unpadded.
+
+    Attributes:
+        ids: N sequences of token ids, special tokens included.
+        truncated: (N,) bool, True where text was cut off.
+    """
+
+    ids: list[list[int]]
+    truncated: NDArray[np.bool_]
+
+
+def view_text(article: Article, view: View, suffixes: frozenset[str] = frozenset()) -> str:
+    """The text of an article that a model is shown, cleaned."""
+    headline = strip_site_suffix(clean_text(article.headline), suffixes)
+    if view == "headline" and headline:
+        return headline
+    body = clean_text(article.body)
+    return f"{headline}\n{body}" if headline and body else headline or body
+
+
+class Encoder:
+    """A tokenizer and the policy to use it with.
+
+    Args:
+        tokenizer: any fast tokenizer whose post-processor adds the special tokens.
+        policy: how to cut and clean.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, policy: EncodingPolicy) -> None:
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(policy.max_tokens)
+        self.tokenizer = tokenizer
+        self.policy = policy
+        self._suffixes = frozenset(policy.site_suffixes)
+        self._max_characters = policy.max_tokens * CHARACTERS_A_TOKEN
+
+    @classmethod
+    def from_file(cls, path: Path, policy: EncodingPolicy) -> Encoder:
+        """Read a tokenizer.json."""
+        return cls(Tokenizer.from_file(str(path)), policy)
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills up shorter rows of a batch; 0 where the tokenizer names none."""
+        for token in ("[PAD]", "<pad>"):
+            token_id = self.tokenizer.token_to_id(token)
+            if token_id is not None:
+                return token_id
+        return 0
+
+    def encode(self, articles: Iterable[Article], view: View = "full") -> EncodedArticles:
+        """Token ids of each article, in order.
+
+        Raises:
+            InputError: an article has no text at all.
+        """
+        texts = []
+        for position, article in enumerate(articles):
+            # The cut comes before the cleaning, which costs time in proportion to the length; a
+            # generous one, because cleaning shortens (HTML, runs of white space).
+            text = view_text(self._cut(article, 4 * self._max_characters), view, self._suffixes)
+            if not text:
+                name = repr(article.id) if article.id else f"number {position + 1}"
+                raise InputError(
+                    f"article {name} has neither a headline nor a body (or only blank and "
+                    "control characters); give it at least one word"
+                )
+            texts.append(text)
+        encodings = self.tokenizer.encode_batch_fast([text[: self._max_characters] for text in texts])
+        truncated = [
+            len(text) > self._max_characters or bool(encoding.overflowing)
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+        return EncodedArticles([e.ids for e in encodings], np.asarray(truncated, dtype=np.bool_))
+
+    @staticmethod
+    def _cut(article: Article, characters: int) -> Article:
+        if len(article.headline) <= characters and len(article.body) <= characters:
+            return article
+        return Article(article.headline[:characters], article.body[:characters], article.id)
+
+
+def pad(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of equal length: (input_ids, attention_mask), both (B, T) with T the longest row."""
+    longest = max(map(len, ids), default=0)
+    input_ids = np.full((len(ids), longest), pad_id, dtype=np.int64)
+    attention_mask = np.zeros((len(ids), longest), dtype=np.int64)
+    for row, row_ids in enumerate(ids):
+        input_ids[row, : len(row_ids)] = row_ids
+        attention_mask[row, : len(row_ids)] = 1
+    return input_ids, attention_mask

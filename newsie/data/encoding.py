@@ -15,7 +15,7 @@ from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text, strip_site_suffix
 from newsie.errors import InputError
 
-__all__ = ["VIEWS", "EncodedArticles", "Encoder", "EncodingPolicy", "View", "view_text"]
+__all__ = ["VIEWS", "EncodedArticles", "Encoder", "EncodingPolicy", "View", "pad", "view_text"]
 
 View = Literal["full", "headline"]
 VIEWS: tuple[View, ...] = ("full", "headline")
@@ -132,7 +132,7 @@ class Encoder:
         return Article(article.headline[:characters], article.body[:characters], article.id)
 
 
-def pad(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def pad(ids: Sequence[Sequence[int] | NDArray[np.int32]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of equal length: (input_ids, attention_mask), both (B, T) with T the longest row."""
     longest = max(map(len, ids), default=0)
     input_ids = np.full((len(ids), longest), pad_id, dtype=np.int64)

@@ -62,6 +62,7 @@ class TaskConfig:
         drop: labels in the file that count as unlabelled.
         min_count: labels with fewer training articles are dropped (their articles are unlabelled).
         weight: factor of the task's loss.
+        corpora: names of the corpora that answer the task; empty means all that have the column.
     """
 
     name: str
@@ -71,6 +72,7 @@ class TaskConfig:
     drop: list[str] = Field(default_factory=list)
     min_count: Count = 20
     weight: Positive = 1.0
+    corpora: list[str] = Field(default_factory=list)
 
     @property
     def rule(self) -> LabelRule:
@@ -263,4 +265,11 @@ def recipe_from(content: dict[str, Any], source: str = "recipe") -> Recipe:
     ):
         if len(set(names)) != len(names):
             raise RecipeError(f"{source}: each {kind} needs a name of its own; given: {names}")
+    corpora = {corpus.name for corpus in recipe.data.corpora}
+    for task in recipe.data.tasks:
+        if unknown := set(task.corpora) - corpora:
+            raise RecipeError(
+                f"{source}: task {task.name!r} names the corpora {sorted(unknown)}; there are: "
+                f"{sorted(corpora)}"
+            )
     return recipe

@@ -1,0 +1,236 @@
+"""Which articles, in which view and order, make up each optimizer step.
+
+Everything here is a pure function of (seed, epoch, step): nothing is drawn while training runs, so a
+run that was killed goes on exactly where it was, and each of several processes knows its part of every
+batch without asking the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from newsie.data.encoding import VIEWS, View, pad
+from newsie.errors import TrainingError
+from newsie.labels import IGNORE
+
+__all__ = ["Batches", "MicroBatch", "TokenStore", "TrainingSet"]
+
+WINDOW_BATCHES = 50
+"""Articles are sorted by length within windows of this many batches: enough for batches of like length,
+few enough that an epoch stays well mixed."""
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """Token ids of N articles in one view, end to end.
+
+    Attributes:
+        ids: (sum of lengths,) all ids; may be a memory map.
+        offsets: (N + 1,) where each article begins; the last one is the end.
+        pad_id: the id that fills up shorter rows.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) tokens of each article."""
+        return np.diff(self.offsets)
+
+    def row(self, index: int, max_tokens: int) -> NDArray[np.int32]:
+        """Ids of one article, at most `max_tokens`; a cut one still ends in its closing token."""
+        start, end = self.offsets[index], self.offsets[index + 1]
+        if end - start <= max_tokens:
+            return self.ids[start:end]
+        return np.append(self.ids[start : start + max_tokens - 1], self.ids[end - 1])
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """N articles, ready for a model.
+
+    Attributes:
+        tokens: token ids by view.
+        labels: (N,) class index by task; IGNORE where there is none.
+        soft: the teacher's logits by view and task, (N, C) float16; None without a teacher.
+        corpus: (N,) number of the corpus that each article comes from.
+    """
+
+    tokens: Mapping[View, TokenStore]
+    labels: Mapping[str, NDArray[np.int64]]
+    corpus: NDArray[np.int64]
+    soft: Mapping[View, Mapping[str, NDArray[np.float16]]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.corpus)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one process works on at once: b articles of a batch of `size`.
+
+    Attributes:
+        input_ids, attention_mask: (b, T).
+        labels: (b,) class index by task.
+        soft: (b, C) logits of the teacher by task, or None.
+        labelled: articles with a gold label by task, in the whole batch of the step.
+        size: articles in the whole batch of the step.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: dict[str, Tensor]
+    soft: dict[str, Tensor] | None
+    labelled: dict[str, int]
+    size: int
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            labels={task: labels.to(device) for task, labels in self.labels.items()},
+            soft=self.soft and {task: logits.to(device) for task, logits in self.soft.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The order of a training set.
+
+    Attributes:
+        data: the articles.
+        batch_size: articles in one optimizer step.
+        max_tokens: longest input in tokens.
+        headline_share: share of the articles shown without their body, drawn anew each epoch.
+        sampling_temperature: 1 takes every article once an epoch; above, see DataConfig.
+        seed: of everything drawn.
+    """
+
+    data: TrainingSet
+    batch_size: int
+    max_tokens: int
+    headline_share: float = 0.0
+    sampling_temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not len(self.data):
+            raise TrainingError("there are no articles to train on; see what the reader reported")
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in an epoch."""
+        return max(1, round(len(self.data) / self.batch_size))
+
+    def epoch(self, epoch: int) -> tuple[list[NDArray[np.int64]], NDArray[np.bool_]]:
+        """The batches of an epoch, each (size,) article indices; and (N,) True: headline only."""
+        random = np.random.default_rng([self.seed, epoch])
+        headline_only = random.random(len(self.data)) < self.headline_share
+        lengths = np.where(
+            headline_only, self.data.tokens["headline"].lengths, self.data.tokens["full"].lengths
+        )
+        # Sorted by length within a window, with the window's order breaking ties.
+        order = self._draw(random)
+        window = WINDOW_BATCHES * self.batch_size
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            cut = np.minimum(lengths[part], self.max_tokens)
+            order[start : start + window] = part[np.argsort(cut, kind="stable")]
+        batches = np.array_split(order, self.steps)
+        return [batches[i] for i in random.permutation(len(batches))], headline_only
+
+    def _draw(self, random: np.random.Generator) -> NDArray[np.int64]:
+        if self.sampling_temperature == 1:
+            return random.permutation(len(self.data))
+        corpora = [np.flatnonzero(self.data.corpus == c) for c in np.unique(self.data.corpus)]
+        weights = np.array([len(c) for c in corpora]) ** (1 / self.sampling_temperature)
+        wanted = np.round(len(self.data) * weights / weights.sum()).astype(int)
+        drawn = [np.resize(random.permutation(c), n) for c, n in zip(corpora, wanted, strict=True)]
+        return random.permutation(np.concatenate(drawn))
+
+    def from_step(self, step: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+        """Batches without end, from the given step of the run: (article indices, headline only)."""
+        while True:
+            epoch, offset = divmod(step, self.steps)
+            batches, headline_only = self.epoch(epoch)
+            for indices in batches[offset:]:
+                yield indices, headline_only[indices]
+            step = (epoch + 1) * self.steps
+
+    def micro_batches(
+        self,
+        indices: NDArray[np.int64],
+        headline_only: NDArray[np.bool_],
+        *,
+        micro_batch_size: int,
+        process: int = 0,
+        processes: int = 1,
+    ) -> list[MicroBatch]:
+        """One process's part of a batch, in pieces of at most `micro_batch_size` articles."""
+        if len(indices) < processes:
+            raise TrainingError(
+                f"a batch of {len(indices)} articles cannot be shared by {processes} processes; "
+                "use fewer processes, more articles or a larger batch_size"
+            )
+        labelled = {
+            task: int((labels[indices] != IGNORE).sum()) for task, labels in self.data.labels.items()
+        }
+        mine, mine_headline = indices[process::processes], headline_only[process::processes]
+        pieces = range(0, len(mine), micro_batch_size)
+        return [
+            self._micro_batch(
+                mine[i : i + micro_batch_size],
+                mine_headline[i : i + micro_batch_size],
+                labelled,
+                len(indices),
+            )
+            for i in pieces
+        ]
+
+    def _micro_batch(
+        self,
+        indices: NDArray[np.int64],
+        headline_only: NDArray[np.bool_],
+        labelled: dict[str, int],
+        size: int,
+    ) -> MicroBatch:
+        views: list[View] = ["headline" if alone else "full" for alone in headline_only]
+        tokens = self.data.tokens
+        rows = [tokens[v].row(i, self.max_tokens) for i, v in zip(indices, views, strict=True)]
+        input_ids, attention_mask = pad(rows, tokens["full"].pad_id)
+        labels = {t: torch.from_numpy(column[indices]) for t, column in self.data.labels.items()}
+        return MicroBatch(
+            torch.from_numpy(input_ids),
+            torch.from_numpy(attention_mask),
+            labels,
+            self._soft(indices, headline_only),
+            labelled,
+            size,
+        )
+
+    def _soft(
+        self, indices: NDArray[np.int64], headline_only: NDArray[np.bool_]
+    ) -> dict[str, Tensor] | None:
+        if self.data.soft is None:
+            return None
+        full, headline = (self.data.soft[view] for view in VIEWS)
+        alone = headline_only[:, None]
+        return {
+            task: torch.from_numpy(
+                np.where(alone, headline[task][indices], full[task][indices]).astype(np.float32)
+            )
+            for task in full
+        }

@@ -1,0 +1,264 @@
+"""From the files that a recipe names to articles on disk, ready to train on and to measure with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.data.articles import Article
+from newsie.data.cleaning import learn_site_suffixes
+from newsie.data.duplicates import duplicate_groups
+from newsie.data.readers import ArticleReader
+from newsie.data.splits import split_by_hash
+from newsie.errors import FingerprintError, RecipeError
+from newsie.labels import IGNORE, LabelSpace, Task
+from newsie.training.checkpoints import write_directory
+from newsie.training.config import CorpusConfig, DataConfig, TaskConfig
+
+__all__ = ["Corpora", "data_fingerprint", "load_corpora", "prepare_corpora"]
+
+SPLITS = ("train", "validation", "test")
+FIELDS = ("id", "headline", "body", "publisher", "published", "url")
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """Articles on disk, memory-mapped.
+
+    Attributes:
+        directory: where they are.
+        labels: the tasks, with the labels that have enough articles.
+        site_suffixes: outlets' names at the end of headlines, learnt from the training articles.
+        splits: "train", "validation" and "test", each a `datasets.Dataset` with the fields of an article,
+            `corpus`, and a column `label:TASK` for each task.
+        report: what was read, dropped and why.
+    """
+
+    directory: Path
+    labels: LabelSpace
+    site_suffixes: tuple[str, ...]
+    splits: dict[str, Any]
+    report: dict[str, Any]
+
+    def articles(self, split: str) -> Iterable[Article]:
+        """The articles of a split, in order."""
+        names = self.labels.names
+        for row in self.splits[split]:
+            labels = {n: row[f"label:{n}"] for n in names if row[f"label:{n}"] is not None}
+            yield Article(**{field: row[field] for field in FIELDS}, labels=labels)
+
+    def corpus_names(self, split: str) -> list[str]:
+        """(N,) name of the corpus of each article."""
+        return cast(list[str], list(self.splits[split]["corpus"]))
+
+    def targets(self, split: str) -> dict[str, NDArray[np.int64]]:
+        """(N,) class index by task, IGNORE where there is none."""
+        result = {}
+        for task in self.labels.tasks:
+            index = {label: i for i, label in enumerate(task.labels)} | {None: IGNORE}
+            result[task.name] = np.array(
+                [index[label] for label in self.splits[split][f"label:{task.name}"]], np.int64
+            )
+        return result
+
+
+def data_fingerprint(config: DataConfig, root: Path) -> str:
+    """Hex digest of the data section of a recipe and the bytes of the files it names."""
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    for corpus in config.corpora:
+        for name in filter(None, (corpus.train, corpus.test)):
+            if name.startswith("hub:"):
+                continue
+            path = find_file(root, name)
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if file.is_file():
+                    digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def find_file(root: Path, name: str) -> Path:
+    """A corpus file in the data folder."""
+    path = root / name
+    if not path.exists():
+        raise RecipeError(
+            f"the recipe wants {name}, which is not in the data folder {root}; name the folder with "
+            "--data or the environment variable NEWSIE_DATA"
+        )
+    return path
+
+
+def prepare_corpora(
+    config: DataConfig, root: Path, directory: Path, *, say: Callable[[str], None], seed: int = 0
+) -> Corpora:
+    """Read, clean, drop duplicates, split, and write everything to a new directory.
+
+    Test articles stay as they are; training articles that duplicate one are dropped, so that no article is
+    in two splits. The report counts everything that was left out.
+
+    Raises:
+        RecipeError: a file is missing, or a task is left with fewer than two labels.
+    """
+    articles: list[Article] = []
+    splits: list[str] = []
+    corpora: list[str] = []
+    report: dict[str, Any] = {"corpora": {}}
+    for corpus in config.corpora:
+        for split, name in (("train", corpus.train), ("test", corpus.test)):
+            if not name:
+                continue
+            found = _read(corpus, split, name, config.tasks, root, report, say, seed)
+            articles += found
+            splits += [split] * len(found)
+            corpora += [corpus.name] * len(found)
+
+    say(f"looking for duplicates among {len(articles):,} articles")
+    groups = duplicate_groups(articles, threshold=config.near_duplicates)
+    split = _assign_splits(config, articles, np.array(splits), corpora, groups, seed)
+    kept = {name: _first_of_group(split == name, groups) for name in ("train", "validation")}
+    kept["test"] = np.flatnonzero(split == "test")
+    report["duplicates_dropped"] = {
+        name: int((split == name).sum()) - len(kept[name]) for name in SPLITS
+    } | {"shared_with_test": int((split == "").sum())}
+    labels = build_label_space(config.tasks, [articles[i] for i in kept["train"]], report)
+    suffixes = learn_site_suffixes(
+        [articles[i].headline for i in kept["train"]], [articles[i].publisher for i in kept["train"]]
+    )
+    report["articles"] = {name: len(rows) for name, rows in kept.items()}
+    say(f"kept {report['articles']}; {report['duplicates_dropped']} duplicates left out")
+    with write_directory(directory) as aside:
+        for name, rows in kept.items():
+            _dataset([articles[i] for i in rows], [corpora[i] for i in rows], labels).save_to_disk(
+                str(aside / name)
+            )
+        content = {"labels": labels.to_json(), "site_suffixes": suffixes, "report": report}
+        (aside / "corpora.json").write_text(json.dumps(content, indent=1, ensure_ascii=False))
+    return load_corpora(directory)
+
+
+def load_corpora(directory: Path) -> Corpora:
+    """Open what `prepare_corpora` wrote, memory-mapped."""
+    from datasets import load_from_disk
+
+    try:
+        content = json.loads((directory / "corpora.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FingerprintError(f"{directory} holds no prepared articles; delete it: {error}") from error
+    return Corpora(
+        directory,
+        LabelSpace.from_json(content["labels"]),
+        tuple(content["site_suffixes"]),
+        {name: load_from_disk(str(directory / name)) for name in SPLITS},
+        content["report"],
+    )
+
+
+def build_label_space(
+    tasks: Sequence[TaskConfig], articles: Sequence[Article], report: dict[str, Any]
+) -> LabelSpace:
+    """The tasks with all labels that have at least `min_count` articles, in alphabetical order.
+
+    Tasks that read the same column with the same merges share one label set, so that their answers can be
+    compared label by label.
+    """
+    counts = {task.name: Counter(a.labels.get(task.name) for a in articles) for task in tasks}
+    report["dropped_labels"] = {}
+    built = []
+    for task in tasks:
+        siblings = [t for t in tasks if (t.rule.column, t.merge) == (task.rule.column, task.merge)]
+        total: Counter[str] = Counter()
+        for sibling in siblings:
+            # The same article may answer several siblings, so the largest count is what there is.
+            for label, count in counts[sibling.name].items():
+                if label is not None and count >= sibling.min_count:
+                    total[label] = max(total[label], count)
+        rare = {label: n for label, n in counts[task.name].items() if label and label not in total}
+        if rare:
+            report["dropped_labels"][task.name] = rare
+        if len(total) < 2:
+            raise RecipeError(
+                f"task {task.name!r} has {len(total)} label(s) with at least {task.min_count} articles "
+                f"each in column {task.rule.column!r}: {dict(counts[task.name].most_common(5))}; it needs "
+                "2. Check the column and `where`, or lower min_count"
+            )
+        built.append(Task(task.name, tuple(sorted(total)), task.rule))
+    return LabelSpace(tuple(built))
+
+
+def _read(
+    corpus: CorpusConfig,
+    split: str,
+    name: str,
+    tasks: Sequence[TaskConfig],
+    root: Path,
+    report: dict[str, Any],
+    say: Callable[[str], None],
+    seed: int,
+) -> list[Article]:
+    source = name if name.startswith("hub:") else find_file(root, name)
+    rules = {t.name: t.rule for t in tasks if not t.corpora or corpus.name in t.corpora}
+    reader = ArticleReader(source, columns=corpus.columns, rules=rules)
+    found = list(reader)
+    say(f"{corpus.name} {split}: {len(found):,} articles; {reader.columns.describe()}")
+    if reader.problems:
+        say(reader.problems.summary())
+    if split == "train" and 0 < corpus.limit < len(found):
+        chosen = np.random.default_rng(seed).permutation(len(found))[: corpus.limit]
+        found = [found[i] for i in sorted(chosen)]
+    report["corpora"][f"{corpus.name}/{split}"] = {
+        "rows": reader.rows,
+        "articles": len(found),
+        "problems": reader.problems.to_json(),
+    }
+    return found
+
+
+def _assign_splits(
+    config: DataConfig,
+    articles: Sequence[Article],
+    given: NDArray[np.str_],
+    corpora: Sequence[str],
+    groups: NDArray[np.int64],
+    seed: int,
+) -> NDArray[np.str_]:
+    """(N,) the split of each article; "" for a training article that duplicates a test article."""
+    keys = [article.id or str(i) for i, article in enumerate(articles)]
+    holds_test = {corpus.name for corpus in config.corpora if corpus.test}
+    part = split_by_hash(
+        keys, {"validation": config.validation, "train": 1 - config.validation}, seed=seed, groups=groups
+    )
+    held_out = split_by_hash(
+        keys, {"test": config.held_out, "train": 1 - config.held_out}, seed=seed + 1, groups=groups
+    )
+    own_test = np.array([name in holds_test for name in corpora])
+    test = (given == "test") | (~own_test & (held_out == "test"))
+    split = np.where(test, "test", part)
+    return np.where(~test & np.isin(groups, groups[test]), "", split)
+
+
+def _first_of_group(chosen: NDArray[np.bool_], groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of the chosen articles, one of each group of duplicates."""
+    rows = np.flatnonzero(chosen)
+    _, first = np.unique(groups[rows], return_index=True)
+    return rows[np.sort(first)]
+
+
+def _dataset(articles: Sequence[Article], corpora: Sequence[str], labels: LabelSpace) -> Any:
+    from datasets import Dataset, Features, Value
+
+    columns: dict[str, list[str | None]] = {
+        field: [getattr(article, field) for article in articles] for field in FIELDS
+    }
+    columns["corpus"] = list(corpora)
+    for task in labels.tasks:
+        known = set(task.labels)
+        given = [article.labels.get(task.name) for article in articles]
+        columns[f"label:{task.name}"] = [label if label in known else None for label in given]
+    return Dataset.from_dict(columns, features=Features({name: Value("string") for name in columns}))

@@ -1,0 +1,217 @@
+"""The only training loop: teacher and student, one process or many, fresh or resumed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from newsie.errors import TrainingError
+from newsie.training.batches import Batches, MicroBatch
+from newsie.training.checkpoints import Checkpoints
+from newsie.training.config import FitConfig
+from newsie.training.losses import Loss
+from newsie.training.progress import Progress
+
+__all__ = ["History", "fit", "get_lr"]
+
+LOG_EVERY = 50
+"""Steps between two entries of the loss."""
+
+
+@dataclass
+class History:
+    """Where a run is and how it went; all of its state besides weights and optimizer.
+
+    Attributes:
+        step: optimizer steps done.
+        recent: losses of the steps since the last entry of `losses`.
+        losses: mean loss since the entry before, by step.
+        scores: mean macro-F1 on the validation articles, by step.
+        best_step: step of the best score, 0 before the first.
+        stopped_early: patience ran out.
+        seconds: time spent training, over all resumptions.
+    """
+
+    step: int = 0
+    recent: list[float] = field(default_factory=list)
+    losses: dict[int, float] = field(default_factory=dict)
+    scores: dict[int, float] = field(default_factory=dict)
+    best_step: int = 0
+    stopped_early: bool = False
+    seconds: float = 0.0
+
+    def record(self, score: float, patience: int) -> bool:
+        """Note the score of the present step; True if it is the best so far."""
+        best = max(self.scores.values(), default=-math.inf)
+        self.scores[self.step] = score
+        if score > best:
+            self.best_step = self.step
+            return True
+        worse = sum(step > self.best_step for step in self.scores)
+        self.stopped_early = 0 < patience <= worse
+        return False
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> History:
+        """The inverse of `to_json`."""
+        losses, scores = (
+            {int(step): value for step, value in content.pop(name).items()}
+            for name in ("losses", "scores")
+        )
+        return cls(losses=losses, scores=scores, **content)
+
+
+def get_lr(step: int, steps: int, warmup_ratio: float) -> float:
+    """Factor of the peak learning rate: linear from 0 to 1 while warming up, then linear to 0."""
+    warmup = max(1, round(steps * warmup_ratio))
+    if step < warmup:
+        return (step + 1) / warmup
+    return max(0.0, (steps - step) / max(1, steps - warmup))
+
+
+def build_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
+    """AdamW with a higher rate for the heads, which start from nothing, and no decay of vectors."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault((name.startswith("heads."), parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": config.head_learning_rate if head else config.learning_rate,
+                "peak_lr": config.head_learning_rate if head else config.learning_rate,
+                "weight_decay": config.weight_decay if matrix else 0.0,
+            }
+            for (head, matrix), parameters in groups.items()
+        ],
+        fused=True,
+    )
+
+
+def fit(
+    model: nn.Module,
+    batches: Batches,
+    loss: Loss,
+    config: FitConfig,
+    *,
+    accelerator: Accelerator,
+    directory: Path,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    title: str = "training",
+) -> History:
+    """Train a model in place; it ends with the weights of its best evaluation.
+
+    Killed at any moment and called again with the same arguments, it goes on from the last checkpoint and
+    ends with the same bits.
+
+    Args:
+        model: maps (input_ids, attention_mask) to logits by task.
+        batches: the training articles in their order.
+        loss: what to minimise.
+        config: how.
+        accelerator: device, precision, processes and trackers.
+        directory: where checkpoints are kept; belongs to this run alone.
+        evaluate: called now and then with the model, returns a score (higher is better).
+        title: of the progress bar.
+
+    Raises:
+        TrainingError: the loss is no longer a number.
+    """
+    steps = max(1, round(config.epochs * batches.steps))
+    evaluate_every = max(1, math.ceil(steps / config.evaluations))
+    checkpoints = Checkpoints(directory, main=accelerator.is_main_process)
+    optimizer = build_optimizer(model, config)
+    prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
+    saved = checkpoints.load(model, optimizer)
+    history = History.from_json(saved) if saved else History()
+    source = batches.from_step(history.step)
+    articles = steps * batches.batch_size
+
+    with Progress(title, articles, enabled=accelerator.is_main_process) as progress:
+        progress.advance(history.step * batches.batch_size)
+        saved_at = clock = time.monotonic()
+        while history.step < steps and not history.stopped_early:
+            indices, headline_only = next(source)
+            # Dropout too is a function of the step, so a resumed run needs no saved random state.
+            torch.manual_seed(_step_seed(config.seed, history.step, accelerator.process_index))
+            factor = get_lr(history.step, steps, config.warmup_ratio)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * factor
+            pieces = batches.micro_batches(
+                indices,
+                headline_only,
+                micro_batch_size=config.micro_batch_size,
+                process=accelerator.process_index,
+                processes=accelerator.num_processes,
+            )
+            prepared.train()
+            value = _backward(prepared, pieces, loss, accelerator)
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss is {value} at step {history.step}; lower the learning rate, or look for "
+                    "broken soft labels. The last checkpoint is kept"
+                )
+            accelerator.clip_grad_norm_(prepared.parameters(), config.max_grad_norm)
+            prepared_optimizer.step()
+            prepared_optimizer.zero_grad(set_to_none=True)
+
+            history.step += 1
+            history.recent.append(value)
+            progress.advance(len(indices), loss=value)
+            if history.step % LOG_EVERY == 0 or history.step == steps:
+                history.losses[history.step] = sum(history.recent) / len(history.recent)
+                history.recent.clear()
+                accelerator.log({"loss": history.losses[history.step], "lr": factor}, history.step)
+            if evaluate and (history.step % evaluate_every == 0 or history.step == steps):
+                score = evaluate(model)
+                if history.record(score, config.patience):
+                    checkpoints.save_best(model)
+                accelerator.log({"macro_f1": score}, history.step)
+                progress.note(f"macro-F1 {score:.4f} after {history.step} of {steps} steps")
+            if time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
+                saved_at = time.monotonic()
+                history.seconds, clock = history.seconds + saved_at - clock, saved_at
+                checkpoints.save(model, optimizer, history.to_json())
+        history.seconds += time.monotonic() - clock
+
+    accelerator.wait_for_everyone()
+    if history.best_step:
+        checkpoints.load_best(model)
+    accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    accelerator.free_memory()
+    return history
+
+
+def _backward(
+    model: nn.Module, pieces: Sequence[MicroBatch], loss: Loss, accelerator: Accelerator
+) -> float:
+    """Add the gradients of all pieces of a batch, over all processes; returns the batch's loss."""
+    total = torch.zeros((), device=accelerator.device)
+    for number, piece in enumerate(pieces, start=1):
+        piece = piece.to(accelerator.device)
+        # Processes exchange gradients once a batch, with its last piece.
+        with nullcontext() if number == len(pieces) else accelerator.no_sync(model):
+            share = loss(model(piece.input_ids, piece.attention_mask), piece)
+            # Processes average their gradients; shares of one batch are meant to be added.
+            accelerator.backward(share * accelerator.num_processes)
+        total += share.detach()
+    return float(accelerator.reduce(total, reduction="sum").item())
+
+
+def _step_seed(seed: int, step: int, process: int) -> int:
+    return int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0])

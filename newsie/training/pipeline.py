@@ -1,0 +1,303 @@
+"""From a recipe to a bundle: data, teacher, soft labels, student, bundle.
+
+Each stage writes into a folder named by the fingerprint of all that it depends on. A stage whose folder is
+complete is skipped, one that was interrupted goes on, one whose inputs have changed gets a new folder: no
+stale result can be used, and nothing is overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
+from newsie.errors import InputError, RecipeError
+from newsie.evaluation import macro_f1
+from newsie.labels import IGNORE
+from newsie.training.batches import Batches, TokenStore, TrainingSet
+from newsie.training.checkpoints import write_directory, write_text
+from newsie.training.config import FitConfig, Recipe
+from newsie.training.corpora import Corpora, data_fingerprint, load_corpora, prepare_corpora
+from newsie.training.loop import History, fit
+from newsie.training.losses import DistillationLoss, HardLoss, Loss
+from newsie.training.model import MultiTaskModel, encoder_directory, load_encoder
+from newsie.training.precision import choose_precision
+from newsie.training.progress import Progress
+from newsie.training.soft_labels import (
+    SoftLabels,
+    SoftLabelsHeader,
+    compute_logits,
+    compute_soft_labels,
+)
+from newsie.training.student import student_from_teacher
+from newsie.training.tokens import encode_split
+
+__all__ = ["STAGES", "Pipeline", "Stage"]
+
+Stage = Literal["data", "teacher", "soft-labels", "student", "bundle"]
+STAGES: tuple[Stage, ...] = ("data", "teacher", "soft-labels", "student", "bundle")
+
+
+class Pipeline:
+    """The stages of one recipe. Each property computes its stage, or opens what is there.
+
+    Args:
+        recipe: what to make.
+        data: folder that holds the corpora.
+        runs: folder for the results; those of this recipe go to `runs/NAME`.
+        trackers: names of Accelerate's trackers, e.g. ["tensorboard"].
+    """
+
+    def __init__(self, recipe: Recipe, *, data: Path, runs: Path, trackers: Sequence[str] = ()) -> None:
+        self.recipe = recipe
+        self.data = data
+        self.directory = runs / recipe.name
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if self._precision == "bf16" else "no",
+            log_with=list(trackers) or None,
+            project_dir=str(self.directory),
+        )
+        if trackers:
+            self.accelerator.init_trackers("trackers")
+
+    @cached_property
+    def _precision(self) -> str:
+        # Measured once a run and kept: a resumed run must compute as it did before.
+        return choose_precision(self.recipe.teacher.fit.precision, self.directory / "precision.json")
+
+    def say(self, text: str) -> None:
+        """A line of progress on stderr."""
+        if self.accelerator.is_main_process:
+            print(text, file=sys.stderr, flush=True)
+
+    def run(self, until: Stage = "bundle") -> Path:
+        """Run all stages up to one; returns the folder that holds its result."""
+        if until == "bundle":
+            return self.bundle
+        stages: dict[Stage, Callable[[], object]] = {
+            "data": lambda: self.corpora,
+            "teacher": lambda: self.teachers,
+            "soft-labels": lambda: self.soft_labels,
+            "student": lambda: self.student,
+        }
+        stages[until]()
+        return self.directory
+
+    @cached_property
+    def corpora(self) -> Corpora:
+        """Articles read, cleaned, split and stored."""
+        config, seed = self.recipe.data, self.recipe.teacher.fit.seed
+        directory = self.directory / f"data-{_digest(data_fingerprint(config, self.data), seed)}"
+        with self.accelerator.main_process_first():
+            if not directory.exists():
+                prepare_corpora(config, self.data, directory, say=self.say, seed=seed)
+        return load_corpora(directory)
+
+    def encoder(self, name: str, max_tokens: int) -> Encoder:
+        """The tokenizer of an encoder with the policy of this run."""
+        policy = EncodingPolicy(max_tokens, self.corpora.site_suffixes)
+        path = Path(encoder_directory(name)) / "tokenizer.json"
+        if path.exists():
+            return Encoder.from_file(path, policy)
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(encoder_directory(name))
+        if not getattr(tokenizer, "is_fast", False):
+            raise RecipeError(f"the encoder {name!r} has no fast tokenizer (tokenizer.json); use another")
+        return Encoder(tokenizer.backend_tokenizer, policy)
+
+    def tokens(self, encoder: str, split: str, max_tokens: int) -> dict[View, TokenStore]:
+        """Token ids of a split in every view, encoded once and memory-mapped."""
+        tool = self.encoder(encoder, max_tokens)
+        name = _digest(tool.tokenizer.to_str(), asdict(tool.policy), self.corpora.directory.name)
+        with self.accelerator.main_process_first():
+            return {
+                view: encode_split(
+                    tool, self.corpora.articles(split), view, self.directory / f"tokens-{name}" / split
+                )
+                for view in VIEWS
+            }
+
+    def _training_set(self, encoder: str, split: str, max_tokens: int) -> TrainingSet:
+        names = [corpus.name for corpus in self.recipe.data.corpora]
+        corpus = np.array([names.index(name) for name in self.corpora.corpus_names(split)])
+        return TrainingSet(
+            self.tokens(encoder, split, max_tokens), self.corpora.targets(split), corpus
+        )
+
+    @cached_property
+    def student_encoder(self) -> str:
+        """Name of the encoder that the student's layers and tokenizer come from."""
+        name = self.recipe.student.encoder
+        return self.recipe.teacher.encoder if name == "teacher" else name
+
+    @cached_property
+    def teachers(self) -> list[MultiTaskModel]:
+        """One fitted teacher for each seed."""
+        return [self._teacher(seed) for seed in self.recipe.teacher.seeds]
+
+    def _teacher(self, seed: int) -> MultiTaskModel:
+        config = self.recipe.teacher
+        fit_config = replace(config.fit, seed=seed)
+        weights = {task.name: task.weight for task in self.recipe.data.tasks}
+        name = _digest(
+            config.encoder, asdict(fit_config), weights, self.corpora.directory.name,
+            self.recipe.data.sampling_temperature,
+        )
+
+        def build() -> MultiTaskModel:
+            torch.manual_seed(seed)
+            encoder = load_encoder(config.encoder, fit_config.dropout)
+            return MultiTaskModel(encoder, self.corpora.labels, fit_config.dropout)
+
+        return self._fitted(
+            f"teacher-{name}", f"teacher {seed}", build, config.encoder, HardLoss(weights), fit_config
+        )
+
+    @cached_property
+    def soft_labels(self) -> dict[View, SoftLabels]:
+        """The teachers' answers to every training article, in every view."""
+        # The student sees what the teacher saw: the same tokens (arXiv 2106.05237).
+        config = self.recipe.teacher
+        max_tokens = self.recipe.student.fit.max_tokens
+        tokens = self.tokens(config.encoder, "train", max_tokens)
+        models = [model.to(self.accelerator.device) for model in self.teachers]
+        prints = [model.fingerprint() for model in models]
+        name = _digest(prints, max_tokens, self.corpora.directory.name)
+        stores: dict[View, SoftLabels] = {}
+        for view in VIEWS:
+            header = SoftLabelsHeader.of(
+                prints, self.corpora.labels, self.corpora.directory.name, view, max_tokens, len(tokens[view])
+            )
+            title = f"soft labels ({view})"
+            enabled = self.accelerator.is_main_process
+            with (
+                self.accelerator.main_process_first(),
+                Progress(title, len(tokens[view]), enabled=enabled) as progress,
+            ):
+                stores[view] = compute_soft_labels(
+                    models,
+                    tokens[view],
+                    header,
+                    self.directory / f"soft-labels-{name}" / view,
+                    device=self.accelerator.device,
+                    autocast=self._precision == "bf16",
+                    advance=progress.advance,
+                )
+        return stores
+
+    @cached_property
+    def student(self) -> MultiTaskModel:
+        """The student, distilled."""
+        config = self.recipe.student
+        weights = {task.name: task.weight for task in self.recipe.data.tasks}
+        loss = DistillationLoss(
+            config.distillation.temperature,
+            config.distillation.alpha,
+            config.distillation.standardise,
+            weights,
+        )
+        soft = self.soft_labels
+        name = _digest(asdict(config), weights, asdict(soft["full"].header), self.student_encoder)
+
+        def build() -> MultiTaskModel:
+            torch.manual_seed(config.fit.seed)
+            own = None if config.encoder == "teacher" else load_encoder(config.encoder)
+            return student_from_teacher(
+                self.teachers[0], config.layers, encoder=own, dropout=config.fit.dropout
+            )
+
+        return self._fitted(
+            f"student-{name}", "student", build, self.student_encoder, loss, config.fit, soft
+        )
+
+    def _fitted(
+        self,
+        name: str,
+        title: str,
+        build: Callable[[], MultiTaskModel],
+        encoder: str,
+        loss: Loss,
+        config: FitConfig,
+        soft: dict[View, SoftLabels] | None = None,
+    ) -> MultiTaskModel:
+        """Fit a model, or load it where the folder `name` says that it is done."""
+        directory = self.directory / name
+        if not (directory / "model").exists():
+            data = self._training_set(encoder, "train", config.max_tokens)
+            if soft is not None:
+                data = replace(data, soft={view: store.logits for view, store in soft.items()})
+            batches = Batches(
+                data,
+                config.batch_size,
+                config.max_tokens,
+                config.headline_share,
+                self.recipe.data.sampling_temperature,
+                config.seed,
+            )
+            model = build()
+            history = fit(
+                model,
+                batches,
+                loss,
+                config,
+                accelerator=self.accelerator,
+                directory=directory,
+                evaluate=self._validation_score(encoder, config.max_tokens),
+                title=title,
+            )
+            if self.accelerator.is_main_process:
+                self._keep(model, history, directory)
+            self.accelerator.wait_for_everyone()
+        return MultiTaskModel.load(directory / "model").eval()
+
+    def _keep(self, model: MultiTaskModel, history: History, directory: Path) -> None:
+        write_text(directory / "history.json", json.dumps(history.to_json(), indent=1))
+        with write_directory(directory / "model") as aside:
+            model.save(aside)
+
+    def _validation_score(self, encoder: str, max_tokens: int) -> Callable[[nn.Module], float]:
+        """Mean over tasks of the macro-F1 on the validation articles, headline and body."""
+        data = self._training_set(encoder, "validation", max_tokens)
+        rows = np.arange(len(data))
+
+        def score(model: nn.Module) -> float:
+            logits = compute_logits(
+                [model], data.tokens["full"], rows, max_tokens=max_tokens, device=self.accelerator.device
+            )
+            scores = []
+            for task, labels in data.labels.items():
+                known = labels != IGNORE
+                if known.any():
+                    scores.append(macro_f1(logits[task][known].argmax(-1), labels[known]))
+            return float(np.mean(scores))
+
+        return score
+
+
+def _digest(*parts: Any) -> str:
+    """Short hex digest of plain values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def data_folder(given: Path | None) -> Path:
+    """The folder of the corpora: the one given, else NEWSIE_DATA, else the present one."""
+    path = given or Path(os.environ.get("NEWSIE_DATA", "."))
+    if not path.is_dir():
+        raise InputError(
+            f"the data folder {path} is not a directory; name one with --data or NEWSIE_DATA"
+        )
+    return path

@@ -1,0 +1,83 @@
+"""How far a long job is: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich import progress as rich_progress
+from rich.console import Console
+
+__all__ = ["Progress"]
+
+LINE_EVERY_SECONDS = 60.0
+
+
+class Progress:
+    """Articles done, articles/s and time left, on stderr.
+
+    Args:
+        title: what is being done.
+        total: articles in all.
+        enabled: False shows nothing (all processes but one).
+    """
+
+    def __init__(self, title: str, total: int, *, enabled: bool = True) -> None:
+        self.title, self.total, self.enabled = title, total, enabled
+        self.done = 0
+        self._start_done = 0
+        self._console = Console(file=sys.stderr)
+        self._bar = rich_progress.Progress(
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(),
+            rich_progress.MofNCompleteColumn(),
+            rich_progress.TextColumn("{task.fields[rate]}"),
+            rich_progress.TimeRemainingColumn(),
+            console=self._console,
+            disable=not (enabled and self._console.is_terminal),
+        )
+        self._task = self._bar.add_task(title, total=total, rate="")
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        self._started = self._spoke = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        if kind is None:
+            self._line()
+
+    def advance(self, articles: int, loss: float | None = None) -> None:
+        """Count articles as done; those before the first with a loss came from a checkpoint."""
+        self.done += articles
+        if loss is None and self._start_done == 0:
+            self._start_done = self.done
+        rate = f"{self.rate:.0f}/s" + (f" loss {loss:.3f}" if loss is not None else "")
+        self._bar.update(self._task, completed=min(self.done, self.total), rate=rate)
+        if not self._console.is_terminal and time.monotonic() - self._spoke > LINE_EVERY_SECONDS:
+            self._line(f" loss {loss:.3f}" if loss is not None else "")
+
+    @property
+    def rate(self) -> float:
+        """Articles per second in this process's time."""
+        return (self.done - self._start_done) / max(time.monotonic() - self._started, 1e-9)
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        if self.enabled:
+            self._console.print(f"{self.title}: {text}", highlight=False)
+
+    def _line(self, suffix: str = "") -> None:
+        self._spoke = time.monotonic()
+        if self.enabled and not self._console.is_terminal:
+            left = max(self.total - self.done, 0) / max(self.rate, 1e-9)
+            self._console.print(
+                f"{self.title}: {self.done:,} of {self.total:,} articles, {self.rate:.0f}/s, "
+                f"{left / 60:.0f} min left{suffix}",
+                highlight=False,
+                soft_wrap=True,
+            )

@@ -1,0 +1,226 @@
+"""The teacher's answers to every article, computed once and stored.
+
+Logits, not probabilities, so that the temperature stays free; float16, because the student's own noise is
+far above its rounding. Shards are written one by one and never changed, so that a killed run goes on at the
+shard where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_bytes
+from safetensors.numpy import save as save_bytes
+from torch import nn
+
+from newsie.data.encoding import View, pad
+from newsie.errors import FingerprintError, TrainingError
+from newsie.labels import LabelSpace
+from newsie.training.batches import TokenStore
+from newsie.training.checkpoints import write_text
+
+__all__ = ["SoftLabels", "SoftLabelsHeader", "compute_logits", "compute_soft_labels", "load_soft_labels"]
+
+SHARD_ARTICLES = 16_384
+BATCH_TOKENS = 4_096
+HEADER_FILE = "soft_labels.json"
+
+
+@dataclass(frozen=True)
+class SoftLabelsHeader:
+    """What soft labels were computed from. Two are interchangeable only if all of this is equal.
+
+    Attributes:
+        teacher: fingerprints of the teachers' weights.
+        labels: names of the labels in order, by task.
+        data: fingerprint of the articles.
+        view: what of each article the teacher read.
+        max_tokens: longest input in tokens.
+        articles: how many there are.
+    """
+
+    teacher: tuple[str, ...]
+    labels: dict[str, tuple[str, ...]]
+    data: str
+    view: View
+    max_tokens: int
+    articles: int
+
+    def check(self, found: SoftLabelsHeader, directory: Path) -> None:
+        """Raise FingerprintError, naming each difference, unless `found` in a directory equals this."""
+        wanted, given = (json.loads(json.dumps(asdict(header))) for header in (self, found))
+        differences = [
+            f"  {name}: stored {given[name]!r}, now {wanted[name]!r}"
+            for name in wanted
+            if wanted[name] != given[name]
+        ]
+        if differences:
+            raise FingerprintError(
+                f"the soft labels in {directory} belong to other inputs; delete the folder to compute "
+                "them again:\n" + "\n".join(differences)
+            )
+
+    @classmethod
+    def of(
+        cls,
+        teachers: Sequence[str],
+        labels: LabelSpace,
+        data: str,
+        view: View,
+        max_tokens: int,
+        articles: int,
+    ) -> SoftLabelsHeader:
+        """The header of soft labels for a label space."""
+        by_task = {task.name: task.labels for task in labels.tasks}
+        return cls(tuple(teachers), by_task, data, view, max_tokens, articles)
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """A teacher's answers to N articles.
+
+    Attributes:
+        header: what they were computed from.
+        logits: (N, C_task) float16 by task. Of an ensemble: the log of the mean probabilities.
+    """
+
+    header: SoftLabelsHeader
+    logits: dict[str, NDArray[np.float16]]
+
+
+def compute_soft_labels(
+    teachers: Sequence[nn.Module],
+    tokens: TokenStore,
+    header: SoftLabelsHeader,
+    directory: Path,
+    *,
+    device: torch.device,
+    autocast: bool = False,
+    advance: Callable[[int], None] = lambda articles: None,
+) -> SoftLabels:
+    """Let the teachers answer every article; shards that are there already are kept.
+
+    Args:
+        teachers: models of the same label space; several are averaged as probabilities.
+        tokens: the articles in the header's view.
+        header: what the soft labels are computed from.
+        directory: of this store alone.
+        device: where the teachers are.
+        autocast: run in bf16.
+        advance: told the articles done.
+
+    Raises:
+        FingerprintError: the directory holds soft labels of other inputs.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if (directory / HEADER_FILE).exists():
+        header.check(_read_header(directory), directory)
+    else:
+        write_text(directory / HEADER_FILE, json.dumps(asdict(header)))
+    for shard, start in enumerate(range(0, len(tokens), SHARD_ARTICLES)):
+        rows = np.arange(start, min(start + SHARD_ARTICLES, len(tokens)))
+        path = directory / f"{shard:05d}.safetensors"
+        if not path.exists():
+            logits = compute_logits(
+                teachers, tokens, rows, max_tokens=header.max_tokens, device=device, autocast=autocast
+            )
+            content = save_bytes({task: values.astype(np.float16) for task, values in logits.items()})
+            aside = path.with_suffix(".aside")
+            aside.write_bytes(hashlib.sha256(content).digest() + content)
+            aside.replace(path)
+        advance(len(rows))
+    return load_soft_labels(directory, header)
+
+
+def load_soft_labels(directory: Path, header: SoftLabelsHeader) -> SoftLabels:
+    """Read a complete store.
+
+    Raises:
+        FingerprintError: it belongs to other inputs, is incomplete or damaged.
+    """
+    header.check(_read_header(directory), directory)
+    shards = []
+    for shard in range(-(-header.articles // SHARD_ARTICLES)):
+        path = directory / f"{shard:05d}.safetensors"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise FingerprintError(
+                f"soft labels are missing {path.name}; run the stage again: {error}"
+            ) from error
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            raise FingerprintError(f"{path} is damaged; delete it and run the stage again")
+        shards.append(load_bytes(content[32:]))
+    logits = {task: np.concatenate([shard[task] for shard in shards]) for task in header.labels}
+    return SoftLabels(header, logits)
+
+
+def compute_logits(
+    models: Sequence[nn.Module],
+    tokens: TokenStore,
+    rows: NDArray[np.int64],
+    *,
+    max_tokens: int,
+    device: torch.device,
+    autocast: bool = False,
+) -> dict[str, NDArray[np.float32]]:
+    """Logits of the given rows, (n, C) by task, in the order of `rows`.
+
+    Several models are averaged as probabilities; their logits are the log of the mean.
+
+    Raises:
+        TrainingError: a model answers with something that is not a number.
+    """
+    lengths = np.minimum(tokens.lengths[rows], max_tokens)
+    order = np.argsort(lengths, kind="stable")
+    answers: dict[str, NDArray[np.float32]] = {}
+    for batch in _token_batches(lengths[order]):
+        chosen = order[batch]
+        input_ids, attention_mask = (
+            torch.from_numpy(array).to(device)
+            for array in pad([tokens.row(rows[i], max_tokens) for i in chosen], tokens.pad_id)
+        )
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            members = [model.eval()(input_ids, attention_mask) for model in models]
+        for task in members[0]:
+            values = _average([member[task].float() for member in members]).cpu().numpy()
+            if not np.isfinite(values).all():
+                raise TrainingError(f"a model answers task {task!r} with values that are not numbers")
+            if task not in answers:
+                answers[task] = np.empty((len(rows), values.shape[1]), np.float32)
+            answers[task][chosen] = values
+    return answers
+
+
+def _average(logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    if len(logits) == 1:
+        return logits[0]
+    return torch.stack([torch.log_softmax(member, -1) for member in logits]).logsumexp(0) - np.log(
+        len(logits)
+    )
+
+
+def _token_batches(lengths: NDArray[np.int64]) -> list[slice]:
+    """Cut ascending lengths into runs whose padded size stays within the budget of tokens."""
+    batches, start = [], 0
+    for end in range(1, len(lengths) + 1):
+        if end == len(lengths) or (end + 1 - start) * lengths[end] > BATCH_TOKENS:
+            batches.append(slice(start, end))
+            start = end
+    return batches
+
+
+def _read_header(directory: Path) -> SoftLabelsHeader:
+    try:
+        content: dict[str, Any] = json.loads((directory / HEADER_FILE).read_text(encoding="utf-8"))
+        return SoftLabelsHeader(**content)
+    except (OSError, ValueError, TypeError) as error:
+        raise FingerprintError(f"{directory} holds no soft labels: {error}") from error

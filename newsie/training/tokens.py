@@ -1,0 +1,46 @@
+"""Token ids of a whole split, computed once, on disk, memory-mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from newsie.data.articles import Article
+from newsie.data.encoding import Encoder, View
+from newsie.training.batches import TokenStore
+from newsie.training.checkpoints import write_directory
+
+__all__ = ["encode_split"]
+
+WINDOW_ARTICLES = 8_192
+
+
+def encode_split(
+    encoder: Encoder, articles: Iterable[Article], view: View, directory: Path
+) -> TokenStore:
+    """Encode articles in a view, or open what was encoded before.
+
+    Args:
+        encoder: the tokenizer and its policy.
+        articles: N articles.
+        view: what of each is encoded.
+        directory: of this tokenizer, policy and split alone.
+    """
+    target = directory / view
+    if not target.exists():
+        parts: list[np.ndarray] = []
+        lengths: list[int] = []
+        source = iter(articles)
+        while window := list(islice(source, WINDOW_ARTICLES)):
+            ids = encoder.encode(window, view).ids
+            lengths += map(len, ids)
+            parts.append(np.fromiter((token for row in ids for token in row), np.int32))
+        with write_directory(target) as aside:
+            np.save(aside / "ids.npy", np.concatenate([np.empty(0, np.int32), *parts]))
+            np.save(aside / "offsets.npy", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+    return TokenStore(
+        np.load(target / "ids.npy", mmap_mode="r"), np.load(target / "offsets.npy"), encoder.pad_id
+    )

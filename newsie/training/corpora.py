@@ -215,7 +215,7 @@ def _read(
     report["corpora"][f"{corpus.name}/{split}"] = {
         "rows": reader.rows,
         "articles": len(found),
-        "problems": reader.problems.to_json(),
+        "problems": dict(reader.problems.counts),
     }
     return found
 

@@ -1,0 +1,181 @@
+"""Articles that say the same: exact copies and near ones."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.data.articles import Article
+from newsie.data.cleaning import clean_text
+from newsie.errors import InputError
+
+__all__ = ["duplicate_groups"]
+
+SHINGLE_WORDS = 2
+MIN_WORDS = 5
+BANDS = 20
+CHUNK_ARTICLES = 4096
+Progress = Callable[[int, int], None]
+
+_WORD = re.compile(r"\w+")
+
+
+def duplicate_groups(
+    articles: Sequence[Article], *, threshold: float = 0.8, progress: Progress | None = None
+) -> NDArray[np.int64]:
+    """The index of the first article of each one's group of duplicates, (N,); its own if alone.
+
+    Two articles are duplicates when
+    - headline and body are the same but for case, punctuation and markup; or
+    - one has a headline only, of 5 words or more, and the other has that very headline; or
+    - their sets of pairs of neighbouring words are alike: Jaccard similarity, which is the share
+      of common pairs among all pairs, of `threshold` or more. Texts under 5 words are left out.
+      Candidates are found by MinHash and locality-sensitive hashing (Broder 1997; Leskovec,
+      Rajaraman and Ullman, Mining of Massive Datasets, chapter 3), then compared exactly; a pair
+      of just that similarity is missed about once in a thousand.
+    Groups are transitive: a copy of a copy belongs to the group.
+
+    Args:
+        articles: N articles.
+        threshold: similarity of near duplicates, above 0 and up to 1.
+        progress: called with (articles done, N).
+
+    Raises:
+        InputError: a threshold that is not in (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise InputError(f"the threshold must be above 0 and at most 1; given: {threshold}")
+    headlines = [" ".join(_words(article.headline)) for article in articles]
+    bodies = [" ".join(_words(article.body)) for article in articles]
+    groups = _Groups(len(articles))
+    _join_equal(headlines, bodies, groups)
+    # Only one article of each exact group goes on: the others add nothing but time.
+    heads = [i for i in range(len(articles)) if groups.find(i) == i]
+    texts = [f"{headlines[i]} {bodies[i]}".split() for i in heads]
+    for a, b in _near_pairs(texts, threshold, progress):
+        groups.join(heads[a], heads[b])
+    return np.array([groups.find(i) for i in range(len(articles))], dtype=np.int64)
+
+
+class _Groups:
+    """Union-find; the representative of a group is its smallest member."""
+
+    def __init__(self, size: int) -> None:
+        self._parents = list(range(size))
+
+    def find(self, item: int) -> int:
+        parents = self._parents
+        while parents[item] != item:
+            parents[item] = parents[parents[item]]
+            item = parents[item]
+        return item
+
+    def join(self, a: int, b: int) -> None:
+        a, b = sorted((self.find(a), self.find(b)))
+        self._parents[b] = a
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(clean_text(text).casefold())
+
+
+def _join_equal(headlines: Sequence[str], bodies: Sequence[str], groups: _Groups) -> None:
+    by_text: dict[tuple[str, str], int] = {}
+    by_headline: dict[str, int] = {}
+    for i, text in enumerate(zip(headlines, bodies, strict=True)):
+        if text != ("", ""):
+            groups.join(by_text.setdefault(text, i), i)
+        if text[1]:
+            by_headline.setdefault(text[0], i)
+    for i, (headline, body) in enumerate(zip(headlines, bodies, strict=True)):
+        if not body and headline.count(" ") + 1 >= MIN_WORDS and headline in by_headline:
+            groups.join(by_headline[headline], i)
+
+
+# --- near duplicates ----------------------------------------------------------------------------
+
+
+def _near_pairs(
+    texts: Sequence[Sequence[str]], threshold: float, progress: Progress | None
+) -> Iterator[tuple[int, int]]:
+    """Pairs of texts that are at least so similar, enough of them to connect each group."""
+    rows = _rows_a_band(threshold)
+    bands = np.empty((BANDS, len(texts)), dtype=np.uint64)
+    shingles: list[NDArray[np.uint64]] = []
+    hashes: dict[str, int] = {}
+    for start in range(0, len(texts), CHUNK_ARTICLES):
+        chunk = [_shingles(text, hashes) for text in texts[start : start + CHUNK_ARTICLES]]
+        shingles += chunk
+        bands[:, start : start + len(chunk)] = _band_keys(chunk, rows)
+        if progress is not None:
+            progress(min(start + CHUNK_ARTICLES, len(texts)), len(texts))
+    usable = np.array([len(text) >= MIN_WORDS for text in texts], dtype=np.bool_)
+    for a, b in _candidates(bands, np.flatnonzero(usable)) if usable.any() else ():
+        if _jaccard(shingles[a], shingles[b]) >= threshold:
+            yield a, b
+
+
+def _rows_a_band(threshold: float) -> int:
+    """Hashes a band, as many as find a pair at the threshold with a chance of 0.999.
+
+    A band of r hashes agrees with probability s**r for similarity s, one band of b at least with
+    1 - (1 - s**r)**b. More rows, fewer false candidates.
+    """
+    wanted = 1 - 0.001 ** (1 / BANDS)  # s**r must be this or more
+    if threshold == 1:
+        return 16
+    return max(1, int(np.log(wanted) / np.log(threshold)))
+
+
+def _shingles(words: Sequence[str], hashes: dict[str, int]) -> NDArray[np.uint64]:
+    """Sorted hashes of the different pairs of neighbouring words."""
+    for word in words:
+        if word not in hashes:
+            data = word.encode("utf-8", "surrogatepass")
+            hashes[word] = zlib.crc32(data) | zlib.crc32(data, 0x9E3779B9) << 32
+    codes = np.array([hashes[word] for word in words], dtype=np.uint64)
+    return np.unique(codes[:-1] * np.uint64(0x9E3779B97F4A7C15) ^ codes[1:])
+
+
+def _band_keys(shingles: Sequence[NDArray[np.uint64]], rows: int) -> NDArray[np.uint64]:
+    """One key a band and text, (BANDS, n): the MinHash values of the band, hashed together."""
+    lengths = np.array([max(1, len(s)) for s in shingles])
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    empty = np.zeros(1, dtype=np.uint64)
+    flat = np.concatenate([s if len(s) else empty for s in shingles])
+    generator = np.random.default_rng(0)
+    keys = np.zeros((BANDS, len(shingles)), dtype=np.uint64)
+    for band in range(BANDS):
+        for _ in range(rows):
+            factor, offset = generator.integers(0, 2**64, 2, dtype=np.uint64)
+            # multiply-shift hashing: the upper half of a product with an odd number
+            hashed = (flat * (factor | np.uint64(1)) + offset) >> np.uint64(32)
+            smallest = np.minimum.reduceat(hashed, starts)
+            keys[band] = (keys[band] ^ smallest) * np.uint64(0xFF51AFD7ED558CCD)
+            keys[band] ^= keys[band] >> np.uint64(29)
+    return keys
+
+
+def _candidates(bands: NDArray[np.uint64], usable: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Different pairs of texts that share a band: each with the one before and the first."""
+    size = bands.shape[1]
+    found = [np.empty(0, dtype=np.int64)]
+    for keys in bands:
+        order = usable[np.argsort(keys[usable], kind="stable")]
+        same = keys[order[1:]] == keys[order[:-1]]
+        first = np.where(np.concatenate([[True], ~same]), np.arange(len(order)), 0)
+        first = order[np.maximum.accumulate(first)]
+        found += [first[1:][same] * size + order[1:][same], (order[:-1] * size + order[1:])[same]]
+    for code in np.unique(np.concatenate(found)):
+        a, b = divmod(int(code), size)
+        yield a, b
+
+
+def _jaccard(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> float:
+    """Size of the intersection over size of the union, of two sets that are not empty."""
+    common = len(np.intersect1d(a, b, assume_unique=True))
+    return common / (len(a) + len(b) - common)

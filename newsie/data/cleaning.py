@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import html
+import html.entities
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+
+from newsie.errors import InputError
 
 __all__ = ["clean_text", "learn_site_suffixes", "strip_site_suffix"]
 
@@ -27,27 +30,34 @@ _BLOCK_NAMES = (
     "tfoot|th|thead|title|tr|track|ul|video|[a-z]+[:-][a-z][a-z:-]*"
 )
 # A tag is a known name alone, a name with an attribute ("="), or a closing tag. Everything else in
-# angle brackets is text: "<3", "5 < 6 and 7 > 3", "x <b and c> d", "<unk>".
+# angle brackets is text: "<3", "5 < 6 and 7 > 3", "x <b and c> d", "<unk>". The look ahead spares
+# a "<" that starts no tag from trying every name.
 _INLINE_TAG = re.compile(
-    rf"</(?:{_INLINE_NAMES})\s*+>|<(?:{_INLINE_NAMES})(?:\s*+/?>|\s[^<>=]*+=[^<>]*+>)",
+    rf"<(?=[a-z/])(?:/(?:{_INLINE_NAMES})\s*+|(?:{_INLINE_NAMES})(?:\s*+/?|\s[^<>=]*+=[^<>]*+))>",
     re.IGNORECASE,
 )
 _BLOCK_TAG = re.compile(
-    rf"</[a-z][a-z0-9:-]*+\s*+>|<(?:{_BLOCK_NAMES})\s*+/?>|<[a-z][a-z0-9:-]*+\s[^<>=]*+=[^<>]*+>|"
-    r"<!(?:doctype|\[CDATA\[)[^<>\[]*+>?|\]\]>|<\?xml[^<>]*+>",
+    rf"<(?=[a-z/!?])(?:/[a-z][a-z0-9:-]*+\s*+|(?:{_BLOCK_NAMES})\s*+/?|[a-z][a-z0-9:-]*+\s[^<>=]*+=[^<>]*+"
+    r"|!doctype[^<>]*+|\?xml[^<>]*+)>",
     re.IGNORECASE,
 )
-_HIDDEN_BLOCKS = (("<!--", "-->"), ("<script", "</script>"), ("<style", "</style>"))
+_HIDDEN = re.compile(r"<(!--|script(?=[\s>])|style(?=[\s>]))", re.IGNORECASE)
+_HIDDEN_ENDS = {
+    "!--": re.compile("-->"),
+    "script": re.compile(r"</script\s*+>", re.IGNORECASE),
+    "style": re.compile(r"</style\s*+>", re.IGNORECASE),
+}
 # Soft hyphen, zero-width characters, direction marks, byte order mark, interlinear and tag marks.
 _INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
-    "\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]+"
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]+"
 )
 _UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]+")
 
 MAX_MARKS = 30
-"""Combining marks kept in a row (the limit of Unicode's stream-safe text): normalising sorts each
-run, and a hostile run of a million marks would take hours."""
+"""Combining marks kept in a row, the limit of Unicode's stream-safe text: normalising sorts each
+run, which takes time in proportion to the square of its length."""
+_MARKS = re.compile(rf"[^\x00-\u02ff\w\s]{{{MAX_MARKS + 1},}}")  # marks are not \w in Python
 
 
 def clean_text(text: str) -> str:
@@ -81,28 +91,34 @@ def _is_plain(text: str) -> bool:
 
 def _unescape(text: str) -> str:
     """Entities as characters, also when escaped more than once ("&amp;amp;quot;")."""
-    text = _AMPERSANDS.sub("&", text)
-    return _ENTITY.sub(lambda match: html.unescape(match[0]), text)
+    return _ENTITY.sub(_unescape_entity, _AMPERSANDS.sub("&", text))
+
+
+def _unescape_entity(match: re.Match[str]) -> str:
+    # html.unescape alone would turn "&notice;" into "¬ice;", as browsers must.
+    if match[0][1] == "#":
+        return html.unescape(match[0])
+    return html.entities.html5.get(match[0][1:], match[0])
 
 
 def _remove_tags(text: str) -> str:
-    for opening, closing in _HIDDEN_BLOCKS:
-        text = _remove_blocks(text, opening, closing)
+    text = _remove_hidden(text).replace("<![CDATA[", " ").replace("]]>", " ")
     return _BLOCK_TAG.sub(" ", _INLINE_TAG.sub("", text))
 
 
-def _remove_blocks(text: str, opening: str, closing: str) -> str:
-    """Without what lies between the marks; an opening mark without an end is left alone."""
-    lowered = text.lower() if opening in text or opening.upper() in text else text
-    if opening not in lowered or len(lowered) != len(text):
-        return text
-    kept, position = [], 0
-    while (start := lowered.find(opening, position)) >= 0:
-        end = lowered.find(closing, start + len(opening))
-        if end < 0:
-            break
-        kept.append(text[position:start])
-        position = end + len(closing)
+def _remove_hidden(text: str) -> str:
+    """Without comments, scripts and styles; one that does not end is left alone."""
+    kept, position, endless = [], 0, set[str]()
+    for opening in _HIDDEN.finditer(text):
+        kind = opening[1].lower()
+        if opening.start() < position or kind in endless:
+            continue
+        closing = _HIDDEN_ENDS[kind].search(text, opening.end())
+        if closing is None:
+            endless.add(kind)
+            continue
+        kept.append(text[position : opening.start()])
+        position = closing.end()
     kept.append(text[position:])
     return " ".join(kept)
 
@@ -110,7 +126,16 @@ def _remove_blocks(text: str, opening: str, closing: str) -> str:
 def _normalise(text: str) -> str:
     if unicodedata.is_normalized("NFC", text):
         return text
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", _MARKS.sub(_limit_marks, text))
+
+
+def _limit_marks(match: re.Match[str]) -> str:
+    kept, run = [], 0
+    for character in match[0]:
+        run = run + 1 if unicodedata.combining(character) else 0
+        if run <= MAX_MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 # --- names of sites at the end of headlines ---------------------------------------------------
@@ -121,10 +146,14 @@ _MAX_WORDS, _MAX_CHARACTERS = 5, 40
 _DOMAIN = re.compile(r"(?:www\.)?[\w-]+(?:\.[\w-]+)*\.[a-z]{2,6}(?: news)?", re.IGNORECASE)
 _TOP_LEVEL = re.compile(r"(?:\.(?:com|co|org|net|in|uk|au|us|ie|ca|tv|news|info|io))+$")
 _NOT_NAMES = frozenset(
-    "analysis breaking exclusive explained gossip here latest live news opinion photo photos pics "
-    "poll recap report reports review reviews source sources study survey update updates video "
-    "videos watch world today health sport sports business".split()
+    {
+        *("analysis", "breaking", "exclusive", "explained", "gossip", "here", "latest", "live"),
+        *("opinion", "photo", "photos", "pics", "poll", "recap", "report", "reports", "review"),
+        *("reviews", "source", "sources", "study", "survey", "update", "updates", "video"),
+        *("videos", "watch", "news", "world", "today", "health", "sport", "sports", "business"),
+    }
 )
+_SMALL_WORDS = frozenset({"of", "the", "and", "&", "in", "for"})
 
 
 def _split_suffix(headline: str) -> tuple[str, str, bool]:
@@ -171,11 +200,14 @@ def learn_site_suffixes(
         headlines: the training headlines.
         publishers: the publisher of each headline ("" where unknown), or None.
         min_count: how often an ending must occur.
+
+    Raises:
+        InputError: not as many publishers as headlines.
     """
     texts = [clean_text(headline) for headline in headlines]
-    names = None if publishers is None else [_letters(publisher) for publisher in publishers]
+    names = None if publishers is None else list(publishers)
     if names is not None and len(names) != len(texts):
-        raise ValueError(f"{len(texts)} headlines and {len(names)} publishers; one of each")
+        raise InputError(f"{len(texts)} headlines but {len(names)} publishers; one for each")
     found: frozenset[str] = frozenset()
     for _ in range(_MAX_STRIPPED):  # "A | B - C": B is seen once C is known
         new = _find_suffixes([strip_site_suffix(text, found) for text in texts], names, min_count)
@@ -185,9 +217,7 @@ def learn_site_suffixes(
     return tuple(sorted(found))
 
 
-def _find_suffixes(
-    headlines: list[str], names: list[str] | None, min_count: int
-) -> frozenset[str]:
+def _find_suffixes(headlines: list[str], names: list[str] | None, min_count: int) -> frozenset[str]:
     after_bar: Counter[str] = Counter()
     after_dash: dict[str, Counter[str]] = defaultdict(Counter)
     for position, headline in enumerate(headlines):
@@ -221,10 +251,16 @@ def _is_site(suffix: str, sources: Counter[str] | None) -> bool:
     if all(word.casefold().strip("!.:?") in _NOT_NAMES for word in words):
         return False
     if sources is None:
-        return all(word[0].isupper() or word in ("of", "the", "and", "&") for word in words)
-    ending = _letters(suffix)
-    same = sum(n for publisher, n in sources.items() if _is_same_name(ending, publisher))
+        return all(word[0].isupper() or word in _SMALL_WORDS for word in words)
+    same = sum(n for publisher, n in sources.items() if _is_publisher(suffix, publisher))
     return 2 * same > sources.total()
+
+
+def _is_publisher(suffix: str, publisher: str) -> bool:
+    """Whether an ending is the name of the publisher, or of a part ("Jakarta Post - World")."""
+    ending = _letters(suffix)
+    parts = [publisher, *re.split(r" [-–—|] ", publisher)]
+    return any(_is_same_name(ending, _letters(part)) for part in parts)
 
 
 def _letters(name: str) -> str:

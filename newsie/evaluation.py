@@ -1,0 +1,401 @@
+"""How good answers are: accuracy, macro-F1, calibration, and how sure one can be of the figures.
+
+N articles, C labels; `labels` and `predicted` are class indices (N,), `probabilities` are (N, C)
+with rows that sum to 1. An article whose gold label is IGNORE (-100) counts nowhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from newsie.data.articles import Article
+from newsie.errors import InputError
+from newsie.labels import IGNORE, LabelSpace
+
+__all__ = [
+    "Evaluation",
+    "Interval",
+    "Metric",
+    "TaskMetrics",
+    "accuracy",
+    "bootstrap_difference",
+    "bootstrap_interval",
+    "bootstrap_mean",
+    "brier_score",
+    "evaluate",
+    "evaluate_predictions",
+    "expected_calibration_error",
+    "fit_calibration_temperature",
+    "macro_f1",
+    "negative_log_likelihood",
+]
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Metric = Literal["accuracy", "macro_f1"]
+
+CALIBRATION_BINS = 15
+TEMPERATURE_BOUNDS = (0.05, 20.0)
+"""A calibration temperature lies between these, also where none is best (all answers right)."""
+
+_CHUNK = 2_000_000  # numbers that one step of a bootstrap holds at a time
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A bootstrap interval: the value lies between `low` and `high` with a given confidence."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TaskMetrics:
+    """The quality of the answers to one task.
+
+    Attributes:
+        support: number of articles with a gold label; all figures are about these.
+        accuracy: see `accuracy`, with its 95 % interval.
+        macro_f1: see `macro_f1`, with its 95 % interval.
+        expected_calibration_error: see there.
+        negative_log_likelihood: see there.
+        brier_score: see there.
+    """
+
+    support: int
+    accuracy: float
+    accuracy_interval: Interval
+    macro_f1: float
+    macro_f1_interval: Interval
+    expected_calibration_error: float
+    negative_log_likelihood: float
+    brier_score: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def evaluate(probabilities: ArrayLike, labels: ArrayLike, *, seed: int = 0) -> TaskMetrics:
+    """All metrics of one task.
+
+    Args:
+        probabilities: (N, C).
+        labels: gold class indices (N,).
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: no article has a gold label, or the shapes do not belong together.
+    """
+    p, y = _scored(probabilities, labels)
+    predicted = p.argmax(axis=1)
+    return TaskMetrics(
+        support=len(y),
+        accuracy=accuracy(predicted, y),
+        accuracy_interval=bootstrap_interval("accuracy", predicted, y, seed=seed),
+        macro_f1=macro_f1(predicted, y),
+        macro_f1_interval=bootstrap_interval("macro_f1", predicted, y, seed=seed),
+        expected_calibration_error=expected_calibration_error(p, y),
+        negative_log_likelihood=negative_log_likelihood(p, y),
+        brier_score=brier_score(p, y),
+    )
+
+
+class _Answer(Protocol):
+    """What is needed of a `newsie.Prediction`."""
+
+    @property
+    def probabilities(self) -> Mapping[str, Floats]: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The quality of a model's answers.
+
+    Attributes:
+        articles: number of articles, labelled or not.
+        tasks: the metrics of each task with a gold label.
+        unknown_labels: task -> gold label that the task does not hold -> number of articles, which
+            count nowhere else.
+    """
+
+    articles: int
+    tasks: Mapping[str, TaskMetrics]
+    unknown_labels: Mapping[str, Mapping[str, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def evaluate_predictions(
+    predictions: Iterable[tuple[Article, _Answer]], labels: LabelSpace, *, seed: int = 0
+) -> Evaluation:
+    """Compare predictions with the gold labels of their articles.
+
+    Args:
+        predictions: articles with their predictions, as `Classifier.classify_stream` gives them.
+        labels: the label space of the model.
+        seed: of the bootstrap.
+    """
+    index = {t.name: {label: i for i, label in enumerate(t.labels)} for t in labels.tasks}
+    answers: dict[str, list[Floats]] = {name: [] for name in labels.names}
+    gold: dict[str, list[int]] = {name: [] for name in labels.names}
+    unknown: dict[str, Counter[str]] = {name: Counter() for name in labels.names}
+    articles = 0
+    for article, prediction in predictions:
+        articles += 1
+        for task, probabilities in prediction.probabilities.items():
+            label = article.labels.get(task)
+            if label in index[task]:
+                answers[task].append(probabilities)
+                gold[task].append(index[task][label])
+            elif label is not None:
+                unknown[task][label] += 1
+    return Evaluation(
+        articles,
+        {t: evaluate(np.stack(answers[t]), gold[t], seed=seed) for t in labels.names if gold[t]},
+        {task: dict(found.most_common()) for task, found in unknown.items() if found},
+    )
+
+
+def accuracy(predicted: ArrayLike, labels: ArrayLike) -> float:
+    """Share of articles that got their gold label."""
+    return float(_accuracy(_confusion(*_paired(predicted, labels))))
+
+
+def macro_f1(predicted: ArrayLike, labels: ArrayLike) -> float:
+    """Mean of the F1 of each label that occurs among the gold labels.
+
+        F1 = 2 TP / (2 TP + FP + FN), averaged over labels with TP + FN > 0
+
+    Opitz & Burst 2019 (arXiv 1911.03347) call it the averaged F1; scikit-learn's
+    `f1_score(average="macro")` with `labels` set to those that occur in gold.
+    """
+    return float(_macro_f1(_confusion(*_paired(predicted, labels))))
+
+
+def expected_calibration_error(
+    probabilities: ArrayLike, labels: ArrayLike, *, bins: int = CALIBRATION_BINS
+) -> float:
+    """How far confidence is from accuracy, in bins with equally many articles.
+
+        ECE = sum over bins b of (n_b / N) * |accuracy(b) - mean confidence(b)|
+
+    Guo et al. 2017 (arXiv 1706.04599) with the equal-mass bins of Nguyen & O'Connor 2015
+    (arXiv 1508.05154): equal widths would put nearly all articles of a sure model into one bin.
+    """
+    p, y = _scored(probabilities, labels)
+    confidence = p.max(axis=1)
+    gap = confidence - (p.argmax(axis=1) == y)
+    parts = np.array_split(gap[np.argsort(confidence, kind="stable")], min(bins, len(y)))
+    # n_b * |mean gap| = |sum of gaps|
+    return float(sum(abs(part.sum()) for part in parts) / len(y))
+
+
+def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Mean of -log p(gold label), in nats (Good 1952, "Rational decisions").
+
+    Infinite where a gold label has probability 0.
+    """
+    p, y = _scored(probabilities, labels)
+    with np.errstate(divide="ignore"):
+        return float(-np.log(p[np.arange(len(y)), y]).mean())
+
+
+def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Mean squared distance between the probabilities and the truth, 0 (best) to 2.
+
+        1/N sum over articles, sum over labels of (p - [label is gold])^2
+
+    Brier 1950, "Verification of forecasts expressed in terms of probability".
+    """
+    p, y = _scored(probabilities, labels)
+    p = p.copy()
+    p[np.arange(len(y)), y] -= 1.0
+    return float((p**2).sum(axis=1).mean())
+
+
+def fit_calibration_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+    """The temperature T > 0 for which softmax(logits / T) has the least negative log-likelihood.
+
+    Guo et al. 2017 (arXiv 1706.04599), section 4.2. In b = 1 / T the likelihood is concave, with
+
+        d NLL / d b = mean over articles of (sum_c p_c z_c) - z_gold
+
+    whose one zero is found by bisection, within TEMPERATURE_BOUNDS.
+
+    Args:
+        logits: (N, C).
+        labels: gold class indices (N,).
+
+    Raises:
+        InputError: no article has a gold label, or a logit is not a number.
+    """
+    z, y = _scored(logits, labels)
+    z = z - z.max(axis=1, keepdims=True)
+    gold = z[np.arange(len(y)), y]
+
+    def slope(log_temperature: float) -> float:
+        exp = np.exp(z / np.exp(log_temperature))
+        return float(((exp * z).sum(axis=1) / exp.sum(axis=1) - gold).mean())
+
+    low, high = np.log(TEMPERATURE_BOUNDS)
+    for _ in range(50):
+        middle = (low + high) / 2
+        # A positive slope says that b = 1 / T is too large, and so T too small.
+        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
+    return float(np.exp((low + high) / 2))
+
+
+def bootstrap_interval(
+    metric: Metric,
+    predicted: ArrayLike,
+    labels: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2_000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of a metric (Efron & Tibshirani 1993, chapter 13).
+
+    Articles are drawn with replacement. Only the counts of the confusion matrix matter, so these
+    are drawn, from the multinomial distribution that drawing articles gives them.
+    """
+    (p, y), c = _paired(predicted, labels), _classes(predicted, labels)
+    cells, counts = np.unique(y * c + p, return_counts=True)
+    measure = _METRICS[metric]
+    values = [measure(_place(drawn, cells, c)) for drawn in _draw(counts, resamples, seed, c)]
+    return _percentiles(np.concatenate(values), confidence)
+
+
+def bootstrap_difference(
+    metric: Metric,
+    predicted: ArrayLike,
+    other: ArrayLike,
+    labels: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2_000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of metric(predicted) - metric(other) on the same articles, paired.
+
+    The two differ beyond chance where the interval leaves out 0.
+    """
+    p, y = _paired(predicted, labels)
+    q, _ = _paired(other, labels)
+    c = max(_classes(predicted, labels), _classes(other, labels))
+    cells, counts = np.unique((y * c + p) * c + q, return_counts=True)
+    measure = _METRICS[metric]
+    gold, one, two = cells // (c * c), cells // c % c, cells % c
+    values = [
+        measure(_place(drawn, gold * c + one, c)) - measure(_place(drawn, gold * c + two, c))
+        for drawn in _draw(counts, resamples, seed, c)
+    ]
+    return _percentiles(np.concatenate(values), confidence)
+
+
+def bootstrap_mean(
+    values: ArrayLike, *, confidence: float = 0.95, resamples: int = 2_000, seed: int = 0
+) -> Interval:
+    """Percentile interval of the mean of values (N,); for a paired difference give a - b."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or not len(x):
+        raise InputError(f"values have the shape {x.shape}; give at least one number, (N,)")
+    random, means = np.random.default_rng(seed), np.empty(resamples)
+    step = max(1, _CHUNK // len(x))
+    for start in range(0, resamples, step):
+        rows = random.integers(0, len(x), (min(step, resamples - start), len(x)))
+        means[start : start + step] = x[rows].mean(axis=1)
+    return _percentiles(means, confidence)
+
+
+def _accuracy(confusion: NDArray[Any]) -> Floats:
+    """(..., C, C), rows gold -> (...)"""
+    right = np.trace(confusion, axis1=-2, axis2=-1)
+    return np.asarray(right / confusion.sum(axis=(-2, -1)), dtype=np.float64)
+
+
+def _macro_f1(confusion: NDArray[Any]) -> Floats:
+    """(..., C, C), rows gold -> (...)"""
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    gold, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    # 2 TP + FP + FN = predicted + gold; where that is 0, so is TP.
+    f1 = 2 * right / np.maximum(gold + predicted, 1)
+    present = gold > 0
+    return np.asarray((f1 * present).sum(axis=-1) / present.sum(axis=-1), dtype=np.float64)
+
+
+_METRICS = {"accuracy": _accuracy, "macro_f1": _macro_f1}
+
+
+def _confusion(predicted: Indices, labels: Indices) -> Indices:
+    c = _classes(predicted, labels)
+    return np.bincount(labels * c + predicted, minlength=c * c).reshape(c, c)
+
+
+def _classes(predicted: ArrayLike, labels: ArrayLike) -> int:
+    return int(max(np.max(predicted), np.max(labels))) + 1
+
+
+def _draw(counts: Indices, resamples: int, seed: int, c: int) -> Iterator[Indices]:
+    """(U,) counts of N articles -> parts of (R, U) counts of N articles drawn with replacement."""
+    random, total = np.random.default_rng(seed), counts.sum()
+    step = max(1, _CHUNK // (c * c + len(counts)))
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        yield random.multinomial(total, counts / total, size=size)
+
+
+def _place(drawn: Indices, cells: Indices, c: int) -> Indices:
+    """(R, U) counts of cells, which may repeat -> (R, C, C)."""
+    unique, inverse = np.unique(cells, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    starts = np.searchsorted(inverse[order], np.arange(len(unique)))
+    placed = np.zeros((len(drawn), c * c), dtype=np.int64)
+    placed[:, unique] = np.add.reduceat(drawn[:, order], starts, axis=1)
+    return placed.reshape(-1, c, c)
+
+
+def _percentiles(values: Floats, confidence: float) -> Interval:
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence}; give a number between 0 and 1, like 0.95")
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))
+
+
+def _paired(predicted: ArrayLike, labels: ArrayLike) -> tuple[Indices, Indices]:
+    """Predicted and gold class indices of the articles that have a gold label."""
+    p, y = np.asarray(predicted, dtype=np.int64), np.asarray(labels, dtype=np.int64)
+    if p.ndim != 1 or p.shape != y.shape:
+        raise InputError(f"predicted {p.shape} and labels {y.shape} must both be (N,)")
+    known = y != IGNORE
+    if not known.any():
+        raise InputError(
+            f"none of the {len(y)} articles has a gold label; there is nothing to measure"
+        )
+    p, y = p[known], y[known]
+    if min(p.min(), y.min()) < 0:
+        raise InputError(f"a class index is {min(p.min(), y.min())}; they start at 0")
+    return p, y
+
+
+def _scored(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Indices]:
+    """Probabilities or logits, and gold class indices, of the articles that have a gold label."""
+    s, y = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.int64)
+    if s.ndim != 2 or y.shape != s.shape[:1]:
+        raise InputError(f"scores {s.shape} must be (N, C) and labels {y.shape} (N,)")
+    _, y = _paired(np.zeros_like(y), labels)
+    s = s[np.asarray(labels) != IGNORE]
+    if y.max() >= s.shape[1]:
+        raise InputError(f"a gold class index is {y.max()}, and there are {s.shape[1]} labels")
+    if not np.isfinite(s).all():
+        raise InputError("a probability or logit is not a finite number")
+    return s, y

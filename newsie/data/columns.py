@@ -76,9 +76,9 @@ def find_columns(
     for name, aliases in ALIASES.items():
         if name not in chosen:
             found = (find_column(names, alias) for alias in aliases)
-            column = next((c for c in found if c is not None and c not in taken), None)
-            if column is not None:
-                chosen[name] = column
+            free = [c for c in found if c is not None and c not in taken]
+            if free:
+                chosen[name] = free[0]
     if "headline" not in chosen and "body" not in chosen:
         raise ReadError(
             path,

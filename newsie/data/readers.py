@@ -5,26 +5,36 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text
-from newsie.data.columns import Columns, find_column, find_columns
-from newsie.data.records import BadRow, open_records
-from newsie.errors import ReadError
+from newsie.data.columns import ALIASES, find_column, find_columns
+from newsie.data.formats import open_records
+from newsie.data.records import BadRow, Row
+from newsie.errors import InputError, ReadError
 from newsie.labels import LabelRule
 
 __all__ = ["ArticleReader", "Problem", "Problems", "read_articles"]
 
 MAX_FIELD_CHARS = 10_000_000
 MAX_EXAMPLES = 10
-_CHECKED_CHARS = 4096
+CHECKED_CHARS = 4096
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A row that was skipped: where, and why."""
+    """A row that was skipped: where, and why.
+
+    Attributes:
+        path: the file.
+        row: 1-based number of the row; a header is not counted.
+        column: the column at fault, or None for the whole row.
+        reason: why, in a few fixed words.
+        detail: what is special about this row.
+    """
 
     path: str
     row: int
@@ -36,7 +46,7 @@ class Problem:
         return str(self.error())
 
     def error(self) -> ReadError:
-        """The same as an error."""
+        """The problem as an error to raise."""
         reason = f"{self.reason} ({self.detail})" if self.detail else self.reason
         return ReadError(self.path, reason, row=self.row, column=self.column)
 
@@ -47,7 +57,7 @@ class Problems:
 
     Attributes:
         counts: number of rows by reason.
-        examples: the first of them.
+        examples: the first few of each reason.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -57,30 +67,32 @@ class Problems:
         return self.counts.total()
 
     def add(self, problem: Problem) -> None:
-        """Count a row; the first few are kept as examples."""
+        """Count a row; the first few of each reason are kept as examples."""
         self.counts[problem.reason] += 1
-        if len(self.examples) < MAX_EXAMPLES:
+        if self.counts[problem.reason] <= MAX_EXAMPLES:
             self.examples.append(problem)
 
-    def summary(self) -> str:
-        """What was skipped, to show: a line for each reason, then examples. Empty if nothing."""
+    def summary(self, examples: int = 2) -> str:
+        """What was skipped, to show: a line for each reason with examples; empty if nothing."""
         if not self.counts:
             return ""
-        lines = [f"{len(self):,} rows skipped:"]
-        lines += [f"  {count:,} x {reason}" for reason, count in self.counts.most_common()]
-        lines += [f"  e.g. {problem}" for problem in self.examples[:3]]
+        lines = [f"{len(self):,} {'row' if len(self) == 1 else 'rows'} skipped:"]
+        for reason, count in self.counts.most_common():
+            lines.append(f"  {count:,} × {reason}")
+            same = (problem for problem in self.examples if problem.reason == reason)
+            lines += [f"    {problem}" for problem, _ in zip(same, range(examples), strict=False)]
         return "\n".join(lines)
 
 
 class ArticleReader:
-    """Articles of a file, one after the other; each iteration starts at the first row again.
+    """Articles of a source, one after the other; each iteration starts at the first row again.
 
     Formats: .csv, .tsv, .json, .jsonl, .ndjson, .txt (a headline a line), these also with .gz
     and .zst; .parquet, .arrow, .feather; a folder with a folder of .txt files for each label
-    (column "label"); `hub:owner/name[:split]`; "-" or a stream: JSON Lines or a headline a line,
-    read once.
+    (column "label"); `hub:owner/name[:split]`; "-" or an open stream: JSON Lines or a headline a
+    line, read once.
 
-    A row that cannot be used is skipped and counted in `problems`: rows == articles + problems.
+    A row that cannot be used is skipped and counted: rows == articles + len(problems).
 
     Args:
         source: path, "hub:...", "-" or an open stream.
@@ -93,12 +105,11 @@ class ArticleReader:
         columns: the columns chosen.
         column_names: all columns of the source.
         rows: number of rows read so far.
-        problems: the rows that were skipped.
+        problems: the rows that were skipped so far.
         label_counts: task -> number of articles with a label so far.
 
     Raises:
-        ReadError: the source cannot be read, or has no text column; with the row and column where
-            there is one.
+        ReadError: the source cannot be read, or has no column with text.
         MissingExtraError: the format needs a package that is not installed.
     """
 
@@ -111,13 +122,20 @@ class ArticleReader:
         strict: bool = False,
         max_field_chars: int = MAX_FIELD_CHARS,
     ) -> None:
-        self.path = str(source) if isinstance(source, str | Path) else "stdin"
-        self.strict, self.max_field_chars = strict, max_field_chars
+        is_path = isinstance(source, str | Path) and str(source) != "-"
+        self.path = str(source) if is_path else "stdin"
         self._records = open_records(source, max_field_chars=max_field_chars)
-        self.column_names = self._records.columns
-        self.columns: Columns = find_columns(self.column_names, columns, path=self.path)
+        self._again = is_path
+        self.strict, self.max_field_chars = strict, max_field_chars
         self._rules = dict(rules or {})
-        self._aliases = self._find_aliases()
+        self._named = sorted({c for r in self._rules.values() for c in (*r.where, r.column)})
+        self.column_names = list(self._records.columns)
+        self._known = set(self.column_names)
+        self.columns = find_columns(self.column_names, columns, path=self.path)
+        self._choose()
+        self._reset()
+
+    def _reset(self) -> None:
         self.rows = 0
         self.problems = Problems()
         self.label_counts: Counter[str] = Counter()
@@ -134,7 +152,7 @@ class ArticleReader:
 
     @property
     def empty_rules(self) -> dict[str, str]:
-        """Task -> the column of its rule, where no row so far gave a label though it is there."""
+        """Task -> the column of its rule, where it is there but no row so far gave a label."""
         missing = self.missing_rules
         return {
             task: rule.column
@@ -143,52 +161,64 @@ class ArticleReader:
         }
 
     def __iter__(self) -> Iterator[Article]:
-        self.rows, self.problems, self.label_counts = 0, Problems(), Counter()
-        wanted = dict.fromkeys((*self.columns.chosen().values(), *self._aliases.values()))
-        for number, row in self._records.read(tuple(wanted)):
+        if self.rows and not self._again:
+            raise InputError(f"{self.path} can be read only once; keep the articles in a list")
+        self._reset()
+        for number, row in self._records.read(self._wanted):
             self.rows += 1
             bad = row if isinstance(row, BadRow) else self._check(row)
-            if bad is not None:
-                problem = Problem(self.path, number, bad.column, bad.reason, bad.detail)
-                if self.strict:
-                    raise problem.error()
-                self.problems.add(problem)
-            else:
+            if bad is None:
                 assert not isinstance(row, BadRow)
                 yield self._article(row)
+                continue
+            problem = Problem(self.path, number, bad.column, bad.reason, bad.detail)
+            if self.strict:
+                raise problem.error()
+            self.problems.add(problem)
 
-    def _find_aliases(self) -> dict[str, str]:
-        """Column as a rule names it -> column of the source, for the rules' columns."""
-        named = {c for rule in self._rules.values() for c in (*rule.where, rule.column)}
-        found = {name: find_column(self.column_names, name) for name in sorted(named)}
-        return {name: column for name, column in found.items() if column is not None}
+    def _choose(self) -> None:
+        """Settle which columns are read, for the fields and for the rules."""
+        self._fields = self.columns.chosen()
+        found = {name: find_column(self.column_names, name) for name in self._named}
+        self._rule_columns = {name: column for name, column in found.items() if column is not None}
+        used = dict.fromkeys((*self._fields.values(), *self._rule_columns.values()))
+        self._wanted = tuple(used)
 
-    def _check(self, row: dict[str, str]) -> BadRow | None:
-        for column, value in row.items():
-            if len(value) > self.max_field_chars:
-                size = f"{len(value):,} characters, at most {self.max_field_chars:,}"
-                return BadRow("field too long", size, column)
-        texts = [row.get(c, "") for c in (self.columns.headline, self.columns.body) if c]
-        if not any(_has_text(text) for text in texts):
-            return BadRow("no text")
-        return None
+    def _add_columns(self, row: Row) -> None:
+        """Take in columns that the first rows of a JSON source did not have."""
+        new = [name for name in row if name not in self._known]
+        self.column_names += new
+        self._known.update(new)
+        useful = (*chain.from_iterable(ALIASES.values()), *self._named)
+        if any(find_column(new, name) is not None for name in useful):
+            self.columns = find_columns(self.column_names, self._fields, path=self.path)
+            self._choose()
 
-    def _article(self, row: dict[str, str]) -> Article:
-        chosen = {name: row.get(column, "") for name, column in self.columns.chosen().items()}
+    def _check(self, row: Row) -> BadRow | None:
+        if not self._known.issuperset(row):
+            self._add_columns(row)
+        for column in self._wanted:
+            size = len(row.get(column, ""))
+            if size > self.max_field_chars:
+                detail = f"{size:,} characters, at most {self.max_field_chars:,}"
+                return BadRow("field too long", detail, column)
+        texts = (row.get(self._fields.get(name, ""), "") for name in ("headline", "body"))
+        return None if any(map(_has_text, texts)) else BadRow("no text")
+
+    def _article(self, row: Row) -> Article:
+        value = {name: row.get(column, "") for name, column in self._fields.items()}
         return Article(
-            headline=chosen.get("headline", ""),
-            body=chosen.get("body", ""),
-            id=chosen.get("id", ""),
-            publisher=chosen.get("publisher", ""),
-            published=chosen.get("published") or None,
-            url=chosen.get("url", ""),
-            labels=self._labels(row),
+            headline=value.get("headline", ""),
+            body=value.get("body", ""),
+            id=value.get("id", ""),
+            publisher=value.get("publisher", ""),
+            published=value.get("published") or None,
+            url=value.get("url", ""),
+            labels=self._labels(row) if self._rules else {},
         )
 
-    def _labels(self, row: dict[str, str]) -> dict[str, str]:
-        if not self._rules:
-            return {}
-        named = {name: row.get(column, "") for name, column in self._aliases.items()}
+    def _labels(self, row: Row) -> dict[str, str]:
+        named = {name: row.get(column, "") for name, column in self._rule_columns.items()}
         labels = {}
         for task, rule in self._rules.items():
             label = rule.label(named)
@@ -199,8 +229,8 @@ class ArticleReader:
 
 
 def _has_text(text: str) -> bool:
-    """Whether anything is left when the text is cleaned."""
-    return bool(text) and bool(clean_text(text[:_CHECKED_CHARS]) or clean_text(text))
+    """Whether anything is left of a text once it is cleaned."""
+    return bool(text) and bool(clean_text(text[:CHECKED_CHARS]) or clean_text(text))
 
 
 def read_articles(

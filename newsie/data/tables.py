@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from newsie.data.records import BadRow, Record, Records, as_text
+from newsie.data.records import BadRow, Record, Records, Row, as_text
 from newsie.errors import MissingExtraError, ReadError
 
 __all__ = ["open_arrow", "open_hub", "open_parquet"]
@@ -90,7 +90,7 @@ def _table(
     return Records(tuple(names), read)
 
 
-def _batch_rows(batch: Any) -> Iterator[dict[str, str] | BadRow]:
+def _batch_rows(batch: Any) -> Iterator[Row | BadRow]:
     names = batch.schema.names
     try:
         columns = [[as_text(v) for v in column.to_pylist()] for column in batch.columns]
@@ -101,7 +101,7 @@ def _batch_rows(batch: Any) -> Iterator[dict[str, str] | BadRow]:
         yield dict(zip(names, cells, strict=True))
 
 
-def _single_row(batch: Any, row: int) -> dict[str, str] | BadRow:
+def _single_row(batch: Any, row: int) -> Row | BadRow:
     content = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
@@ -112,7 +112,10 @@ def _single_row(batch: Any, row: int) -> dict[str, str] | BadRow:
 
 
 def open_hub(source: str) -> Records:
-    """The rows of `hub:owner/name[:split]`, streamed; the split is "train" unless it is named."""
+    """The rows of `hub:owner/name[:split]`, streamed; the split is "train" unless it is named.
+
+    Class indices become the names of the classes.
+    """
     try:
         import datasets
     except ImportError:
@@ -120,9 +123,10 @@ def open_hub(source: str) -> Records:
     name, _, split = source.removeprefix("hub:").partition(":")
     try:
         dataset = datasets.load_dataset(name, split=split or "train", streaming=True)
-        features = dataset.features or dataset._resolve_features().features
-    except Exception as error:  # datasets raises a dozen unrelated types for "cannot be loaded"
+        names = tuple(dataset.column_names or next(iter(dataset), {}))
+    except Exception as error:  # datasets has no common type for all that can go wrong here
         raise ReadError(source, f"cannot be loaded: {error}") from error
+    features = dataset.features or {}
     classes = {n: f for n, f in features.items() if isinstance(f, datasets.ClassLabel)}
 
     def cell(column: str, value: Any) -> str:
@@ -131,7 +135,11 @@ def open_hub(source: str) -> Records:
         return as_text(value)
 
     def read(wanted: Sequence[str]) -> Iterator[Record]:
-        for number, row in enumerate(dataset.select_columns(list(wanted)), 1):
-            yield Record(number, {column: cell(column, row[column]) for column in wanted})
+        number = 0
+        try:
+            for number, row in enumerate(dataset, 1):
+                yield Record(number, {column: cell(column, row.get(column)) for column in wanted})
+        except Exception as error:  # the same, and the network may fail half-way
+            raise ReadError(source, f"reading failed: {error}", row=number + 1) from error
 
-    return Records(tuple(features), read)
+    return Records(names, read)

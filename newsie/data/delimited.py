@@ -1,0 +1,170 @@
+"""Rows of CSV and TSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from newsie.data.records import DAMAGE, BadRow, Record, Records, Row, cut_off, open_binary
+from newsie.errors import ReadError
+
+__all__ = ["open_delimited"]
+
+DELIMITERS = (",", "\t", ";", "|")
+MAX_RETRIED_LINES = 1_000_000
+
+# Bytes that are not UTF-8, as the error handler "surrogateescape" leaves them.
+_UNDECODED = re.compile("[\udc80-\udcff]")
+
+
+def open_delimited(path: Path, delimiter: str, limit: int) -> Records:
+    """The rows of a CSV or TSV file whose first line names the columns.
+
+    Args:
+        path: the file, perhaps compressed.
+        delimiter: the delimiter; where it does not occur in the first line, another that does.
+        limit: longest line in characters.
+
+    Raises:
+        ReadError: the first line cannot be read or names a column twice.
+    """
+    with _open_text(path) as stream:
+        try:
+            first = stream.readline(limit)
+            delimiter = _find_delimiter(first, delimiter)
+            header = next(
+                csv.reader(itertools.chain([first], stream), delimiter=delimiter, strict=True), []
+            )
+        except (csv.Error, *DAMAGE) as error:
+            raise ReadError(path, f"the first line cannot be read: {error}") from error
+    if not any(name.strip() for name in header):
+        raise ReadError(path, "the first line is blank; it must name the columns")
+    if any(_UNDECODED.search(name) or "\0" in name for name in header):
+        raise ReadError(path, "the first line is not UTF-8 text; save the file as UTF-8")
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise ReadError(path, f"the first line names {', '.join(twice)} more than once")
+    return Records(tuple(header), lambda _wanted: _read(path, delimiter, header, limit))
+
+
+def _open_text(path: Path) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        open_binary(path), encoding="utf-8-sig", errors="surrogateescape", newline=""
+    )
+
+
+def _find_delimiter(line: str, expected: str) -> str:
+    return expected if expected in line else max(DELIMITERS, key=line.count)
+
+
+def _read(path: Path, delimiter: str, header: list[str], limit: int) -> Iterator[Record]:
+    # The limit of the csv module is one for the whole process, so it is only ever raised.
+    csv.field_size_limit(max(limit, csv.field_size_limit()))
+    with _open_text(path) as stream:
+        lines = _Lines(stream, limit)
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
+        next(rows)
+        for number in itertools.count(1):
+            content = _next_row(rows, lines, header, delimiter)
+            if content is None:
+                return
+            yield Record(number, content)
+            if isinstance(content, BadRow) and content.last:
+                return
+
+
+class _Lines:
+    """The lines of a stream; those of the current record can be read again."""
+
+    def __init__(self, stream: IO[str], limit: int) -> None:
+        self.number = 0  # of lines read
+        self.record: list[str] = []
+        self._stream, self._limit = stream, limit
+        self._again: deque[str] = deque()
+        self._retries_left = MAX_RETRIED_LINES
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else self._read_line()
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.record.append(line)
+        if len(line) >= self._limit:
+            raise csv.Error(f"line longer than {self._limit:,} characters")
+        return line
+
+    def _read_line(self) -> str:
+        """The next line; of one beyond the limit, the start."""
+        line = rest = self._stream.readline(self._limit)
+        while len(rest) >= self._limit and rest[-1] not in "\r\n":
+            rest = self._stream.readline(self._limit)
+        return line
+
+    def start_record(self) -> None:
+        """What is read from now on is a new record."""
+        self.record = []
+
+    def retry(self) -> None:
+        """Give all lines of the record but the first once more.
+
+        A quotation mark that is never closed swallows good rows up to the next one. The number of
+        lines given twice is bounded, so that a hostile file costs no more than twice its size.
+        """
+        lines = self.record[1:]
+        if len(lines) <= self._retries_left:
+            self._retries_left -= len(lines)
+            self._again.extendleft(reversed(lines))
+            self.number -= len(lines)
+
+
+def _next_row(
+    rows: Iterator[list[str]], lines: _Lines, header: list[str], delimiter: str
+) -> Row | BadRow | None:
+    """The next row that is not blank, or None at the end."""
+    try:
+        row: list[str] = []
+        while not row:
+            lines.start_record()
+            row = next(rows)
+        problem = _check_size(row, header)
+    except StopIteration:
+        return None
+    except csv.Error as error:
+        problem = BadRow("broken CSV row", str(error))
+    except DAMAGE as error:
+        return cut_off(error)
+    if problem is None:
+        return _check_cells(row, header)
+    if delimiter == "\t":  # often written without any quoting: a quotation mark is just text
+        row = lines.record[0].rstrip("\r\n").split("\t")
+        if len(row) == len(header):
+            lines.retry()
+            return _check_cells(row, header)
+    place = f"line {lines.number - len(lines.record) + 1}"
+    lines.retry()
+    return BadRow(problem.reason, f"{place}: {problem.detail}")
+
+
+def _check_size(row: list[str], header: list[str]) -> BadRow | None:
+    if len(row) == len(header):
+        return None
+    reason = "too many fields" if len(row) > len(header) else "too few fields"
+    return BadRow(reason, f"{len(row)} instead of {len(header)}")
+
+
+def _check_cells(row: list[str], header: list[str]) -> Row | BadRow:
+    for column, value in zip(header, row, strict=True):
+        if not value.isascii() and _UNDECODED.search(value):
+            return BadRow("not UTF-8", column=column)
+        if "\0" in value:
+            return BadRow("NUL character", column=column)
+    return dict(zip(header, row, strict=True))

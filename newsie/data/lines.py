@@ -1,0 +1,209 @@
+"""Rows of JSON Lines files, of plain headlines one a line, and of JSON arrays."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from newsie.data.records import (
+    DAMAGE,
+    BadRow,
+    Record,
+    Records,
+    Row,
+    all_columns,
+    as_text,
+    cut_off,
+    open_binary,
+    peek,
+)
+from newsie.errors import ReadError
+
+__all__ = ["open_headlines", "open_json", "open_json_lines", "open_stream"]
+
+Line = bytes | str
+Parse = Callable[[Line], Row | BadRow]
+
+
+def open_json_lines(path: Path, limit: int) -> Records:
+    """An object a line; a row's number is its line."""
+    return _open_lines(path, _parse_object, limit)
+
+
+def open_headlines(path: Path, limit: int) -> Records:
+    """A headline a line; a row's number is its line."""
+    return _open_lines(path, _parse_headline, limit)
+
+
+def open_stream(stream: IO[Any], limit: int) -> Records:
+    """Objects if the first line with text starts with "{", headlines otherwise; read once.
+
+    Only as many lines as needed are read before the first row is given, so that a pipe that stays
+    open is answered line by line.
+    """
+    lines = _lines(stream, limit)
+    start = next(lines, None)
+    if start is None:
+        raise ReadError("stdin", "there is no line with text")
+    parse = _parse_object if _starts_object(start[1]) else _parse_headline
+    rows = _parse_lines(itertools.chain([start], lines), parse)
+    first = peek(rows, 1)
+    columns = all_columns("stdin", first)
+    return Records(columns, lambda _wanted: itertools.chain(_taken(first), rows))
+
+
+def _taken(records: list[Record]) -> Iterator[Record]:
+    """The records, which are not there a second time."""
+    while records:
+        yield records.pop(0)
+
+
+def _open_lines(path: Path, parse: Parse, limit: int) -> Records:
+    def read(_wanted: Sequence[str] = ()) -> Iterator[Record]:
+        with open_binary(path) as stream:
+            yield from _parse_lines(_lines(stream, limit), parse)
+
+    rows = read()
+    first = peek(rows)
+    rows.close()  # type: ignore[attr-defined]  # a generator; closes the file
+    return Records(all_columns(path, first), read)
+
+
+def _parse_lines(lines: Iterable[tuple[int, Line | BadRow]], parse: Parse) -> Iterator[Record]:
+    for number, line in lines:
+        yield Record(number, line if isinstance(line, BadRow) else parse(line))
+
+
+def _lines(stream: IO[Any], limit: int) -> Iterator[tuple[int, Line | BadRow]]:
+    """Numbered lines that are not blank; one beyond the limit is skipped without being held."""
+    for number in itertools.count(1):
+        try:
+            line: Line = stream.readline(limit + 1)
+            too_long = len(line) > limit
+            if too_long:
+                _skip_line(stream, line, limit)
+        except DAMAGE as error:
+            yield number, cut_off(error)
+            return
+        except UnicodeDecodeError as error:  # a text stream that is not ours
+            yield number, BadRow("not UTF-8", str(error), last=True)
+            return
+        if not line:
+            return
+        if too_long:
+            yield number, BadRow("line too long", f"more than {limit:,} bytes")
+            continue
+        if number == 1:
+            line = _without_mark(line)
+        if line.strip():
+            yield number, line
+
+
+def _skip_line(stream: IO[Any], line: Line, limit: int) -> None:
+    while line and line[-1:] not in (b"\n", "\n"):
+        line = stream.readline(limit)
+
+
+def _without_mark(line: Line) -> Line:
+    """A line without the byte order mark."""
+    if isinstance(line, str):
+        return line.removeprefix("\ufeff")
+    return line.removeprefix(b"\xef\xbb\xbf")
+
+
+def _starts_object(line: Line | BadRow) -> bool:
+    return not isinstance(line, BadRow) and line.lstrip()[:1] in (b"{", "{")
+
+
+def _decode(line: Line) -> str | BadRow:
+    try:
+        return line if isinstance(line, str) else line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return BadRow("not UTF-8", f"byte {error.start + 1} of the line")
+
+
+def _parse_headline(line: Line) -> Row | BadRow:
+    text = _decode(line)
+    if isinstance(text, BadRow):
+        return text
+    return BadRow("NUL character") if "\0" in text else {"headline": text.strip()}
+
+
+def _parse_object(line: Line) -> Row | BadRow:
+    text = _decode(line)
+    if isinstance(text, BadRow):
+        return text
+    try:
+        return _as_row(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        return BadRow("broken JSON", str(error))
+
+
+def _as_row(value: object) -> Row | BadRow:
+    if not isinstance(value, dict):
+        return BadRow("not a JSON object", f"but a {type(value).__name__}")
+    return {name: as_text(cell) for name, cell in value.items()}
+
+
+# --- a JSON array -------------------------------------------------------------------------------
+
+
+def open_json(path: Path, limit: int) -> Records:
+    """An array of objects, or one under "data"; held in memory. Also JSON Lines named .json."""
+    with open_binary(path) as stream:
+        try:
+            first = stream.readline(limit)
+            if _holds_lines(first):
+                return open_json_lines(path, limit)
+            text = (first + stream.read()).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ReadError(path, f"not UTF-8 at byte {error.start + 1}") from error
+        except DAMAGE as error:
+            raise ReadError(path, f"the file is damaged or ends early: {error}") from error
+    records = [Record(number, row) for number, row in enumerate(_parse_array(path, text), 1)]
+    return Records(all_columns(path, records[:1000]), lambda _wanted: iter(records))
+
+
+def _holds_lines(line: bytes) -> bool:
+    """Whether a first line is an object of its own that does not hold the array."""
+    row = _parse_object(_without_mark(line)) if line.strip() else BadRow("")
+    return not isinstance(row, BadRow) and "data" not in row
+
+
+def _parse_array(path: Path, text: str) -> Iterator[Row | BadRow]:
+    if not text.strip():
+        return
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if not text.lstrip().startswith("["):
+            raise ReadError(path, f"broken JSON: {error}") from error
+        yield from _salvage_array(text)
+        return
+    if isinstance(content, dict) and isinstance(content.get("data"), list):
+        content = content["data"]
+    if not isinstance(content, list):
+        raise ReadError(
+            path,
+            'must hold an array of objects, [{...}, ...] or {"data": [...]}, or an object a line',
+        )
+    yield from map(_as_row, content)
+
+
+def _salvage_array(text: str) -> Iterator[Row | BadRow]:
+    """The objects of an array up to the first one that is broken."""
+    decoder, position = json.JSONDecoder(), text.index("[") + 1
+    separator = re.compile(r"[\s,]*")
+    while True:
+        blank = separator.match(text, position)
+        assert blank is not None  # it matches nothing, too
+        try:
+            value, position = decoder.raw_decode(text, blank.end())
+        except (ValueError, RecursionError) as error:
+            yield cut_off(error)
+            return
+        yield _as_row(value)

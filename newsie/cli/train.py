@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from newsie.errors import MissingExtraError
 __all__ = ["main", "train"]
 
 
-class Until(str, Enum):
+class Until(StrEnum):
     """The last stage to run."""
 
     data = "data"
@@ -26,7 +26,8 @@ class Until(str, Enum):
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe in TOML; see training/recipes.")],
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the corpora.", envvar="NEWSIE_DATA", show_default=".")
+        Path | None,
+        typer.Option(help="Folder of the corpora.", envvar="NEWSIE_DATA", show_default="."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
     until: Annotated[Until, typer.Option(help="Last stage to run.")] = Until.bundle,

@@ -118,7 +118,9 @@ class Encoder:
                     "control characters); give it at least one word"
                 )
             texts.append(text)
-        encodings = self.tokenizer.encode_batch_fast([text[: self._max_characters] for text in texts])
+        encodings = self.tokenizer.encode_batch_fast(
+            [text[: self._max_characters] for text in texts]
+        )
         truncated = [
             len(text) > self._max_characters or bool(encoding.overflowing)
             for text, encoding in zip(texts, encodings, strict=True)
@@ -132,7 +134,9 @@ class Encoder:
         return Article(article.headline[:characters], article.body[:characters], article.id)
 
 
-def pad(ids: Sequence[Sequence[int] | NDArray[np.int32]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def pad(
+    ids: Sequence[Sequence[int] | NDArray[np.int32]], pad_id: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of equal length: (input_ids, attention_mask), both (B, T) with T the longest row."""
     longest = max(map(len, ids), default=0)
     input_ids = np.full((len(ids), longest), pad_id, dtype=np.int64)

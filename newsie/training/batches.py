@@ -7,7 +7,7 @@ batch without asking the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,6 +39,13 @@ class TokenStore:
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     pad_id: int
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Sequence[int]], pad_id: int) -> TokenStore:
+        """Put N sequences of token ids end to end."""
+        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
+        ids = np.fromiter((token for row in rows for token in row), np.int32, count=offsets[-1])
+        return cls(ids, offsets, pad_id)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -186,7 +193,8 @@ class Batches:
                 "use fewer processes, more articles or a larger batch_size"
             )
         labelled = {
-            task: int((labels[indices] != IGNORE).sum()) for task, labels in self.data.labels.items()
+            task: int((labels[indices] != IGNORE).sum())
+            for task, labels in self.data.labels.items()
         }
         mine, mine_headline = indices[process::processes], headline_only[process::processes]
         pieces = range(0, len(mine), micro_batch_size)

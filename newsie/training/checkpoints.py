@@ -28,7 +28,9 @@ class Checkpoints:
         self.main = main
         self._best = directory / "best.safetensors"
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    def save(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+    ) -> None:
         """Write weights, optimizer and state as one unit."""
         if not self.main:
             return

@@ -121,15 +121,16 @@ def prepare_corpora(
 
     say(f"looking for duplicates among {len(articles):,} articles")
     groups = duplicate_groups(articles, threshold=config.near_duplicates)
-    split = _assign_splits(config, articles, np.array(splits), corpora, groups, seed)
-    kept = {name: _first_of_group(split == name, groups) for name in ("train", "validation")}
-    kept["test"] = np.flatnonzero(split == "test")
+    assigned = _assign_splits(config, articles, np.array(splits), corpora, groups, seed)
+    kept = {name: _first_of_group(assigned == name, groups) for name in ("train", "validation")}
+    kept["test"] = np.flatnonzero(assigned == "test")
     report["duplicates_dropped"] = {
-        name: int((split == name).sum()) - len(kept[name]) for name in SPLITS
-    } | {"shared_with_test": int((split == "").sum())}
+        name: int((assigned == name).sum()) - len(kept[name]) for name in SPLITS
+    } | {"shared_with_test": int((assigned == "").sum())}
     labels = build_label_space(config.tasks, [articles[i] for i in kept["train"]], report)
     suffixes = learn_site_suffixes(
-        [articles[i].headline for i in kept["train"]], [articles[i].publisher for i in kept["train"]]
+        [articles[i].headline for i in kept["train"]],
+        [articles[i].publisher for i in kept["train"]],
     )
     report["articles"] = {name: len(rows) for name, rows in kept.items()}
     say(f"kept {report['articles']}; {report['duplicates_dropped']} duplicates left out")
@@ -150,7 +151,9 @@ def load_corpora(directory: Path) -> Corpora:
     try:
         content = json.loads((directory / "corpora.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FingerprintError(f"{directory} holds no prepared articles; delete it: {error}") from error
+        raise FingerprintError(
+            f"{directory} holds no prepared articles; delete it: {error}"
+        ) from error
     return Corpora(
         directory,
         LabelSpace.from_json(content["labels"]),
@@ -232,7 +235,10 @@ def _assign_splits(
     keys = [article.id or str(i) for i, article in enumerate(articles)]
     holds_test = {corpus.name for corpus in config.corpora if corpus.test}
     part = split_by_hash(
-        keys, {"validation": config.validation, "train": 1 - config.validation}, seed=seed, groups=groups
+        keys,
+        {"validation": config.validation, "train": 1 - config.validation},
+        seed=seed,
+        groups=groups,
     )
     held_out = split_by_hash(
         keys, {"test": config.held_out, "train": 1 - config.held_out}, seed=seed + 1, groups=groups
@@ -261,4 +267,6 @@ def _dataset(articles: Sequence[Article], corpora: Sequence[str], labels: LabelS
         known = set(task.labels)
         given = [article.labels.get(task.name) for article in articles]
         columns[f"label:{task.name}"] = [label if label in known else None for label in given]
-    return Dataset.from_dict(columns, features=Features({name: Value("string") for name in columns}))
+    return Dataset.from_dict(
+        columns, features=Features({name: Value("string") for name in columns})
+    )

@@ -121,7 +121,12 @@ def load_encoder(name: str, dropout: float = 0.0) -> PreTrainedModel:
             f"no encoder {name!r}: allowed are a hub id (needs the network), a directory with "
             f"config.json and model.safetensors, or 'minilm'. transformers says: {error}"
         ) from error
-    for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
+    for field in (
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+        "dropout",
+        "attention_dropout",
+    ):
         if hasattr(config, field):
             setattr(config, field, dropout)
     options: dict[str, Any] = {"add_pooling_layer": False} if config.model_type in POOLED else {}

@@ -22,11 +22,13 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from newsie.bundle import Lineage
 from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
 from newsie.errors import InputError, RecipeError
 from newsie.evaluation import macro_f1
 from newsie.labels import IGNORE
 from newsie.training.batches import Batches, TokenStore, TrainingSet
+from newsie.training.bundling import commit_id, make_bundle
 from newsie.training.checkpoints import write_directory, write_text
 from newsie.training.config import FitConfig, Recipe
 from newsie.training.corpora import Corpora, data_fingerprint, load_corpora, prepare_corpora
@@ -60,7 +62,9 @@ class Pipeline:
         trackers: names of Accelerate's trackers, e.g. ["tensorboard"].
     """
 
-    def __init__(self, recipe: Recipe, *, data: Path, runs: Path, trackers: Sequence[str] = ()) -> None:
+    def __init__(
+        self, recipe: Recipe, *, data: Path, runs: Path, trackers: Sequence[str] = ()
+    ) -> None:
         self.recipe = recipe
         self.data = data
         self.directory = runs / recipe.name
@@ -76,7 +80,9 @@ class Pipeline:
     @cached_property
     def _precision(self) -> str:
         # Measured once a run and kept: a resumed run must compute as it did before.
-        return choose_precision(self.recipe.teacher.fit.precision, self.directory / "precision.json")
+        return choose_precision(
+            self.recipe.teacher.fit.precision, self.directory / "precision.json"
+        )
 
     def say(self, text: str) -> None:
         """A line of progress on stderr."""
@@ -116,7 +122,9 @@ class Pipeline:
 
         tokenizer = AutoTokenizer.from_pretrained(encoder_directory(name))
         if not getattr(tokenizer, "is_fast", False):
-            raise RecipeError(f"the encoder {name!r} has no fast tokenizer (tokenizer.json); use another")
+            raise RecipeError(
+                f"the encoder {name!r} has no fast tokenizer (tokenizer.json); use another"
+            )
         return Encoder(tokenizer.backend_tokenizer, policy)
 
     def tokens(self, encoder: str, split: str, max_tokens: int) -> dict[View, TokenStore]:
@@ -126,7 +134,10 @@ class Pipeline:
         with self.accelerator.main_process_first():
             return {
                 view: encode_split(
-                    tool, self.corpora.articles(split), view, self.directory / f"tokens-{name}" / split
+                    tool,
+                    self.corpora.articles(split),
+                    view,
+                    self.directory / f"tokens-{name}" / split,
                 )
                 for view in VIEWS
             }
@@ -154,7 +165,10 @@ class Pipeline:
         fit_config = replace(config.fit, seed=seed)
         weights = {task.name: task.weight for task in self.recipe.data.tasks}
         name = _digest(
-            config.encoder, asdict(fit_config), weights, self.corpora.directory.name,
+            config.encoder,
+            asdict(fit_config),
+            weights,
+            self.corpora.directory.name,
             self.recipe.data.sampling_temperature,
         )
 
@@ -164,7 +178,12 @@ class Pipeline:
             return MultiTaskModel(encoder, self.corpora.labels, fit_config.dropout)
 
         return self._fitted(
-            f"teacher-{name}", f"teacher {seed}", build, config.encoder, HardLoss(weights), fit_config
+            f"teacher-{name}",
+            f"teacher {seed}",
+            build,
+            config.encoder,
+            HardLoss(weights),
+            fit_config,
         )
 
     @cached_property
@@ -180,7 +199,12 @@ class Pipeline:
         stores: dict[View, SoftLabels] = {}
         for view in VIEWS:
             header = SoftLabelsHeader.of(
-                prints, self.corpora.labels, self.corpora.directory.name, view, max_tokens, len(tokens[view])
+                prints,
+                self.corpora.labels,
+                self.corpora.directory.name,
+                view,
+                max_tokens,
+                len(tokens[view]),
             )
             title = f"soft labels ({view})"
             enabled = self.accelerator.is_main_process
@@ -223,6 +247,30 @@ class Pipeline:
         return self._fitted(
             f"student-{name}", "student", build, self.student_encoder, loss, config.fit, soft
         )
+
+    @cached_property
+    def bundle(self) -> Path:
+        """The student as a bundle: int8, calibrated, checked."""
+        student, config = self.student, self.recipe.student
+        name = _digest(student.fingerprint(), config.max_tokens)
+        directory = self.directory / f"bundle-{name}"
+        with self.accelerator.main_process_first():
+            if not directory.exists():
+                make_bundle(
+                    student,
+                    self.corpora,
+                    self.encoder(self.student_encoder, config.max_tokens),
+                    directory,
+                    name=self.recipe.name,
+                    max_int8_loss=self.recipe.quality.max_int8_loss,
+                    lineage=Lineage(
+                        teacher=_digest(*self.soft_labels["full"].header.teacher),
+                        data=self.corpora.directory.name,
+                        commit=commit_id(),
+                        recipe=self.recipe.to_json(),
+                    ),
+                )
+        return directory
 
     def _fitted(
         self,
@@ -276,7 +324,11 @@ class Pipeline:
 
         def score(model: nn.Module) -> float:
             logits = compute_logits(
-                [model], data.tokens["full"], rows, max_tokens=max_tokens, device=self.accelerator.device
+                [model],
+                data.tokens["full"],
+                rows,
+                max_tokens=max_tokens,
+                device=self.accelerator.device,
             )
             scores = []
             for task, labels in data.labels.items():

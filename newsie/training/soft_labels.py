@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load as load_bytes
 from safetensors.numpy import save as save_bytes
-from torch import nn
+from torch import Tensor, nn
 
 from newsie.data.encoding import View, pad
 from newsie.errors import FingerprintError, TrainingError
@@ -27,7 +28,13 @@ from newsie.labels import LabelSpace
 from newsie.training.batches import TokenStore
 from newsie.training.checkpoints import write_text
 
-__all__ = ["SoftLabels", "SoftLabelsHeader", "compute_logits", "compute_soft_labels", "load_soft_labels"]
+__all__ = [
+    "SoftLabels",
+    "SoftLabelsHeader",
+    "compute_logits",
+    "compute_soft_labels",
+    "load_soft_labels",
+]
 
 SHARD_ARTICLES = 16_384
 BATCH_TOKENS = 4_096
@@ -130,9 +137,16 @@ def compute_soft_labels(
         path = directory / f"{shard:05d}.safetensors"
         if not path.exists():
             logits = compute_logits(
-                teachers, tokens, rows, max_tokens=header.max_tokens, device=device, autocast=autocast
+                teachers,
+                tokens,
+                rows,
+                max_tokens=header.max_tokens,
+                device=device,
+                autocast=autocast,
             )
-            content = save_bytes({task: values.astype(np.float16) for task, values in logits.items()})
+            content = save_bytes(
+                {task: values.astype(np.float16) for task, values in logits.items()}
+            )
             aside = path.with_suffix(".aside")
             aside.write_bytes(hashlib.sha256(content).digest() + content)
             aside.replace(path)
@@ -193,19 +207,21 @@ def compute_logits(
         for task in members[0]:
             values = _average([member[task].float() for member in members]).cpu().numpy()
             if not np.isfinite(values).all():
-                raise TrainingError(f"a model answers task {task!r} with values that are not numbers")
+                raise TrainingError(
+                    f"a model answers task {task!r} with values that are not numbers"
+                )
             if task not in answers:
                 answers[task] = np.empty((len(rows), values.shape[1]), np.float32)
             answers[task][chosen] = values
     return answers
 
 
-def _average(logits: Sequence[torch.Tensor]) -> torch.Tensor:
+def _average(logits: Sequence[Tensor]) -> Tensor:
+    """The log of the members' mean probabilities; of a single member, its logits."""
     if len(logits) == 1:
         return logits[0]
-    return torch.stack([torch.log_softmax(member, -1) for member in logits]).logsumexp(0) - np.log(
-        len(logits)
-    )
+    members = torch.stack([torch.log_softmax(member, -1) for member in logits])
+    return torch.logsumexp(members, dim=0) - math.log(len(logits))
 
 
 def _token_batches(lengths: NDArray[np.int64]) -> list[slice]:

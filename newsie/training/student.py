@@ -40,7 +40,11 @@ def chosen_layers(teacher_layers: int, student_layers: int) -> list[int]:
 
 
 def student_from_teacher(
-    teacher: MultiTaskModel, layers: int, *, encoder: PreTrainedModel | None = None, dropout: float = 0.0
+    teacher: MultiTaskModel,
+    layers: int,
+    *,
+    encoder: PreTrainedModel | None = None,
+    dropout: float = 0.0,
 ) -> MultiTaskModel:
     """A student of `layers` layers that starts from its teacher's weights.
 
@@ -74,8 +78,12 @@ def _thin(source: PreTrainedModel, layers: int, dropout: float) -> DistilBertMod
             n_layers=layers,
             n_heads=config.num_attention_heads,
             dim=config.hidden_size,
-            hidden_dim=config.hidden_dim if config.model_type == "distilbert" else config.intermediate_size,
-            activation=config.activation if config.model_type == "distilbert" else config.hidden_act,
+            hidden_dim=config.hidden_dim
+            if config.model_type == "distilbert"
+            else config.intermediate_size,
+            activation=config.activation
+            if config.model_type == "distilbert"
+            else config.hidden_act,
             pad_token_id=config.pad_token_id,
             dropout=dropout,
             attention_dropout=dropout,

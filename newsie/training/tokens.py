@@ -31,16 +31,16 @@ def encode_split(
     """
     target = directory / view
     if not target.exists():
-        parts: list[np.ndarray] = []
-        lengths: list[int] = []
         source = iter(articles)
+        parts = [TokenStore.from_rows([], encoder.pad_id)]
         while window := list(islice(source, WINDOW_ARTICLES)):
-            ids = encoder.encode(window, view).ids
-            lengths += map(len, ids)
-            parts.append(np.fromiter((token for row in ids for token in row), np.int32))
+            parts.append(TokenStore.from_rows(encoder.encode(window, view).ids, encoder.pad_id))
+        lengths = np.concatenate([part.lengths for part in parts])
         with write_directory(target) as aside:
-            np.save(aside / "ids.npy", np.concatenate([np.empty(0, np.int32), *parts]))
-            np.save(aside / "offsets.npy", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+            np.save(aside / "ids.npy", np.concatenate([part.ids for part in parts]))
+            np.save(
+                aside / "offsets.npy", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+            )
     return TokenStore(
         np.load(target / "ids.npy", mmap_mode="r"), np.load(target / "offsets.npy"), encoder.pad_id
     )

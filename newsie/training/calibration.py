@@ -1,0 +1,72 @@
+"""One calibration temperature a task, and what int8 costs: the last looks before a bundle is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.errors import QualityGateError
+from newsie.evaluation import fit_calibration_temperature
+from newsie.labels import IGNORE
+
+__all__ = ["accuracy_lost", "calibrate", "check_quality", "labelled_rows"]
+
+Logits = Mapping[str, NDArray[np.float32]]
+Labels = Mapping[str, NDArray[np.int64]]
+
+
+def calibrate(logits: Logits, labels: Labels) -> dict[str, float]:
+    """The temperature by task that makes held-out articles' gold labels most likely.
+
+    Guo et al. 2017 (arXiv 1706.04599). A task without labelled articles keeps 1.
+
+    Args:
+        logits: (N, C) by task, of articles that were not trained on.
+        labels: (N,) class indices by task; IGNORE where there is none.
+    """
+    temperatures = {}
+    for task, values in logits.items():
+        known = labels[task] != IGNORE
+        temperatures[task] = (
+            fit_calibration_temperature(values[known], labels[task][known]) if known.any() else 1.0
+        )
+    return temperatures
+
+
+def labelled_rows(labels: Labels, most: int, seed: int = 0) -> NDArray[np.int64]:
+    """Rows such that every task has up to `most` labelled articles, drawn at random, ascending."""
+    random = np.random.default_rng(seed)
+    chosen = [
+        random.permutation(np.flatnonzero(column != IGNORE))[:most] for column in labels.values()
+    ]
+    return np.unique(np.concatenate(chosen))
+
+
+def accuracy_lost(before: Logits, after: Logits, labels: Labels) -> dict[str, float]:
+    """Points of accuracy (0.5 = half a per cent) that each task loses from `before` to `after`."""
+    lost = {}
+    for task, column in labels.items():
+        known = column != IGNORE
+        if known.any():
+            right = [
+                float((z[task][known].argmax(-1) == column[known]).mean()) for z in (before, after)
+            ]
+            lost[task] = 100 * (right[0] - right[1])
+    return lost
+
+
+def check_quality(lost: Mapping[str, float], limit: float) -> None:
+    """Refuse a student that lost too much on its way to int8.
+
+    Raises:
+        QualityGateError: a task lost more than `limit` points of accuracy.
+    """
+    failed = {task: points for task, points in lost.items() if points > limit}
+    if failed:
+        table = "\n".join(f"  {task:<16}{points:+.2f} points" for task, points in lost.items())
+        raise QualityGateError(
+            f"int8 loses more than {limit} points of accuracy on {', '.join(failed)}; the limit is "
+            f"quality.max_int8_loss of the recipe. Accuracy lost:\n{table}"
+        )

@@ -79,7 +79,7 @@ class Prediction:
         return float(self._of(task).max())
 
     def to_json(self, k: int | None = None) -> dict[str, list[dict[str, Any]]]:
-        """Task -> [{"label", "score"}], the best first, as plain JSON values; the k best of each."""
+        """Task -> [{"label", "score"}], the k best (None: all), the best first, for JSON."""
         return {
             task: [{"label": label, "score": score} for label, score in self.top(task, k)]
             for task in self.probabilities
@@ -269,8 +269,8 @@ def _find_bundle(path: str | Path | None) -> Path:
     if isinstance(path, str) and _HUB_ID.fullmatch(path):
         return _download(path)
     raise BundleError(
-        f"there is no model {str(path)!r}; allowed are a directory that holds a newsie.json, or the "
-        "id of a model on the Hugging Face hub, written owner/name"
+        f"there is no model {str(path)!r}; allowed are a directory that holds a newsie.json, or "
+        "the id of a model on the Hugging Face hub, written owner/name"
     )
 
 
@@ -313,8 +313,8 @@ def _open_session(bundle: Bundle) -> Any:
     wanted = {task.name: len(task.labels) for task in bundle.manifest.label_space.tasks}
     if found != wanted:
         raise BundleError(
-            f"bundle {bundle.path}: the outputs of model.onnx (name: labels) are {found}, the label "
-            f"space asks for {wanted}"
+            f"bundle {bundle.path}: the outputs of model.onnx (name: labels) are {found}, the "
+            f"label space asks for {wanted}"
         )
     return session
 
@@ -339,7 +339,7 @@ def _plan_batches(lengths: Sequence[int], threads: int) -> list[NDArray[np.int64
 def _softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """(N, C) -> (N, C), rows that sum to 1."""
     exp = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return exp / exp.sum(axis=1, keepdims=True)
+    return np.asarray(exp / exp.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def _count_threads(threads: int | None) -> int:

@@ -190,7 +190,7 @@ def _agreement(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> Agree
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     exp = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return exp / exp.sum(axis=1, keepdims=True)
+    return np.asarray(exp / exp.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def _rows_by_length(ids: Sequence[Sequence[int]], size: int = 16) -> list[NDArray[np.int64]]:

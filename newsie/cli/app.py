@@ -1,0 +1,71 @@
+"""All commands together, and what happens when one fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from newsie.cli.classify import classify
+from newsie.cli.evaluate import evaluate
+from newsie.cli.train import train
+from newsie.errors import NewsieError
+from newsie.version import __version__
+
+__all__ = ["app"]
+
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """The group of all commands; turns what they raise into a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NewsieError as error:
+            if os.environ.get("NEWSIE_DEBUG", "0") not in ("", "0"):
+                raise
+            print(f"newsie: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from error
+        except BrokenPipeError:
+            # Whoever read our output has seen enough ("| head"). What is still buffered must not
+            # be flushed into the closed pipe when Python exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            print("newsie: interrupted", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Classify news articles, and measure and train the models that do it.",
+)
+app.command()(classify)
+app.command()(evaluate)
+app.command()(train)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"newsie {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Options before the command."""

@@ -1,0 +1,231 @@
+"""`newsie classify`: predictions for texts, a file, or standard input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from newsie.cli.options import Columns, Model, Strict, Tasks, chosen_tasks, parse_columns
+
+if TYPE_CHECKING:
+    from newsie.classifier import Classifier, Prediction
+    from newsie.cli.terminal import Style
+    from newsie.data.articles import Article
+    from newsie.data.readers import ArticleReader
+
+__all__ = ["classify"]
+
+Pairs = Iterable[tuple["Article", "Prediction"]]
+TABLE_LABELS = 3
+"""Labels of a task that a table shows."""
+
+
+def classify(
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TEXT",
+            help="Articles; the first line of each is its headline. - reads lines of standard "
+            "input, JSON objects or a headline each.",
+            show_default=False,
+        ),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--file", "-f", help="Read articles from a file: CSV, TSV, JSON, JSONL, Parquet, ..."
+        ),
+    ] = None,
+    task: Tasks = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--top-k",
+            "-k",
+            min=1,
+            help="Labels of each task. [default: 3 in tables, 1 in CSV and Parquet, all in JSON]",
+            show_default=False,
+        ),
+    ] = None,
+    model: Model = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write to a file: .jsonl, .csv or .parquet."),
+    ] = None,
+    columns: Columns = None,
+    strict: Strict = False,
+) -> None:
+    """Classify news articles."""
+    fields = parse_columns(columns)
+    _check_usage(texts, file)
+    from newsie.classifier import Classifier
+
+    classifier = Classifier.from_pretrained(model)
+    tasks = chosen_tasks(task, classifier.labels)
+    reader = _open_reader(texts, file, fields, strict)
+    articles: Iterable[Article | str] = (texts or []) if reader is None else reader
+    tally = _Tally(classifier)
+    pairs = tally.watch(classifier.classify_stream(articles, tasks=tasks))
+    if output is not None:
+        _write(pairs, output, top_k)
+    elif json_:
+        _print_json(pairs, top_k)
+    else:
+        _print_table(pairs, top_k or TABLE_LABELS)
+    tally.report(reader)
+
+
+def _check_usage(texts: list[str] | None, file: str | None) -> None:
+    if bool(texts) == (file is not None):
+        given = "both" if texts else "neither"
+        raise typer.BadParameter(
+            f"give texts or --file FILE, and {given} was given; - reads standard input",
+            param_hint="TEXT",
+        )
+    if texts and "-" in texts and len(texts) > 1:
+        raise typer.BadParameter("- cannot be mixed with texts", param_hint="TEXT")
+    for text in texts or ():
+        if len(text) < 256 and "\n" not in text and Path(text).suffix and Path(text).is_file():
+            raise typer.BadParameter(
+                f"{text!r} is a file; to classify the articles in it, type --file {text}",
+                param_hint="TEXT",
+            )
+
+
+def _open_reader(
+    texts: list[str] | None, file: str | None, columns: dict[str, str], strict: bool
+) -> ArticleReader | None:
+    """The reader of the file or of standard input; None where the texts are given."""
+    source = "-" if texts == ["-"] else file
+    if source is None:
+        return None
+    from newsie.cli.terminal import note
+    from newsie.data.readers import ArticleReader
+
+    reader = ArticleReader(source, columns=columns, strict=strict)
+    note(f"columns: {reader.columns.describe()}")
+    return reader
+
+
+class _Tally:
+    """Counts what passes, to be told at the end."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._max_tokens = classifier.max_tokens
+        self.articles = self.truncated = 0
+
+    def watch(self, pairs: Pairs) -> Iterator[tuple[Article, Prediction]]:
+        """The same pairs."""
+        for pair in pairs:
+            self.articles += 1
+            self.truncated += pair[1].truncated
+            yield pair
+
+    def report(self, reader: ArticleReader | None) -> None:
+        """Say on stderr what was cut off and what was skipped; fail if nothing was left."""
+        from newsie.cli.terminal import note
+        from newsie.errors import InputError
+
+        if self.truncated:
+            note(
+                f"{self.truncated:,} of {self.articles:,} articles are longer than "
+                f"{self._max_tokens} tokens; the rest of each was not read"
+            )
+        if reader is None:
+            return
+        if summary := reader.problems.summary():
+            note(summary)
+        if not self.articles:
+            raise InputError(f"{reader.path}: no article could be classified")
+
+
+def _write(pairs: Pairs, output: Path, top_k: int | None) -> None:
+    from newsie.cli.terminal import counted, note
+    from newsie.data.writers import open_writer
+
+    nested = output.suffix.lower() in (".jsonl", ".ndjson")
+    with open_writer(output) as writer:
+        for article, prediction in counted(pairs, "articles"):
+            writer.write(
+                _nested_row(article, prediction, top_k)
+                if nested
+                else _flat_row(article, prediction, top_k or 1)
+            )
+    note(f"{writer.rows:,} predictions written to {output}")
+
+
+def _print_json(pairs: Pairs, top_k: int | None) -> None:
+    import sys
+
+    from newsie.cli.terminal import counted
+    from newsie.data.writers import open_writer
+
+    shown = pairs if sys.stdout.isatty() else counted(pairs, "articles")
+    with open_writer("-") as writer:
+        for article, prediction in shown:
+            writer.write(_nested_row(article, prediction, top_k))
+
+
+def _nested_row(article: Article, prediction: Prediction, top_k: int | None) -> dict[str, Any]:
+    return {
+        "id": article.id,
+        "headline": article.headline,
+        "predictions": prediction.to_json(top_k),
+        "truncated": prediction.truncated,
+    }
+
+
+def _flat_row(article: Article, prediction: Prediction, top_k: int) -> dict[str, Any]:
+    """Columns id, headline, TASK, TASK_score, TASK_2, TASK_2_score, ..., truncated."""
+    row: dict[str, Any] = {"id": article.id, "headline": article.headline}
+    for task in prediction.tasks:
+        for rank, (label, score) in enumerate(prediction.top(task, top_k), 1):
+            name = task if rank == 1 else f"{task}_{rank}"
+            row[name], row[f"{name}_score"] = label, score
+    return {**row, "truncated": prediction.truncated}
+
+
+def _print_table(pairs: Pairs, top_k: int) -> None:
+    import sys
+
+    from newsie.cli.terminal import Style, counted
+
+    style = Style(sys.stdout)
+    shown = pairs if style.terminal else counted(pairs, "articles")
+    for number, (article, prediction) in enumerate(shown):
+        lines = _table(article, prediction, top_k, style)
+        print(*([""] if number else []), *lines, sep="\n", flush=style.terminal)
+
+
+def _table(article: Article, prediction: Prediction, top_k: int, style: Style) -> Iterator[str]:
+    """Lines such as "  section  sports  94 % ██████████"."""
+    from newsie.cli.terminal import bar, shorten, width_of
+    from newsie.data.cleaning import clean_text
+
+    # Cleaned also because a headline could hold control sequences for the terminal.
+    title = clean_text(article.headline) or clean_text(article.body[:1000])
+    identifier = f"{clean_text(article.id)}  " if article.id else ""
+    yield style.dim(identifier) + style.bold(shorten(title, style.width - width_of(identifier)))
+    rows = [(task, *scored) for task in prediction.tasks for scored in prediction.top(task, top_k)]
+    task_width = max(width_of(task) for task, _, _ in rows)
+    label_width = max(width_of(label) for _, label, _ in rows)
+    room = max(style.width - task_width - label_width - 14, 10)
+    previous = ""
+    for task, label, score in rows:
+        name = "" if task == previous else task
+        percent = f"{100 * score:.0f} %" if score >= 0.005 else "<1 %"
+        yield (
+            f"  {style.dim(_fill(name, task_width))}  {_fill(label, label_width)} {percent:>6} "
+            f"{style.accent(bar(score, min(room, 40)))}"
+        ).rstrip()
+        previous = task
+
+
+def _fill(text: str, width: int) -> str:
+    from newsie.cli.terminal import width_of
+
+    return text + " " * (width - width_of(text))

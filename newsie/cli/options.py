@@ -1,0 +1,65 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from newsie.labels import LabelSpace
+
+__all__ = ["Columns", "Model", "Strict", "Tasks", "chosen_tasks", "parse_columns"]
+
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=COLUMN",
+        help="Where a field is, if its column's name does not tell: headline=Titel. Repeatable.",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        envvar="NEWSIE_MODEL",
+        help="Directory of a bundle, or owner/name on the Hugging Face hub. [default: bundled]",
+        show_default=False,
+    ),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Stop at the first row that cannot be used.")
+]
+Tasks = Annotated[
+    list[str] | None, typer.Option(help="A task to answer; repeatable. [default: all]")
+]
+
+
+def chosen_tasks(asked: Sequence[str] | None, labels: LabelSpace) -> list[str] | None:
+    """The tasks asked for, each once; None means all. A wrong usage if there is no such task."""
+    if not asked:
+        return None
+    for task in asked:
+        if task not in labels.names:
+            close = get_close_matches(task, labels.names, n=1, cutoff=0.5)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise typer.BadParameter(
+                f"this model has no task {task!r}; it has: {', '.join(labels.names)}.{hint}",
+                param_hint="--task",
+            )
+    return list(dict.fromkeys(asked))
+
+
+def parse_columns(pairs: Sequence[str] | None) -> dict[str, str]:
+    """["headline=Titel"] -> {"headline": "Titel"}. A wrong usage if a pair is none."""
+    columns = {}
+    for pair in pairs or ():
+        field, equals, column = pair.partition("=")
+        if not (field and equals and column):
+            raise typer.BadParameter(
+                f"{pair!r} is not FIELD=COLUMN; write for example headline=Titel",
+                param_hint="--columns",
+            )
+        columns[field.strip()] = column
+    return columns

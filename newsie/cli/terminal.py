@@ -1,0 +1,93 @@
+"""What a person sees: tables on stdout, progress and notes on stderr."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+import unicodedata
+from collections.abc import Iterable, Iterator
+from typing import TextIO, TypeVar
+
+__all__ = ["Style", "bar", "counted", "note", "shorten", "width_of"]
+
+T = TypeVar("T")
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+UPDATE_SECONDS = 0.2
+
+
+class Style:
+    """Bold, dim and coloured text where the stream is a terminal that wants it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.terminal = stream.isatty()
+        self.width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+        colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self._enabled = self.terminal and colour
+
+    def bold(self, text: str) -> str:
+        return self._wrap("1", text)
+
+    def dim(self, text: str) -> str:
+        return self._wrap("2", text)
+
+    def accent(self, text: str) -> str:
+        return self._wrap("36", text)
+
+    def _wrap(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._enabled and text else text
+
+
+def bar(share: float, width: int) -> str:
+    """A bar of up to `width` characters, in steps of an eighth."""
+    eighths = round(max(0.0, min(share, 1.0)) * width * 8)
+    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).rstrip()
+
+
+def width_of(text: str) -> int:
+    """Columns that a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
+def shorten(text: str, width: int) -> str:
+    """The text, or as much of it as fits, with an ellipsis."""
+    if width_of(text) <= width:
+        return text
+    kept, used = [], 1
+    for character in text:
+        used += width_of(character)
+        if used > width:
+            break
+        kept.append(character)
+    return "".join(kept).rstrip() + "…"
+
+
+def note(text: str) -> None:
+    """A line for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def counted(items: Iterable[T], what: str) -> Iterator[T]:
+    """The same items; how many and how fast is shown on stderr while it is a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    started = shown = time.monotonic()
+    count = 0
+    try:
+        for count, item in enumerate(items, 1):
+            yield item
+            if (now := time.monotonic()) - shown > UPDATE_SECONDS:
+                shown = now
+                rate = count / (now - started)
+                print(
+                    f"\r\x1b[K{count:,} {what}, {rate:,.0f}/s", end="", file=sys.stderr, flush=True
+                )
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)

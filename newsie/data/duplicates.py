@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ __all__ = ["duplicate_groups"]
 SHINGLE_WORDS = 2
 MIN_WORDS = 5
 BANDS = 20
+MAX_ROWS = 16
+NEIGHBOURS = 8
 CHUNK_ARTICLES = 4096
 Progress = Callable[[int, int], None]
 
@@ -120,15 +123,14 @@ def _near_pairs(
 
 
 def _rows_a_band(threshold: float) -> int:
-    """Hashes a band, as many as find a pair at the threshold with a chance of 0.999.
+    """Hashes a band, as many as still find a pair at the threshold with a chance of 0.999.
 
-    A band of r hashes agrees with probability s**r for similarity s, one band of b at least with
-    1 - (1 - s**r)**b. More rows, fewer false candidates.
+    A band of r hashes agrees with probability s**r for similarity s, one of b bands at least with
+    1 - (1 - s**r)**b. The more hashes, the fewer candidates in vain.
     """
-    wanted = 1 - 0.001 ** (1 / BANDS)  # s**r must be this or more
-    if threshold == 1:
-        return 16
-    return max(1, int(np.log(wanted) / np.log(threshold)))
+    wanted = 1 - 0.001 ** (1 / BANDS)  # what s**r must be at least
+    rows = MAX_ROWS if threshold == 1 else int(math.log(wanted) / math.log(threshold))
+    return min(max(1, rows), MAX_ROWS)
 
 
 def _shingles(words: Sequence[str], hashes: dict[str, int]) -> NDArray[np.uint64]:
@@ -161,18 +163,25 @@ def _band_keys(shingles: Sequence[NDArray[np.uint64]], rows: int) -> NDArray[np.
 
 
 def _candidates(bands: NDArray[np.uint64], usable: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Different pairs of texts that share a band: each with the one before and the first."""
+    """Different pairs of texts that share a band: each with the ones before it and the first.
+
+    All pairs of a big group would be too many; these connect it all the same.
+    """
     size = bands.shape[1]
-    found = [np.empty(0, dtype=np.int64)]
+    codes = [np.empty(0, dtype=np.int64)]
     for keys in bands:
         order = usable[np.argsort(keys[usable], kind="stable")]
-        same = keys[order[1:]] == keys[order[:-1]]
-        first = np.where(np.concatenate([[True], ~same]), np.arange(len(order)), 0)
-        first = order[np.maximum.accumulate(first)]
-        found += [first[1:][same] * size + order[1:][same], (order[:-1] * size + order[1:])[same]]
-    for code in np.unique(np.concatenate(found)):
-        a, b = divmod(int(code), size)
-        yield a, b
+        keys = keys[order]
+        is_first = np.concatenate([[True], keys[1:] != keys[:-1]])
+        first = order[np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))]
+        codes.append((first * size + order)[~is_first])
+        for distance in range(1, NEIGHBOURS + 1):
+            same = keys[distance:] == keys[:-distance]
+            if not same.any():
+                break
+            codes.append((order[:-distance] * size + order[distance:])[same])
+    for code in np.unique(np.concatenate(codes)):
+        yield divmod(int(code), size)
 
 
 def _jaccard(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> float:

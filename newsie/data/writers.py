@@ -1,0 +1,225 @@
+"""Rows into files: a file appears under its name only when it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from newsie.errors import InputError, MissingExtraError
+
+__all__ = ["RowWriter", "open_writer"]
+
+Value = str | int | float | bool | None
+GROUP_ROWS = 10_000
+
+
+class RowWriter(ABC):
+    """Writes rows, one after the other.
+
+    Attributes:
+        rows: number of rows written.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def write(self, row: Mapping[str, Value]) -> None:
+        """Write a row of flat values: column -> value.
+
+        Raises:
+            InputError: a value that the format cannot hold, or a column that the rows before did
+                not have where the format needs the same columns in each row.
+        """
+        self._write({column: _storable(column, value) for column, value in row.items()})
+        self.rows += 1
+
+    @abstractmethod
+    def _write(self, row: dict[str, Value]) -> None: ...
+
+    def finish(self) -> None:  # noqa: B027  # most writers hold nothing back
+        """Write what is still held back."""
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of the stream, also after an error."""
+
+
+@contextmanager
+def open_writer(path: Path | str) -> Iterator[RowWriter]:
+    """A writer of .jsonl, .csv or .parquet; "-" is JSON Lines to stdout.
+
+    The rows go to a file beside, which gets its name when all of them are on the disk. After an
+    error it is removed, and a file that had the name before is untouched.
+
+    Raises:
+        InputError: another ending, or a folder that cannot be written to.
+        MissingExtraError: Parquet without pyarrow.
+    """
+    if str(path) == "-":
+        yield _JsonWriter(_stdout(), flush=True)
+        return
+    path = Path(path)
+    open_format = _find_format(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        stream = aside.open("wb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    try:
+        with stream:
+            writer = open_format(stream)
+            try:
+                yield writer
+                writer.finish()
+            finally:
+                writer.close()
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            aside.unlink()
+        raise
+
+
+def _find_format(path: Path) -> Callable[[io.BufferedIOBase], RowWriter]:
+    formats: dict[str, Callable[[Any], RowWriter]] = {
+        ".jsonl": _JsonWriter,
+        ".ndjson": _JsonWriter,
+        ".csv": _CsvWriter,
+        ".parquet": _ParquetWriter,
+    }
+    try:
+        return formats[path.suffix.lower()]
+    except KeyError:
+        given = f"files that end in {path.suffix!r}" if path.suffix else "files without an ending"
+        raise InputError(
+            f"{path}: {given} are not written; allowed: {', '.join(formats)}, or - for JSON Lines "
+            "to the terminal or a pipe"
+        ) from None
+
+
+def _storable(column: str, value: Value) -> Value:
+    """Text that UTF-8 can hold (half a surrogate pair becomes its escape), finite numbers."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"column {column!r} holds {value}, which is not a number to write")
+    return value
+
+
+def _stdout() -> Any:
+    # Bytes, because the encoding of the terminal may not hold all characters.
+    sys.stdout.flush()
+    return getattr(sys.stdout, "buffer", None) or _TextStream()
+
+
+class _TextStream:
+    """stdout where it takes text only, as in notebooks."""
+
+    def write(self, data: bytes) -> None:
+        sys.stdout.write(data.decode("utf-8"))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+class _JsonWriter(RowWriter):
+    def __init__(self, stream: Any, *, flush: bool = False) -> None:
+        super().__init__()
+        self._stream, self._flush = stream, flush
+
+    def _write(self, row: dict[str, Value]) -> None:
+        try:
+            line = json.dumps(row, ensure_ascii=False)
+        except TypeError as error:
+            raise InputError(f"row {self.rows + 1} cannot be written as JSON: {error}") from error
+        self._stream.write(line.encode("utf-8") + b"\n")
+        if self._flush:
+            self._stream.flush()
+
+
+class _CsvWriter(RowWriter):
+    def __init__(self, stream: Any) -> None:
+        super().__init__()
+        self._text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
+        self._writer = csv.writer(self._text, lineterminator="\n")
+        self._columns: list[str] = []
+
+    def _write(self, row: dict[str, Value]) -> None:
+        if not self.rows:
+            self._columns = list(row)
+            self._writer.writerow(self._columns)
+        _check_columns(row, self._columns)
+        self._writer.writerow(["" if (v := row.get(c)) is None else v for c in self._columns])
+
+    def close(self) -> None:
+        self._text.detach()
+
+
+class _ParquetWriter(RowWriter):
+    def __init__(self, stream: Any) -> None:
+        super().__init__()
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            raise MissingExtraError("writing Parquet files", "pyarrow", "parquet") from None
+        self._arrow, self._stream = pyarrow, stream
+        self._group: list[dict[str, Value]] = []
+        self._file: Any = None
+
+    def _write(self, row: dict[str, Value]) -> None:
+        if self._file is not None:
+            _check_columns(row, self._file.schema.names)
+        self._group.append(row)
+        if len(self._group) >= GROUP_ROWS:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        arrow = self._arrow
+        try:
+            if self._file is None:
+                schema = self._first_schema()
+                self._file = arrow.parquet.ParquetWriter(self._stream, schema, compression="zstd")
+            table = arrow.Table.from_pylist(self._group, schema=self._file.schema)
+        except (arrow.ArrowException, TypeError) as error:
+            raise InputError(f"the rows' values are not of the same types: {error}") from error
+        self._file.write_table(table)
+        self._group = []
+
+    def _first_schema(self) -> Any:
+        """Types from the first group; a column without any value in it holds text."""
+        arrow = self._arrow
+        names = dict.fromkeys(name for row in self._group for name in row)
+        found = {n: arrow.array([row.get(n) for row in self._group]).type for n in names}
+        text = arrow.string()
+        return arrow.schema([(n, text if arrow.types.is_null(t) else t) for n, t in found.items()])
+
+    def finish(self) -> None:
+        if self._group or self._file is None:
+            self._write_group()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _check_columns(row: Mapping[str, Value], columns: list[str]) -> None:
+    new = [column for column in row if column not in columns]
+    if new:
+        raise InputError(
+            f"a row has the column {new[0]!r}, the rows before it have: {', '.join(columns)}; give "
+            "the same columns in each row"
+        )

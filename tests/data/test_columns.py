@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+
+from newsie.data.columns import ALIASES, Columns, find_columns
+from newsie.errors import ReadError
+
+
+def test_names_are_found_whatever_their_case() -> None:
+    names = ["ID", "Title", "short_description", "Pub Date", "Outlet", "LINK", "label"]
+    assert find_columns(names) == Columns(
+        headline="Title",
+        body="short_description",
+        id="ID",
+        publisher="Outlet",
+        published="Pub Date",
+        url="LINK",
+    )
+
+
+@pytest.mark.parametrize("field", ALIASES)
+def test_every_alias_is_found(field: str) -> None:
+    for alias in ALIASES[field]:
+        names = [alias, "title" if field != "headline" else "text"]
+        assert getattr(find_columns(names), field) == alias
+
+
+def test_the_better_name_wins() -> None:
+    columns = find_columns(["description", "content", "body", "title", "headline"])
+    assert (columns.headline, columns.body) == ("headline", "body")
+
+
+def test_text_alone_is_the_body() -> None:
+    assert find_columns(["text", "label"]) == Columns(body="text")
+
+
+def test_an_override_is_taken_whatever_the_names() -> None:
+    names = ["headline", "Long Text", "body"]
+    columns = find_columns(names, {"body": "long_text"})
+    assert (columns.headline, columns.body) == ("headline", "Long Text")
+
+
+def test_a_column_is_used_once() -> None:
+    columns = find_columns(["title", "text"], {"headline": "text"})
+    assert columns == Columns(headline="text")
+
+
+def test_describe() -> None:
+    assert find_columns(["Title", "text"]).describe() == "headline <- 'Title', body <- 'text'"
+
+
+@pytest.mark.parametrize(
+    ("names", "overrides", "parts"),
+    [
+        (["a", "b"], {}, ["the columns are: a, b", "headline, title", "lede", "--columns"]),
+        ([], {}, ["the columns are: none"]),
+        (["title"], {"body": "txet"}, ["'txet'", "the columns are: title"]),
+        (["title", "text"], {"body": "txet"}, ["did you mean 'text'?"]),
+        (["title"], {"heading": "title"}, ["'heading'", "headline, body, id"]),
+    ],
+)
+def test_errors_tell_what_there_is(
+    names: list[str], overrides: dict[str, str], parts: list[str]
+) -> None:
+    with pytest.raises(ReadError) as error:
+        find_columns(names, overrides, path="news.csv")
+    for part in ["news.csv", *parts]:
+        assert part in str(error.value)

@@ -17,6 +17,7 @@ __all__ = [
     "DataConfig",
     "DistillationConfig",
     "FitConfig",
+    "FullTextConfig",
     "QualityConfig",
     "Recipe",
     "StudentConfig",
@@ -41,6 +42,10 @@ class CorpusConfig:
         test: file of articles to measure on; empty means that a share of `train` is held out by hash.
         columns: column names, where the reader does not find them by itself, e.g. {headline = "Titel"}.
         limit: at most this many articles of `train`, chosen at random; 0 means all.
+        origin: who made the corpus, when and from what. This and the next two are for people: they are
+            printed in the model card, and changing them makes nothing stale.
+        terms: what its makers allow.
+        limits: what is known to be one-sided or wrong about it.
     """
 
     name: str
@@ -48,6 +53,9 @@ class CorpusConfig:
     test: str = ""
     columns: dict[str, str] = Field(default_factory=dict)
     limit: Annotated[int, Field(ge=0)] = 0
+    origin: str = ""
+    terms: str = ""
+    limits: str = ""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -207,6 +215,30 @@ class QualityConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class FullTextConfig:
+    """Whole articles to measure one task on. Nothing is ever learnt from them.
+
+    Attributes:
+        name: names the corpus in figures.
+        files: files of articles, relative to the data folder; figures leave them out where one is missing.
+        task: the task that is measured.
+        column: the column that its gold labels are taken from.
+        labels: value of the column -> label of the task; articles of other values are left out.
+        columns, origin, terms, limits: see CorpusConfig.
+    """
+
+    name: str
+    files: Annotated[list[str], Field(min_length=1)]
+    task: str
+    column: str
+    labels: Annotated[dict[str, str], Field(min_length=1)]
+    columns: dict[str, str] = Field(default_factory=dict)
+    origin: str = ""
+    terms: str = ""
+    limits: str = ""
+
+
+@dataclass(frozen=True, config=STRICT)
 class Recipe:
     """Everything that decides how a student is made.
 
@@ -216,6 +248,7 @@ class Recipe:
         teacher: the teacher.
         student: the student.
         quality: what it must keep.
+        full_text: whole articles to measure on besides the test splits; None measures without.
     """
 
     name: str
@@ -223,6 +256,7 @@ class Recipe:
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     student: StudentConfig = Field(default_factory=StudentConfig)
     quality: QualityConfig = Field(default_factory=QualityConfig)
+    full_text: FullTextConfig | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, all defaults filled in."""

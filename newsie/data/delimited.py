@@ -113,17 +113,19 @@ class _Lines:
         """What is read from now on is a new record."""
         self.record = []
 
-    def retry(self) -> None:
-        """Give all lines of the record but the first once more.
+    def retry(self) -> bool:
+        """Give all lines of the record but the first once more; whether that was allowed.
 
         A quotation mark that is never closed swallows good rows up to the next one. The number of
-        lines given twice is bounded, so that a hostile file costs no more than twice its size.
+        lines given twice is bounded, so that a hostile file does not take for ever.
         """
         lines = self.record[1:]
-        if len(lines) <= self._retries_left:
-            self._retries_left -= len(lines)
-            self._again.extendleft(reversed(lines))
-            self.number -= len(lines)
+        if len(lines) > self._retries_left:
+            return False
+        self._retries_left -= len(lines)
+        self._again.extendleft(reversed(lines))
+        self.number -= len(lines)
+        return True
 
 
 def _next_row(
@@ -146,11 +148,11 @@ def _next_row(
         return _check_cells(row, header)
     if delimiter == "\t":  # often written without any quoting: a quotation mark is just text
         row = lines.record[0].rstrip("\r\n").split("\t")
-        if len(row) == len(header):
-            lines.retry()
+        if len(row) == len(header) and lines.retry():
             return _check_cells(row, header)
     place = f"line {lines.number - len(lines.record) + 1}"
-    lines.retry()
+    if not lines.retry():
+        place = f"lines {place.split()[1]} to {lines.number}, all of them skipped"
     return BadRow(problem.reason, f"{place}: {problem.detail}")
 
 

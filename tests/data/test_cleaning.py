@@ -115,20 +115,20 @@ def test_letters_and_digits_are_kept(text: str) -> None:
 
 
 HOSTILE = {
-    "open brackets": "<" * 4_000_000,
-    "open tags": "<b " * 1_000_000,
-    "tags within tags": "<b" * 1_000_000 + ">" * 1_000_000,
-    "attributes": "<a " + "=" * 4_000_000,
+    "open brackets": "<" * 1_000_000,
+    "open tags": "<b " * 400_000,
+    "tags within tags": "<b" * 400_000 + ">" * 400_000,
+    "attributes": "<a " + "=" * 1_000_000,
     "names": "<" + "a-" * 1_000_000,
-    "open comments": "<!--" * 1_000_000,
-    "open scripts": "<script>" * 400_000,
-    "comments and open scripts": "<!-- --><script>" * 200_000,
-    "ampersands": "&" * 4_000_000,
+    "open comments": "<!--" * 400_000,
+    "open scripts": "<script>" * 200_000,
+    "comments and open scripts": "<!-- --><script>" * 100_000,
+    "ampersands": "&" * 1_000_000,
     "escaped ampersands": "&" + "amp;" * 1_000_000,
     "escaped brackets": "&lt;" * 500_000,
-    "blanks": "<p" + " " * 4_000_000,
+    "blanks": "<p" + " " * 1_000_000,
     "combining marks": "a" + "\u0300\u0327" * 500_000,
-    "one word": "x" * 10_000_000,
+    "one word": "x" * 4_000_000,
 }
 
 
@@ -141,7 +141,7 @@ def test_hostile_text_takes_time_in_proportion(text: str) -> None:
 
     # Quadratic work would take 64 times as long for 8 times the text, and hours in all.
     short = min(seconds(text[: len(text) // 8]) for _ in range(3))
-    assert seconds(text) < 24 * short + 0.2
+    assert seconds(text) < 24 * short + 0.1
 
 
 def test_long_runs_of_combining_marks_are_cut() -> None:

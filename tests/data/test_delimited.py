@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import random
+from pathlib import Path
+
+import pytest
+
+from newsie.data.delimited import open_delimited
+from newsie.data.records import BadRow, Row
+from newsie.errors import ReadError
+
+LIMIT = 100_000
+
+
+def read(path: Path, content: str | bytes, delimiter: str = ",") -> list[Row | BadRow]:
+    path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    records = open_delimited(path, delimiter, LIMIT)
+    rows = list(records.read(records.columns))
+    assert [row.number for row in rows] == list(range(1, len(rows) + 1))
+    return [row.content for row in rows]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "news.csv"
+
+
+def test_rows_by_column(path: Path) -> None:
+    content = 'headline,body\nRain,"Three days,\nat least"\n\n"Say ""yes""",\n'
+    assert read(path, content) == [
+        {"headline": "Rain", "body": "Three days,\nat least"},
+        {"headline": 'Say "yes"', "body": ""},
+    ]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_line_ends_and_byte_order_marks(path: Path, newline: str, mark: str) -> None:
+    assert read(path, f"{mark}headline{newline}Rain{newline}Sun") == [
+        {"headline": "Rain"},
+        {"headline": "Sun"},
+    ]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
+def test_other_delimiters_are_found(path: Path, delimiter: str) -> None:
+    assert read(path, f"headline{delimiter}label\nRain{delimiter}weather\n") == [
+        {"headline": "Rain", "label": "weather"}
+    ]
+
+
+def test_a_row_with_too_many_or_too_few_fields(path: Path) -> None:
+    assert read(path, "a,b\n1,2\n1\n1,2,3\n1,2\n") == [
+        {"a": "1", "b": "2"},
+        BadRow("too few fields", "line 3: 1 instead of 2"),
+        BadRow("too many fields", "line 4: 3 instead of 2"),
+        {"a": "1", "b": "2"},
+    ]
+
+
+def test_a_file_that_ends_in_the_middle_of_a_row(path: Path) -> None:
+    assert read(path, 'a,b\n1,2\n3,"half of') == [
+        {"a": "1", "b": "2"},
+        BadRow("broken CSV row", "line 3: unexpected end of data"),
+    ]
+
+
+def test_a_quotation_mark_that_never_ends_costs_one_row(path: Path) -> None:
+    good = [{"a": str(i), "b": "x"} for i in range(1000)]
+    content = "".join(f"{row['a']},{row['b']}\n" for row in good)
+    assert read(path, f'a,b\n1,"no end\n{content}') == [
+        BadRow("broken CSV row", "line 2: unexpected end of data"),
+        *good,
+    ]
+
+
+def test_a_quotation_mark_that_swallows_rows_up_to_the_next_one(path: Path) -> None:
+    rows = read(path, 'a,b\n1,"no end\n2,x\n3,"y"\n4,z\n')
+    assert isinstance(rows[0], BadRow)
+    assert rows[1:] == [{"a": "2", "b": "x"}, {"a": "3", "b": "y"}, {"a": "4", "b": "z"}]
+
+
+def test_the_lines_read_twice_are_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("newsie.data.delimited.MAX_RETRIED_LINES", 2)
+    content = 'a,b\n1,"no end\n2,x\n3,"y"\n4,"no end\n5,x\n6,x\n7,x\n'
+    found = read(path, content)
+    assert found[1:3] == [{"a": "2", "b": "x"}, {"a": "3", "b": "y"}]
+    bad = "lines 5 to 8, all of them skipped: unexpected end of data"
+    assert found[3:] == [BadRow("broken CSV row", bad)]
+
+
+def test_a_hostile_file_takes_time_in_proportion(path: Path) -> None:
+    rows = read(path, "a,b\n" + '1,"x\n' * 20_001)
+    assert len(rows) >= 10_000
+
+
+def test_bytes_that_are_not_utf8(path: Path) -> None:
+    assert read(path, b"a,b\n1,caf\xe9\n2,caf\xc3\xa9\n") == [
+        BadRow("not UTF-8", column="b"),
+        {"a": "2", "b": "café"},
+    ]
+
+
+def test_nul_characters(path: Path) -> None:
+    assert read(path, b"a,b\n1\x00,x\n2,x\n") == [
+        BadRow("NUL character", column="a"),
+        {"a": "2", "b": "x"},
+    ]
+
+
+def test_large_fields(path: Path) -> None:
+    large = "x" * (LIMIT - 10)
+    assert read(path, f"a\n{large}\n") == [{"a": large}]
+
+
+def test_a_line_beyond_the_limit(path: Path) -> None:
+    long = "x" * (3 * LIMIT)
+    assert read(path, f"a,b\n1,{long}\n2,y\n") == [
+        BadRow("broken CSV row", "line 2: line longer than 100,000 characters"),
+        {"a": "2", "b": "y"},
+    ]
+    found = read(path, f'a,b\n1,"open\n2,{long}\n3,y\n')
+    assert [row for row in found if isinstance(row, dict)] == [{"a": "3", "b": "y"}]
+    assert len(found) == 3
+
+
+def test_the_limit_of_the_csv_module_is_never_lowered(path: Path) -> None:
+    read(path, "a\n1\n")
+    assert csv.field_size_limit() >= 131_072
+
+
+def test_tabs_without_quoting(path: Path) -> None:
+    content = 'a\tb\n"Yes" vote\tx\n"No\ty\n"a ""quoted"" one"\tz\n'
+    assert read(path, content, "\t") == [
+        {"a": '"Yes" vote', "b": "x"},
+        {"a": '"No', "b": "y"},
+        {"a": 'a "quoted" one', "b": "z"},
+    ]
+
+
+def test_compressed(tmp_path: Path) -> None:
+    packed = gzip.compress(b"a\n1\n2\n")
+    assert read(tmp_path / "a.csv.gz", packed) == [{"a": "1"}, {"a": "2"}]
+
+
+def test_a_compressed_file_that_ends_early(tmp_path: Path) -> None:
+    content = "a\n" + "".join(f"{random.Random(i).random()}\n" for i in range(10_000))
+    packed = gzip.compress(content.encode())
+    *rows, last = read(tmp_path / "a.csv.gz", packed[: len(packed) // 2])
+    assert len(rows) > 1000
+    assert all(isinstance(row, dict) for row in rows)
+    assert isinstance(last, BadRow)
+    assert last.last
+    assert "ends early" in str(last)
+
+
+def test_a_compressed_file_with_a_bad_check_sum(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(b"a\n1\n2\n"))
+    packed[-8] ^= 1
+    *rows, last = read(tmp_path / "a.csv.gz", bytes(packed))
+    assert rows == [{"a": "1"}, {"a": "2"}]
+    assert isinstance(last, BadRow)
+    assert "CRC" in last.detail
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n1,2\n", "the first line is blank"),
+        (b" , \n1,2\n", "the first line is blank"),
+        (b"a,b,a\n1,2,3\n", "names a more than once"),
+        (b"caf\xe9\n1\n", "the first line is not UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16"), "the first line is not UTF-8"),
+        (b'"a,b\n1,2\n', "the first line cannot be read: unexpected end"),
+    ],
+)
+def test_a_first_line_that_names_no_columns(path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(ReadError, match=message):
+        read(path, content)
+
+
+def test_a_file_that_is_not_compressed(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="cannot be read: Not a gzipped file"):
+        read(tmp_path / "a.csv.gz", "a\n1\n")
+
+
+def test_the_rows_can_be_read_again(path: Path) -> None:
+    read(path, "a\n1\n")
+    records = open_delimited(path, ",", LIMIT)
+    assert list(records.read(["a"])) == list(records.read(["a"]))

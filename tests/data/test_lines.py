@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from newsie.data.lines import open_headlines, open_json, open_json_lines, open_stream
+from newsie.data.records import PEEK_ROWS, BadRow, Record, Records
+from newsie.errors import ReadError
+
+LIMIT = 1000
+
+
+def rows(records: Records) -> list[Record]:
+    return list(records.read(records.columns))
+
+
+def save(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "news"
+
+
+# --- JSON Lines ---------------------------------------------------------------------------------
+
+
+def test_json_lines(path: Path) -> None:
+    records = open_json_lines(save(path, '{"a": "x"}\n\n{"b": 1, "a": null}\r\n'), LIMIT)
+    assert records.columns == ("a", "b")
+    assert rows(records) == [Record(1, {"a": "x"}), Record(3, {"b": "1", "a": ""})]
+    assert rows(records) == rows(records)
+
+
+def test_cells_become_text(path: Path) -> None:
+    cells = '{"a": true, "b": 1.5, "c": NaN, "d": ["é", 1], "e": {"f": null}, "g": "\\u0000"}'
+    [row] = rows(open_json_lines(save(path, cells), LIMIT))
+    assert row.content == {
+        "a": "true",
+        "b": "1.5",
+        "c": "",
+        "d": '["é", 1]',
+        "e": '{"f": null}',
+        "g": "\x00",
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"a": "half', "broken JSON"),
+        (b'{"a": "x"} {"a": "y"}', "broken JSON"),
+        (b"Rain", "broken JSON"),
+        (b'{"a": "nul \x00"}', "broken JSON"),
+        (b"[" * 900, "broken JSON"),
+        (b"9" * 900, "not a JSON object"),
+        (b'["a"]', "not a JSON object"),
+        (b'"a"', "not a JSON object"),
+        (b'{"a": "caf\xe9"}', "not UTF-8"),
+        (b'{"a": "' + b"x" * LIMIT + b'"}', "line too long"),
+        (b'{"a": "' + b"x" * 5 * LIMIT + b'"}', "line too long"),
+    ],
+)
+def test_bad_lines_are_told_and_the_next_is_read(path: Path, line: bytes, reason: str) -> None:
+    records = open_json_lines(save(path, b'{"a": "x"}\n' + line + b'\n{"a": "y"}\n'), LIMIT)
+    first, bad, last = rows(records)
+    assert isinstance(bad.content, BadRow)
+    assert (bad.number, bad.content.reason) == (2, reason)
+    assert (first.content, last.content) == ({"a": "x"}, {"a": "y"})
+
+
+def test_very_deep_json_is_a_bad_row(path: Path) -> None:
+    content = '{"a": ' + "[" * 100_000 + "\n" + '{"a": "x"}\n'
+    bad, good = rows(open_json_lines(save(path, content), 1_000_000))
+    assert isinstance(bad.content, BadRow)
+    assert bad.content.reason == "broken JSON"
+    assert good.content == {"a": "x"}
+
+
+def test_a_byte_order_mark_is_no_text(path: Path) -> None:
+    assert rows(open_json_lines(save(path, '\ufeff{"a": "x"}'), LIMIT)) == [Record(1, {"a": "x"})]
+
+
+def test_columns_after_many_bad_rows(path: Path) -> None:
+    content = "broken\n" * (2 * PEEK_ROWS) + '{"a": "x"}\n'
+    assert open_json_lines(save(path, content), LIMIT).columns == ("a",)
+
+
+def test_a_compressed_file_that_ends_early(tmp_path: Path) -> None:
+    content = "".join(json.dumps({"a": random.Random(i).random()}) + "\n" for i in range(10_000))
+    packed = gzip.compress(content.encode())
+    path = save(tmp_path / "news.jsonl.gz", packed[: len(packed) // 2])
+    *good, bad = rows(open_json_lines(path, LIMIT))
+    assert len(good) > 1000
+    assert all(isinstance(row.content, dict) for row in good)
+    assert isinstance(bad.content, BadRow)
+    assert "ends early" in bad.content.reason
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty"),
+        ("\n \n", "empty"),
+        ("broken\n" * 3, "row 1: none of the 3 rows can be read; the first: broken JSON"),
+    ],
+)
+def test_files_without_a_row(path: Path, content: str, message: str) -> None:
+    with pytest.raises(ReadError, match=message):
+        open_json_lines(save(path, content), LIMIT)
+
+
+# --- headlines ----------------------------------------------------------------------------------
+
+
+def test_headlines(path: Path) -> None:
+    content = b'\xef\xbb\xbfRain, "again"\r\n\n  {not JSON}\nbad \xff\nnul \x00\nSun'
+    assert rows(open_headlines(save(path, content), LIMIT)) == [
+        Record(1, {"headline": 'Rain, "again"'}),
+        Record(3, {"headline": "{not JSON}"}),
+        Record(4, BadRow("not UTF-8", "byte 5 of the line")),
+        Record(5, BadRow("NUL character")),
+        Record(6, {"headline": "Sun"}),
+    ]
+
+
+# --- streams ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_streams_hold_headlines_or_json(mark: str) -> None:
+    for kind in (io.StringIO, lambda text: io.BytesIO(text.encode())):
+        headlines = open_stream(kind(f"{mark}Rain\nSun\n"), LIMIT)
+        assert rows(headlines) == [Record(1, {"headline": "Rain"}), Record(2, {"headline": "Sun"})]
+        json_lines = open_stream(kind(f'{mark}\n {{"a": "x"}}\nbroken\n'), LIMIT)
+        first, second = rows(json_lines)
+        assert first == Record(2, {"a": "x"})
+        assert isinstance(second.content, BadRow)
+
+
+def test_a_stream_is_answered_line_by_line() -> None:
+    taken = []
+
+    class Lines(io.StringIO):
+        def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+            taken.append(line := super().readline(size))
+            return line
+
+    content = open_stream(Lines("Rain\nSun\nWind\n"), LIMIT)
+    assert taken == ["Rain\n"]
+    articles = content.read(content.columns)
+    assert next(articles).content == {"headline": "Rain"}
+    assert taken == ["Rain\n"]
+    assert next(articles).content == {"headline": "Sun"}
+    assert taken == ["Rain\n", "Sun\n"]
+
+
+def test_the_first_line_of_a_stream_may_be_bad() -> None:
+    first, second = rows(open_stream(io.BytesIO(b'{"a": \n{"a": "x"}\n'), LIMIT))
+    assert isinstance(first.content, BadRow)
+    assert second.content == {"a": "x"}
+
+
+def test_an_open_text_stream_that_is_not_utf8() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(b"Rain\n" + b"x" * 10_000 + b"\xff\nSun\n"), "utf-8")
+    *_, last = rows(open_stream(stream, 100_000))
+    assert isinstance(last.content, BadRow)
+    assert last.content.reason == "not UTF-8"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\n"])
+def test_streams_without_text(content: bytes) -> None:
+    with pytest.raises(ReadError, match="stdin"):
+        open_stream(io.BytesIO(content), LIMIT)
+
+
+# --- JSON arrays --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[{"a": "x"}, {"a": 2}]',
+        '\ufeff\n[\n{"a": "x"},\n{"a": 2}\n]\n',
+        '{"data": [{"a": "x"}, {"a": 2}]}',
+        '{"version": 1,\n "data": [{"a": "x"}, {"a": 2}]}',
+        '{"a": "x"}\n{"a": 2}\n',
+    ],
+)
+def test_json_arrays(path: Path, content: str) -> None:
+    assert rows(open_json(save(path, content), LIMIT)) == [
+        Record(1, {"a": "x"}),
+        Record(2, {"a": "2"}),
+    ]
+
+
+def test_an_array_with_other_things_than_objects(path: Path) -> None:
+    found = rows(open_json(save(path, '[{"a": "x"}, 1, {"a": "y"}]'), LIMIT))
+    assert found[1] == Record(2, BadRow("not a JSON object", "but a int"))
+    assert found[2] == Record(3, {"a": "y"})
+
+
+@pytest.mark.parametrize("end", ["", ', {"a": "hal', ', {"a": ]', "}"])
+def test_an_array_that_is_broken_gives_what_comes_before(path: Path, end: str) -> None:
+    *good, bad = rows(open_json(save(path, '[{"a": "x"}, {"a": "y"}' + end), LIMIT))
+    assert [row.content for row in good] == [{"a": "x"}, {"a": "y"}]
+    assert isinstance(bad.content, BadRow)
+    assert bad.content.last
+
+
+NOT_ARRAYS: list[tuple[str | bytes, str]] = [
+    ('{"headline": {"0": "x", "1": "y"}', "broken JSON"),
+    ('"x"', "must hold an array of objects"),
+    ("3", "must hold an array of objects"),
+    ("[]", "the file is empty"),
+    (" ", "the file is empty"),
+    ("[1, 2]", "none of the 2 rows can be read; the first: not a JSON object"),
+    (b'[{"a": "\xff"}]', "not UTF-8 at byte 9"),
+    ("[" * 100_000, "none of the 1 rows"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), NOT_ARRAYS, ids=range(len(NOT_ARRAYS)))
+def test_json_files_without_a_row(path: Path, content: str | bytes, message: str) -> None:
+    with pytest.raises(ReadError, match=message):
+        open_json(save(path, content), LIMIT)
+
+
+def test_a_compressed_array_that_ends_early(tmp_path: Path) -> None:
+    packed = gzip.compress(b'[{"a": "x"}, {"a": "y"}]' * 100)
+    path = save(tmp_path / "news.json.gz", packed[:-9])
+    with pytest.raises(ReadError, match="ends early"):
+        open_json(path, LIMIT)

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import gzip
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from newsie.data.articles import Article
+from newsie.data.cleaning import clean_text
+from newsie.data.columns import Columns
+from newsie.data.readers import MAX_EXAMPLES, ArticleReader, read_articles
+from newsie.errors import InputError, ReadError
+from newsie.labels import LabelRule
+
+CSV = """Title,text,ID,Source,Date,Link,section,press
+Rain again,For days.,a1,The Example,2022-05-01,https://example.org/1,weather,broadsheet
+A late goal,,a2,Example on Sunday,,,sports,tabloid
+,Nothing but text.,,,,,,tabloid
+"""
+ARTICLES = [
+    Article("Rain again", "For days.", "a1", "The Example", "2022-05-01", "https://example.org/1"),
+    Article("A late goal", "", "a2", "Example on Sunday"),
+    Article("", "Nothing but text."),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "news.csv"
+    path.write_text(CSV, encoding="utf-8")
+    return path
+
+
+def test_articles(path: Path) -> None:
+    reader = ArticleReader(path)
+    assert reader.columns == Columns("Title", "text", "ID", "Source", "Date", "Link")
+    assert reader.column_names == [
+        "Title",
+        "text",
+        "ID",
+        "Source",
+        "Date",
+        "Link",
+        "section",
+        "press",
+    ]
+    assert list(reader) == ARTICLES
+    assert (reader.rows, len(reader.problems)) == (3, 0)
+    assert reader.problems.summary() == ""
+    assert list(reader) == ARTICLES, "a file can be read again"
+    assert reader.rows == 3
+    assert read_articles(str(path)) == ARTICLES
+
+
+def test_columns_can_be_named(path: Path) -> None:
+    found = read_articles(path, columns={"headline": "source", "body": "Title"})
+    assert [(a.headline, a.body) for a in found][:2] == [
+        ("The Example", "Rain again"),
+        ("Example on Sunday", "A late goal"),
+    ]
+    with pytest.raises(ReadError, match=r"news\.csv: no column 'titel'.*did you mean 'Title'"):
+        ArticleReader(path, columns={"headline": "titel"})
+
+
+# --- labels -------------------------------------------------------------------------------------
+
+
+def test_labels(path: Path) -> None:
+    rules = {
+        "section": LabelRule("section", merge={"sports": "sport"}),
+        "tabloid": LabelRule("Section", where={"press": "tabloid"}),
+        "other": LabelRule("section", where={"press": "other"}),
+        "mood": LabelRule("mood"),
+        "region": LabelRule("section", where={"Region": "north"}),
+    }
+    reader = ArticleReader(path, rules=rules)
+    assert reader.missing_rules == {"mood": "mood", "region": "Region"}
+    assert reader.empty_rules == {}, "nothing is known before the first row"
+    assert [article.labels for article in reader] == [
+        {"section": "weather"},
+        {"section": "sport", "tabloid": "sports"},
+        {},
+    ]
+    assert reader.empty_rules == {"other": "section"}
+    assert reader.label_counts == {"section": 2, "tabloid": 1}
+
+
+# --- rows that cannot be used -------------------------------------------------------------------
+
+BAD_CSV = (
+    b"headline,body,id\n"
+    b"Rain,For days.,1\n"  # 1
+    b"Rain,For days.\n"  # 2
+    b",\xe2\x80\x8b <br> ,3\n"  # 3: a blank nobody sees, and a tag
+    b"Rain,caf\xe9,4\n"  # 5
+    b"Rain,,5\n"
+    b'Rain,"half'
+)
+
+
+def test_bad_rows_are_counted_and_the_rest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "news.csv"
+    path.write_bytes(BAD_CSV)
+    reader = ArticleReader(path)
+    assert [article.id for article in reader] == ["1", "5"]
+    assert reader.rows == 6
+    assert reader.problems.counts == {
+        "too few fields": 1,
+        "no text": 1,
+        "not UTF-8": 1,
+        "broken CSV row": 1,
+    }
+    assert [(p.row, p.column, p.reason) for p in reader.problems.examples] == [
+        (2, None, "too few fields"),
+        (3, None, "no text"),
+        (4, "body", "not UTF-8"),
+        (6, None, "broken CSV row"),
+    ]
+    summary = reader.problems.summary()
+    assert summary.startswith("4 rows skipped:\n  1 × too few fields\n")
+    assert f"{path}, row 4, column 'body': not UTF-8" in summary
+
+
+def test_strict_raises_at_the_first_bad_row(tmp_path: Path) -> None:
+    path = tmp_path / "news.csv"
+    path.write_bytes(BAD_CSV)
+    articles = iter(ArticleReader(path, strict=True))
+    assert next(articles).id == "1"
+    with pytest.raises(ReadError, match=r"news\.csv, row 2: too few fields") as error:
+        next(articles)
+    assert (error.value.row, error.value.column) == (2, None)
+
+
+def test_a_field_beyond_the_limit(path: Path) -> None:
+    reader = ArticleReader(path, max_field_chars=20)
+    assert [article.id for article in reader] == ["a2", ""]
+    [problem] = reader.problems.examples
+    assert (
+        str(problem) == f"{path}, row 1, column 'Link': field too long (21 characters, at most 20)"
+    )
+
+
+def test_examples_are_few_of_each_reason(tmp_path: Path) -> None:
+    path = tmp_path / "news.csv"
+    path.write_text("headline,id\n" + ",1\n" * 1000 + "Rain\n", encoding="utf-8")
+    reader = ArticleReader(path)
+    assert list(reader) == []
+    assert reader.problems.counts == {"no text": 1000, "too few fields": 1}
+    assert len(reader.problems.examples) == MAX_EXAMPLES + 1
+    assert reader.problems.summary(1).count("\n") == 4
+
+
+# --- JSON: each row names its own columns -------------------------------------------------------
+
+
+def test_columns_that_come_late_are_used(tmp_path: Path) -> None:
+    rows: list[dict[str, str]] = [{"title": f"Headline {i}"} for i in range(500)]
+    rows += [{"title": "Last", "text": "With a body", "Mood": "good", "x": "y"}]
+    path = tmp_path / "news.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reader = ArticleReader(path, rules={"mood": LabelRule("mood")})
+    assert reader.columns == Columns("title")
+    assert reader.missing_rules == {"mood": "mood"}
+    last = list(reader)[-1]
+    assert last == Article("Last", "With a body", labels={"mood": "good"})
+    assert reader.columns == Columns("title", "text")
+    assert (reader.missing_rules, reader.empty_rules) == ({}, {})
+
+
+def test_columns_named_anew_in_each_row(tmp_path: Path) -> None:
+    path = tmp_path / "news.jsonl"
+    rows = ({"title": "Rain", f"column {i}": "x"} for i in range(2000))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reader = ArticleReader(path)
+    assert len(list(reader)) == 2000
+    assert len(reader.column_names) == 2001
+
+
+# --- streams ------------------------------------------------------------------------------------
+
+
+def test_a_stream_is_read_once() -> None:
+    reader = ArticleReader(io.BytesIO(b"Rain\nSun\n"))
+    assert [article.headline for article in reader] == ["Rain", "Sun"]
+    with pytest.raises(InputError, match="only once"):
+        list(reader)
+
+
+def test_dash_is_stdin() -> None:
+    code = "from newsie.data.readers import read_articles as r; print(r('-'))"
+    for given_, found in [
+        (b"Rain\n", [Article("Rain")]),
+        (b'{"title": "Rain", "id": 7}\n', [Article("Rain", id="7")]),
+        ("Été\n".encode(), [Article("Été")]),
+    ]:
+        done = subprocess.run(
+            [sys.executable, "-X", "utf8", "-c", code],
+            input=given_,
+            capture_output=True,
+            check=True,
+        )
+        assert done.stdout.decode().strip() == str(found)
+
+
+def test_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys, newsie.data.readers, newsie.data.writers, newsie.data.duplicates, "
+        "newsie.data.splits; print({'pyarrow', 'datasets', 'datasketch', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "set()"
+
+
+# --- all formats --------------------------------------------------------------------------------
+
+Rows = list[dict[str, str]]
+
+
+def write_csv(rows: Rows, path: Path, **options: Any) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [*rows[0]], **options)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(text.getvalue().encode(), path)
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def write_json(rows: Rows, path: Path) -> None:
+    write_bytes(json.dumps(rows).encode(), path)
+
+
+def write_json_lines(rows: Rows, path: Path) -> None:
+    write_bytes("\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode(), path)
+
+
+FORMATS: dict[str, Callable[[Rows, Path], None]] = {
+    ".csv": write_csv,
+    ".csv.gz": write_csv,
+    ".tsv": lambda rows, path: write_csv(rows, path, delimiter="\t"),
+    ".json": write_json,
+    ".json.gz": write_json,
+    ".jsonl": write_json_lines,
+    ".ndjson": write_json_lines,
+    ".jsonl.gz": write_json_lines,
+    ".parquet": lambda rows, path: pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist(rows), path
+    ),
+    ".feather": lambda rows, path: pyarrow.feather.write_feather(
+        pyarrow.Table.from_pylist(rows), str(path)
+    ),
+}
+
+cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+articles = st.builds(
+    Article,
+    headline=cells.filter(clean_text),
+    body=cells,
+    id=cells,
+    publisher=cells,
+    published=st.none() | st.dates().map(str),
+    url=cells,
+)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@settings(deadline=None, max_examples=25)
+@given(given_=st.lists(articles, min_size=1, max_size=5))
+def test_every_format_gives_back_the_articles(
+    suffix: str, given_: list[Article], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("news") / f"news{suffix}"
+    rows = [dataclasses.asdict(article) for article in given_]
+    for row in rows:
+        row.pop("labels")
+        row["published"] = row["published"] or ""
+    FORMATS[suffix](rows, path)
+    reader = ArticleReader(path)
+    assert list(reader) == given_
+    assert reader.problems.summary() == ""
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json", ".txt"])
+@settings(deadline=None, max_examples=50)
+@given(content=st.binary(min_size=1, max_size=200))
+def test_whatever_the_bytes_they_are_read_or_an_error(
+    suffix: str, content: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("news") / f"news{suffix}"
+    path.write_bytes(b"headline,id\n" + content if suffix in (".csv", ".tsv") else content)
+    try:
+        reader = ArticleReader(path)
+        found = list(reader)
+    except ReadError:
+        return
+    assert reader.rows == len(found) + len(reader.problems)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_cut_anywhere_loses_only_its_end(tmp_path: Path, suffix: str) -> None:
+    rows = [{"headline": f"Headline {i}", "id": str(i)} for i in range(50)]
+    path = tmp_path / f"news{suffix}"
+    FORMATS[suffix](rows, path)
+    content = path.read_bytes()
+    for size in range(1, len(content) - 1, max(1, len(content) // 50)):
+        path.write_bytes(content[:size])
+        try:
+            reader = ArticleReader(path)
+            found = list(reader)
+        except ReadError:
+            continue
+        whole = [(article.headline, article.id) for article in found]
+        expected = [(row["headline"], row["id"]) for row in rows]
+        # The last row may be cut within its last cell, which nobody can know without quotation.
+        assert whole[:-1] == expected[: max(0, len(whole) - 1)]
+        assert reader.rows == len(found) + len(reader.problems)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from newsie.data.encoding import EncodingPolicy
-from newsie.errors import BundleError, NewsieError
+from newsie.errors import BundleError
 from newsie.labels import LabelSpace
 from newsie.version import __version__
 
@@ -172,7 +172,7 @@ class Manifest:
             )
         except BundleError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, NewsieError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise BundleError(f"the manifest cannot be understood: {error!r}") from error
 
 
@@ -308,7 +308,11 @@ def _read_manifest(path: Path) -> Manifest:
             f"{MANIFEST} was changed after it was written (its own sha256 does not match); "
             "copy the bundle again"
         )
-    return Manifest.from_json(json.loads(raw))
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST} is not JSON: {error}") from error
+    return Manifest.from_json(content)
 
 
 def _check_format(version: object) -> None:

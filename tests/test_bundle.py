@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from newsie.bundle import (
+    FORMAT_VERSION,
+    FileRecord,
+    Lineage,
+    Manifest,
+    bundled_path,
+    read_bundle,
+    write_bundle,
+)
+from newsie.classifier import Classifier
+from newsie.data.encoding import EncodingPolicy
+from newsie.errors import BundleError
+from newsie.labels import LabelRule, LabelSpace, Task
+
+LABELS = LabelSpace((Task("section", ("sports", "arts"), LabelRule("desk", {"press": "tabloid"})),))
+FILES = {name: FileRecord("0" * 64, 1) for name in ("model.onnx", "tokenizer.json")}
+
+
+def manifest(**changes: Any) -> Manifest:
+    values: dict[str, Any] = {
+        "name": "small",
+        "label_space": LABELS,
+        "encoding": EncodingPolicy(64, ("Daily",)),
+        "calibration": {"section": 1.5},
+        "files": FILES,
+    }
+    return Manifest(**values | changes)
+
+
+def write(directory: Path, model: bytes = b"graph", **changes: Any) -> Path:
+    """A bundle whose model is a few bytes: enough for all that does not run it."""
+    source = directory.parent / "graph.onnx"
+    source.write_bytes(model)
+    values: dict[str, Any] = {
+        "name": "small",
+        "label_space": LABELS,
+        "encoding": EncodingPolicy(64, ("Daily – Ünïcode",)),
+        "calibration": {"section": 1.5},
+        "model": source,
+        "tokenizer": '{"tokens": "é"}',
+        "card": "# Small\n",
+        "metrics": {"section": {"accuracy": 0.5}},
+        "lineage": Lineage(teacher="abc", commit="def", recipe={"layers": 3}),
+    }
+    return write_bundle(directory, **values | changes).path
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return write(tmp_path / "small")
+
+
+def reseal(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a manifest and seal it again, as a forger would."""
+    content = json.loads((path / "newsie.json").read_text(encoding="utf-8"))
+    del content["sha256"]
+    change(content)
+    raw = json.dumps(content, indent=2).removesuffix("\n}").encode()
+    digest = hashlib.sha256(raw).hexdigest()
+    (path / "newsie.json").write_bytes(raw + f',\n  "sha256": "{digest}"\n}}\n'.encode())
+
+
+def test_what_is_written_is_read(small: Path) -> None:
+    bundle = read_bundle(small)
+    assert bundle.manifest.label_space.to_json() == LABELS.to_json()
+    assert bundle.manifest.encoding == EncodingPolicy(64, ("Daily – Ünïcode",))
+    assert bundle.manifest.calibration == {"section": 1.5}
+    assert bundle.manifest.lineage == Lineage(teacher="abc", commit="def", recipe={"layers": 3})
+    assert bundle.manifest.metrics == {"section": {"accuracy": 0.5}}
+    assert bundle.manifest.created.endswith("+00:00")
+    assert bundle.model_path.read_bytes() == b"graph"
+    assert {path.name for path in small.iterdir()} == {
+        "README.md",
+        "model.onnx",
+        "newsie.json",
+        "tokenizer.json",
+    }
+    assert Manifest.from_json(bundle.manifest.to_json()) == bundle.manifest  # as read
+
+
+def test_nothing_is_left_beside_a_bundle(small: Path) -> None:
+    assert {path.name for path in small.parent.iterdir()} == {"small", "graph.onnx"}
+
+
+def test_other_files_are_left_alone(small: Path) -> None:
+    (small / ".gitattributes").write_text("*.onnx filter=lfs")
+    (small / "more").mkdir()
+    read_bundle(small)
+
+
+@pytest.mark.parametrize("name", ["newsie.json", "tokenizer.json", "README.md", "model.onnx"])
+@pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
+def test_every_changed_byte_is_seen(small: Path, name: str, mask: int) -> None:
+    whole = (small / name).read_bytes()
+    for position in range(len(whole)):
+        changed = bytearray(whole)
+        changed[position] ^= mask
+        (small / name).write_bytes(changed)
+        with pytest.raises(BundleError, match=r"newsie\.json" if name == "newsie.json" else name):
+            read_bundle(small)
+    (small / name).write_bytes(whole)
+    read_bundle(small)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.floats(0, 1, exclude_max=True), mask=st.integers(1, 255))
+def test_a_changed_byte_of_a_real_model_is_seen(
+    tiny_bundle: Path, tmp_path: Path, position: float, mask: int
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_bundle, copy, dirs_exist_ok=True)
+    changed = bytearray((copy / "model.onnx").read_bytes())
+    changed[int(position * len(changed))] ^= mask
+    (copy / "model.onnx").write_bytes(changed)
+    with pytest.raises(BundleError, match=r"model\.onnx is damaged"):
+        Classifier.from_pretrained(copy)
+
+
+def test_whitespace_counts_in_the_manifest(small: Path) -> None:
+    raw = (small / "newsie.json").read_bytes()
+    for changed in (
+        raw + b"\n",
+        raw.replace(b"\n", b"\r\n"),
+        raw[:-1],
+        raw.replace(b"  ", b" ", 1),
+    ):
+        (small / "newsie.json").write_bytes(changed)
+        with pytest.raises(BundleError, match="changed after it was written"):
+            read_bundle(small)
+
+
+@pytest.mark.parametrize("name", ["newsie.json", "tokenizer.json", "README.md", "model.onnx"])
+def test_a_missing_file_is_named(small: Path, name: str) -> None:
+    (small / name).unlink()
+    with pytest.raises(BundleError, match=rf"{name} is missing"):
+        read_bundle(small)
+
+
+@pytest.mark.parametrize("name", ["newsie.json", "model.onnx"])
+def test_cut_files_are_seen(small: Path, name: str) -> None:
+    whole = (small / name).read_bytes()
+    for size in range(len(whole)):
+        (small / name).write_bytes(whole[:size])
+        with pytest.raises(BundleError, match=name):
+            read_bundle(small)
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="not a directory"):
+        read_bundle(tmp_path / "nothing")
+
+
+def test_a_newer_format_says_what_to_do(small: Path) -> None:
+    reseal(small, lambda content: content.update(format_version=FORMAT_VERSION + 1))
+    with pytest.raises(BundleError, match=r"format 2.*up to 1.*pip install -U newsie"):
+        read_bundle(small)
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", None, [], 1.5])
+def test_a_senseless_format(small: Path, version: object) -> None:
+    reseal(small, lambda content: content.update(format_version=version))
+    with pytest.raises(BundleError, match="format_version"):
+        read_bundle(small)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../model.onnx", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "C:x", "newsie.json", "\0"],
+)
+def test_files_outside_the_directory_are_refused(small: Path, name: str) -> None:
+    reseal(small, lambda content: content["files"].update({name: content["files"]["README.md"]}))
+    with pytest.raises(BundleError, match="plain file names"):
+        read_bundle(small)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_calibration_must_be_a_number_above_0(small: Path, temperature: float) -> None:
+    with pytest.raises(BundleError, match="above 0"):
+        manifest(calibration={"section": temperature})
+    reseal(small, lambda content: content.update(calibration={"section": temperature}))
+    with pytest.raises(BundleError, match="above 0"):
+        read_bundle(small)
+
+
+@pytest.mark.parametrize("calibration", [{}, {"section": 1.0, "other": 1.0}])
+def test_every_task_has_one_temperature(calibration: dict[str, float]) -> None:
+    with pytest.raises(BundleError, match="every task one"):
+        manifest(calibration=calibration)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_model_and_tokenizer_must_be_listed(name: str) -> None:
+    with pytest.raises(BundleError, match=name):
+        manifest(files={other: record for other, record in FILES.items() if other != name})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label_space": []},
+        {"label_space": [{"name": "section", "labels": ["one"]}]},
+        {"label_space": "section"},
+        {"encoding": {}},
+        {"calibration": {"section": "hot"}},
+        {"calibration": None},
+        {"files": {"model.onnx": {"sha": "0"}}},
+        {"lineage": {"grandparent": "x"}},
+    ],
+)
+def test_senseless_manifests_are_refused(small: Path, change: dict[str, Any]) -> None:
+    reseal(small, lambda content: content.update(change))
+    with pytest.raises(BundleError):
+        read_bundle(small)
+
+
+def test_a_forged_manifest_that_is_no_json(small: Path) -> None:
+    for raw in (b"nonsense", b'{"a": ' + b"[" * 100_000, b"[1", b'{"format_version": 1'):
+        tail = f',\n  "sha256": "{hashlib.sha256(raw).hexdigest()}"\n}}\n'
+        (small / "newsie.json").write_bytes(raw + tail.encode())
+        with pytest.raises(BundleError):
+            read_bundle(small)
+
+
+def test_fingerprint_is_of_what_decides_the_answers(tmp_path: Path, small: Path) -> None:
+    first = read_bundle(small).fingerprint
+    same = {"name": "other", "card": "other", "metrics": {}, "lineage": Lineage()}
+    assert read_bundle(write(tmp_path / "same", **same)).fingerprint == first
+    other = [
+        {"model": b"other"},
+        {"tokenizer": "other"},
+        {"calibration": {"section": 1.6}},
+        {"encoding": EncodingPolicy(63)},
+        {"label_space": LABELS.extend({"section": ["news"]})},
+    ]
+    prints = {
+        read_bundle(write(tmp_path / str(i), **change)).fingerprint  # type: ignore[arg-type]
+        for i, change in enumerate(other)
+    }
+    assert len(prints | {first}) == 1 + len(other)
+
+
+def test_a_bundle_is_not_overwritten_by_accident(small: Path) -> None:
+    with pytest.raises(BundleError, match="exists already"):
+        write(small)
+    assert read_bundle(write(small, b"new", replace=True)).model_path.read_bytes() == b"new"
+    assert {path.name for path in small.parent.iterdir()} == {"small", "graph.onnx"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metrics": {"accuracy": math.nan}},
+        {"calibration": {"section": 0.0}},
+        {"model": None},
+        {"card": "\ud800"},
+    ],
+)
+def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(
+    small: Path, change: dict[str, Any]
+) -> None:
+    before = read_bundle(small).manifest
+    if "model" in change:
+        change = {"model": b"", "tokenizer": None}
+    with pytest.raises((BundleError, TypeError, UnicodeEncodeError)):
+        write(small, **change, replace=True)
+    assert read_bundle(small).manifest == before
+    assert {path.name for path in small.parent.iterdir()} == {"small", "graph.onnx"}
+
+
+def test_parents_are_made(tmp_path: Path) -> None:
+    (tmp_path / "graph.onnx").write_bytes(b"")
+    bundle = write(tmp_path / "small")
+    moved = write_bundle(
+        tmp_path / "a" / "b",
+        name="b",
+        label_space=LABELS,
+        encoding=EncodingPolicy(),
+        calibration={"section": 1.0},
+        model=bundle / "model.onnx",
+        tokenizer="{}",
+        card="",
+    )
+    assert moved.path == tmp_path / "a" / "b"
+
+
+def test_the_bundled_model_is_inside_the_package() -> None:
+    import newsie
+
+    assert newsie.__file__ is not None
+    assert bundled_path() == Path(newsie.__file__).parent / "models" / "default"
+
+
+def test_manifests_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        manifest().name = "other"  # type: ignore[misc]

@@ -306,4 +306,9 @@ def recipe_from(content: dict[str, Any], source: str = "recipe") -> Recipe:
                 f"{source}: task {task.name!r} names the corpora {sorted(unknown)}; there are: "
                 f"{sorted(corpora)}"
             )
+    tasks = [task.name for task in recipe.data.tasks]
+    if recipe.full_text and recipe.full_text.task not in tasks:
+        raise RecipeError(
+            f"{source}: full_text measures the task {recipe.full_text.task!r}; there are: {tasks}"
+        )
     return recipe

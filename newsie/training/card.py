@@ -1,0 +1,230 @@
+"""The model card: the README.md of a bundle, with the header that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from newsie.bundle import Bundle, Manifest, write_bundle
+from newsie.training.figures import SERVED, TEACHER, Figures, Score
+
+__all__ = ["model_card", "write_card"]
+
+WATTS_A_CORE = 15
+"""Assumed, for an idea of the energy; nothing is measured."""
+
+HUB_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+"""Encoders that the recipe names in its own way -> their id on the hub."""
+
+TERMS = """\
+The bundle holds weights and figures, none of the articles. Its own licence is Apache-2.0, which is what
+we can give; it does not widen the terms of the corpora above. Where one of them allows research or
+non-commercial use only, whether a model that learnt from it may be used commercially is not settled:
+if that matters to you, treat this model as a research model, and train one on articles that you have the
+rights to (`newsie train`)."""
+
+
+def model_card(manifest: Manifest, figures: Figures | None = None) -> str:
+    """The text of a bundle's README.md.
+
+    Args:
+        manifest: of the bundle; what it learnt from is taken from the recipe in its lineage.
+        figures: how good it is; None leaves them out.
+    """
+    recipe = manifest.lineage.recipe
+    parts = [
+        _header(manifest, figures),
+        f"# {manifest.name}",
+        _summary(manifest),
+        "## How to use it",
+        _usage(manifest),
+        "## Tasks and labels",
+        _tasks(manifest),
+    ]
+    if figures is not None:
+        parts += ["## Figures", _provenance(figures), figures.tables("###")]
+        parts += [f"{note}" for note in figures.notes]
+    parts += ["## What it learnt from", _corpora(recipe), TERMS]
+    parts += ["## Limits", _limits(manifest)]
+    if figures is not None:
+        parts += ["## Time and energy", _cost(figures)]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_card(bundle: Bundle, figures: Figures) -> Bundle:
+    """Write a bundle anew, in its place, with a card and metrics that hold the figures.
+
+    Weights, labels and calibration stay, and so does the fingerprint.
+    """
+    manifest = bundle.manifest
+    scores = {
+        f"{score.corpus}/{score.task}/{score.view}": score.metrics.to_json()
+        for score in figures.scores
+        if score.system == SERVED
+    }
+    return write_bundle(
+        bundle.path,
+        name=manifest.name,
+        label_space=manifest.label_space,
+        encoding=manifest.encoding,
+        calibration=manifest.calibration,
+        model=bundle.model_path,
+        tokenizer=bundle.tokenizer_path.read_text(encoding="utf-8"),
+        card=model_card(manifest, figures),
+        metrics={**manifest.metrics, "test": scores},
+        lineage=manifest.lineage,
+        replace=True,
+    )
+
+
+def _header(manifest: Manifest, figures: Figures | None) -> str:
+    """The YAML that the hub reads; values are written as JSON, which is YAML."""
+    recipe = manifest.lineage.recipe
+    content: dict[str, Any] = {
+        "language": "en",
+        "license": "apache-2.0",
+        "library_name": "newsie",
+        "pipeline_tag": "text-classification",
+        "tags": ["news", "onnx", "distillation", "multi-task"],
+    }
+    encoder = recipe.get("teacher", {}).get("encoder")
+    if encoder:
+        content["base_model"] = HUB_NAMES.get(encoder, encoder)
+    content["datasets"] = [corpus["name"] for corpus in _corpus_list(recipe)]
+    content["metrics"] = ["accuracy", "f1"]
+    lines = [f"{key}: {_json(value)}" for key, value in content.items()]
+    if figures is not None:
+        results = [_result(score) for score in figures.scores if score.system == SERVED]
+        lines += ["model-index:", f"- name: {_json(manifest.name)}", "  results:"]
+        lines += [f"  - {_json(result)}" for result in results]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _result(score: Score) -> dict[str, Any]:
+    where = f"{score.corpus} ({score.task}, {score.view})"
+    return {
+        "task": {"type": "text-classification", "name": score.task},
+        "dataset": {"type": score.corpus, "name": where, "split": "test"},
+        "metrics": [
+            {"type": "accuracy", "value": round(score.metrics.accuracy, 4)},
+            {"type": "f1", "name": "macro-F1", "value": round(score.metrics.macro_f1, 4)},
+        ],
+    }
+
+
+def _summary(manifest: Manifest) -> str:
+    student = manifest.lineage.recipe.get("student", {})
+    layers = f" of {student['layers']} layers" if "layers" in student else ""
+    return (
+        f"A news classifier: a DistilBERT-style student{layers}, distilled from a larger teacher's "
+        f"probabilities, in int8 ONNX. It answers {len(manifest.label_space.tasks)} tasks about an "
+        "article's headline and body at once, on a CPU, without PyTorch."
+    )
+
+
+def _usage(manifest: Manifest) -> str:
+    task = manifest.label_space.names[0]
+    return (
+        "```python\n"
+        "from newsie import Article, Classifier\n\n"
+        'classifier = Classifier.from_pretrained("DIRECTORY")  # of this file\n'
+        f'classifier.classify([Article("A headline", "and a body")])[0].label("{task}")\n'
+        "```\n\n"
+        f"The first {manifest.encoding.max_tokens} tokens of headline and body are read. Scores are "
+        "calibrated probabilities."
+    )
+
+
+def _tasks(manifest: Manifest) -> str:
+    rows = [
+        (task.name, str(len(task.labels)), ", ".join(task.labels), _origin_of_gold(task.rule))
+        for task in manifest.label_space.tasks
+    ]
+    return _table(("task", "labels", "which", "gold label"), rows)
+
+
+def _origin_of_gold(rule: Any) -> str:
+    if rule is None:
+        return ""
+    conditions = ", ".join(
+        f"{column} is {value if isinstance(value, str) else ' or '.join(value)}"
+        for column, value in rule.where.items()
+    )
+    return f"column {rule.column}" + (f", where {conditions}" if conditions else "")
+
+
+def _provenance(figures: Figures) -> str:
+    found = figures.circumstances
+    return (
+        f"Measured on {found.date} with `{found.command}` ({found.processor}, {found.cores} cores), on "
+        f"the test split of each corpus. {SERVED} is this model; the {TEACHER} is what it was distilled "
+        "from; TF-IDF is logistic regression on words and pairs of words, fitted on the same articles "
+        "for each view."
+    )
+
+
+def _corpora(recipe: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            corpus["name"],
+            corpus.get("origin") or "not stated in the recipe",
+            corpus.get("terms") or "not stated in the recipe",
+            "training and measuring",
+        )
+        for corpus in _corpus_list(recipe)
+    ]
+    if whole := recipe.get("full_text"):
+        unknown = "not stated in the recipe"
+        origin, terms = whole.get("origin") or unknown, whole.get("terms") or unknown
+        rows.append((whole["name"], origin, terms, "measuring only"))
+    if not rows:
+        return "The manifest of this bundle holds no recipe, so its corpora are not known."
+    return _table(("corpus", "origin", "terms", "used for"), rows)
+
+
+def _limits(manifest: Manifest) -> str:
+    lines = [
+        f"- {corpus['name']}: {corpus['limits']}"
+        for corpus in _corpus_list(manifest.lineage.recipe)
+        if corpus.get("limits")
+    ]
+    lines += [
+        "- Gold labels are what publishers filed an article under, not what experts would: much of what "
+        "counts as an error is a disagreement between newsrooms.",
+        "- It knows the outlets, countries and years of its corpora, in their language. News of other "
+        "places and times, and topics that came up later, will be classified less well, and the "
+        "calibration will be off.",
+        "- Every article gets an answer to every task, also where none of the labels fits; look at the "
+        "score.",
+        "- It judges what a text is about, not whether it is true, good or fit to be shown to anyone.",
+    ]
+    return "\n".join(lines)
+
+
+def _cost(figures: Figures) -> str:
+    known = [s for s in figures.sizes if s.training_seconds is not None]
+    if not known:
+        return "Training time was not recorded."
+    times = ", ".join(f"{s.system} {(s.training_seconds or 0) / 3600:.1f} h" for s in known)
+    hours = sum(s.training_seconds or 0 for s in known) / 3600
+    cores = figures.circumstances.cores
+    energy = hours * cores * WATTS_A_CORE / 1000
+    return (
+        f"Training: {times}. Energy was not measured; {cores} cores at an assumed {WATTS_A_CORE} W each "
+        f"make about {energy:.2f} kWh, without the encoder's own pretraining."
+    )
+
+
+def _corpus_list(recipe: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    corpora: Sequence[Mapping[str, Any]] = recipe.get("data", {}).get("corpora", ())
+    return corpora
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)

@@ -1,0 +1,428 @@
+"""The figures of a student: what they are, as JSON, and as tables for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from newsie.errors import InputError
+from newsie.evaluation import Interval, TaskMetrics
+from newsie.training.checkpoints import write_text
+
+__all__ = [
+    "BASELINE",
+    "SERVED",
+    "STUDENT",
+    "SYSTEMS",
+    "TEACHER",
+    "BodyPresence",
+    "Circumstances",
+    "Claim",
+    "Difference",
+    "Figures",
+    "Score",
+    "SystemSize",
+    "TextSize",
+    "read_figures",
+    "write_figures",
+]
+
+TEACHER, STUDENT, SERVED, BASELINE = "teacher", "student", "student int8", "TF-IDF"
+SYSTEMS = (TEACHER, STUDENT, SERVED, BASELINE)
+"""What is measured; the int8 student is measured through the classifier that serves it."""
+
+SHOWN = ((STUDENT, TEACHER), (SERVED, BASELINE))
+"""The differences that tables show; the JSON has them all."""
+
+MAX_POINTS_LOST = 1.5
+"""Points that a student may be behind its teacher."""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """How the figures came about.
+
+    Attributes:
+        recipe: the recipe's name.
+        command: what was typed.
+        date: day of measuring, ISO 8601, UTC.
+        processor: model of the CPU.
+        cores: cores that the process could use.
+        commit: of the code.
+        packages: package -> version.
+        bundle: fingerprint of the bundle.
+        max_tokens: longest input of teacher and student.
+    """
+
+    recipe: str
+    command: str
+    date: str
+    processor: str
+    cores: int
+    commit: str
+    packages: dict[str, str]
+    bundle: str
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class SystemSize:
+    """What a system costs.
+
+    Attributes:
+        system: one of SYSTEMS.
+        parameters: weights of the model, of all members of an ensemble.
+        bytes: of the model's file; None where it has none.
+        training_seconds: time it took to train, of all members; None where it is not known.
+    """
+
+    system: str
+    parameters: int | None
+    bytes: int | None
+    training_seconds: float | None
+
+
+@dataclass(frozen=True)
+class TextSize:
+    """The articles of a corpus that were measured on.
+
+    Attributes:
+        corpus: its name.
+        articles: how many.
+        with_body: how many have a headline and a body.
+        body_words: median number of words of those bodies.
+    """
+
+    corpus: str
+    articles: int
+    with_body: int
+    body_words: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good a system is at a task on the articles of a corpus, shown in one view.
+
+    Attributes:
+        corpus, task, view: what was asked, and what of each article was shown.
+        system: one of SYSTEMS.
+        metrics: how good the answers are, after calibration.
+    """
+
+    corpus: str
+    task: str
+    view: str
+    system: str
+    metrics: TaskMetrics
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A system less another one, on the same articles.
+
+    Attributes:
+        corpus, task, view: as in Score.
+        system, other: two of SYSTEMS.
+        accuracy, macro_f1: the first's less the second's, with paired 95 % intervals.
+        agreement: share of articles to which both give the same label.
+    """
+
+    corpus: str
+    task: str
+    view: str
+    system: str
+    other: str
+    accuracy: float
+    accuracy_interval: Interval
+    macro_f1: float
+    macro_f1_interval: Interval
+    agreement: float
+
+
+@dataclass(frozen=True)
+class BodyPresence:
+    """What the served student makes of articles when their body is taken away.
+
+    A task that could be guessed from the presence of a body would show it here: its distributions with
+    and without would lie far apart.
+
+    Attributes:
+        task: the task.
+        articles: test articles of all corpora that have a headline and a body.
+        distance: total variation, 0 to 1, between the mean probabilities with and without body.
+        label_distance: the same between the shares of the labels given.
+        changed: share of articles whose label changes.
+        label: the label whose share changes most.
+        share_with, share_without: its shares.
+    """
+
+    task: str
+    articles: int
+    distance: float
+    label_distance: float
+    changed: float
+    label: str
+    share_with: float
+    share_without: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that the figures should show: what, whether they do, and where they do not."""
+
+    text: str
+    holds: bool
+    exceptions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All figures of a student.
+
+    Attributes:
+        circumstances: how they came about.
+        sizes: what each system costs.
+        texts: what was measured on.
+        scores: how good each system is.
+        differences: student less teacher, int8 less student, each less the baseline.
+        body_presence: by task.
+        full_text: name of the corpus of whole articles among the scores; empty where there is none.
+        notes: what a reader must know besides.
+    """
+
+    circumstances: Circumstances
+    sizes: tuple[SystemSize, ...]
+    texts: tuple[TextSize, ...]
+    scores: tuple[Score, ...]
+    differences: tuple[Difference, ...]
+    body_presence: tuple[BodyPresence, ...]
+    full_text: str = ""
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values, with the claims."""
+        content: dict[str, Any] = TypeAdapter(Figures).dump_python(self, mode="json")
+        claims = TypeAdapter(tuple[Claim, ...]).dump_python(self.claims(), mode="json")
+        return content | {"claims": claims}
+
+    def claims(self) -> tuple[Claim, ...]:
+        """What the test splits should show, and whether they do."""
+        return tuple(
+            self._claim(f"{system} above {BASELINE} in macro-F1", system, BASELINE, 0.0)
+            for system in (TEACHER, STUDENT, SERVED)
+        ) + tuple(
+            self._claim(
+                f"{system} at most {MAX_POINTS_LOST} points of macro-F1 below {TEACHER}",
+                system,
+                TEACHER,
+                -MAX_POINTS_LOST,
+            )
+            for system in (STUDENT, SERVED)
+        )
+
+    def _claim(self, text: str, system: str, other: str, least: float) -> Claim:
+        compared = [
+            d
+            for d in self.differences
+            if (d.system, d.other) == (system, other) and d.corpus != self.full_text
+        ]
+        # "Above" and "at most below": a tie is below the one and within the other.
+        missed = [
+            d for d in compared if not (100 * d.macro_f1 > least or 100 * d.macro_f1 == least < 0)
+        ]
+        exceptions = tuple(f"{d.task} ({d.view}): {100 * d.macro_f1:+.1f}" for d in missed)
+        return Claim(text, bool(compared) and not missed, exceptions)
+
+    def to_markdown(self) -> str:
+        """The figures as Markdown: circumstances, claims, and a few small tables."""
+        parts = [
+            f"# Figures of `{self.circumstances.recipe}`",
+            _circumstances(self.circumstances),
+            "## Claims",
+            _claims(self.claims()),
+            self.tables(),
+        ]
+        if self.notes:
+            parts += ["## Notes", "\n".join(f"- {note}" for note in self.notes)]
+        return "\n\n".join(parts) + "\n"
+
+    def tables(self, heading: str = "##") -> str:
+        """The tables alone, each under a heading of the given level."""
+        tests = [score for score in self.scores if score.corpus != self.full_text]
+        whole = [score for score in self.scores if score.corpus == self.full_text]
+        parts = [
+            f"{heading} Accuracy and macro-F1 on the test splits",
+            "Per cent, with 95 % bootstrap intervals.",
+            "Accuracy:\n\n" + _score_table(tests, _accuracy),
+            "Macro-F1:\n\n" + _score_table(tests, _macro_f1),
+        ]
+        if whole:
+            parts += [f"{heading} Whole articles ({self.full_text})"]
+            parts += ["Accuracy:\n\n" + _score_table(whole, _accuracy)]
+            parts += ["Macro-F1:\n\n" + _score_table(whole, _macro_f1)]
+        parts += [
+            f"{heading} Calibration",
+            "Expected calibration error in points (15 bins of equally many articles) / negative "
+            "log-likelihood in nats, after calibration on validation articles.",
+            _score_table(tests, _calibration),
+            f"{heading} Differences",
+            "Points, paired on the same articles, with 95 % bootstrap intervals; and the share of "
+            "articles to which both give the same label.",
+            _difference_table([d for d in self.differences if (d.system, d.other) in SHOWN]),
+            f"{heading} With and without body",
+            f"What the {SERVED} makes of test articles whose body is taken away: total variation "
+            "distance between the mean probabilities, and between the shares of the labels given; "
+            "the share of articles whose label changes; and the label whose share changes most.",
+            _presence_table(self.body_presence),
+            f"{heading} Sizes",
+            _size_table(self.sizes),
+            _text_table(self.texts),
+        ]
+        return "\n\n".join(parts)
+
+
+def write_figures(figures: Figures, directory: Path) -> list[Path]:
+    """Write `<recipe>.json` and `<recipe>.md` into a directory, which is made; returns the two."""
+    directory.mkdir(parents=True, exist_ok=True)
+    stem = directory / figures.circumstances.recipe
+    raw, table = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".md")
+    content = json.dumps(figures.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(raw, content + "\n")
+    write_text(table, figures.to_markdown())
+    return [raw, table]
+
+
+def read_figures(path: Path) -> Figures:
+    """Read the JSON that `write_figures` wrote.
+
+    Raises:
+        InputError: it cannot be read or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        del content["claims"]
+        return TypeAdapter(Figures).validate_python(content)
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise InputError(f"{path} holds no figures written by `newsie train`: {error}") from error
+
+
+def _circumstances(found: Circumstances) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in found.packages.items())
+    return (
+        f"`{found.command}`, {found.date}, on {found.cores} cores of {found.processor}. Code: "
+        f"{found.commit or 'not in a git checkout'}. {packages}. Bundle {found.bundle}; teacher and "
+        f"student read at most {found.max_tokens} tokens."
+    )
+
+
+def _claims(claims: Sequence[Claim]) -> str:
+    lines = []
+    for claim in claims:
+        answer = "yes" if claim.holds else "**no**"
+        where = f": not {'; '.join(claim.exceptions)}" if claim.exceptions else ""
+        lines.append(f"- {claim.text}: {answer}{where}")
+    return "\n".join(lines)
+
+
+def _accuracy(metrics: TaskMetrics) -> str:
+    return _per_cent(metrics.accuracy, metrics.accuracy_interval)
+
+
+def _macro_f1(metrics: TaskMetrics) -> str:
+    return _per_cent(metrics.macro_f1, metrics.macro_f1_interval)
+
+
+def _calibration(metrics: TaskMetrics) -> str:
+    return f"{100 * metrics.expected_calibration_error:.1f} / {metrics.negative_log_likelihood:.3f}"
+
+
+def _per_cent(value: float, interval: Interval, sign: str = "") -> str:
+    low, high = (format(100 * bound, f"{sign}.1f") for bound in (interval.low, interval.high))
+    return f"{format(100 * value, f'{sign}.1f')} [{low}, {high}]"
+
+
+def _score_table(scores: Sequence[Score], cell: Callable[[TaskMetrics], str]) -> str:
+    """A row for each question and view, a column for each system."""
+    rows: dict[tuple[str, str, str], dict[str, TaskMetrics]] = {}
+    for score in scores:
+        rows.setdefault((score.corpus, score.task, score.view), {})[score.system] = score.metrics
+    systems = [name for name in SYSTEMS if any(name in by_system for by_system in rows.values())]
+    return _table(
+        ("corpus", "task", "view", "articles", *systems),
+        [
+            (
+                *key,
+                f"{next(iter(found.values())).support:,}",
+                *(cell(found[name]) if name in found else "" for name in systems),
+            )
+            for key, found in rows.items()
+        ],
+    )
+
+
+def _difference_table(differences: Sequence[Difference]) -> str:
+    return _table(
+        ("corpus", "task", "view", "difference", "accuracy", "macro-F1", "same label"),
+        [
+            (
+                d.corpus,
+                d.task,
+                d.view,
+                f"{d.system} − {d.other}",
+                _per_cent(d.accuracy, d.accuracy_interval, "+"),
+                _per_cent(d.macro_f1, d.macro_f1_interval, "+"),
+                f"{d.agreement:.1%}",
+            )
+            for d in differences
+        ],
+    )
+
+
+def _presence_table(found: Sequence[BodyPresence]) -> str:
+    return _table(
+        ("task", "articles", "probabilities", "labels", "changed", "label", "with → without"),
+        [
+            (
+                p.task,
+                f"{p.articles:,}",
+                f"{p.distance:.3f}",
+                f"{p.label_distance:.3f}",
+                f"{p.changed:.1%}",
+                p.label,
+                f"{p.share_with:.1%} → {p.share_without:.1%}",
+            )
+            for p in found
+        ],
+    )
+
+
+def _size_table(sizes: Sequence[SystemSize]) -> str:
+    return _table(
+        ("system", "parameters", "file", "training"),
+        [
+            (
+                size.system,
+                "" if size.parameters is None else f"{size.parameters / 1e6:.1f} M",
+                "" if size.bytes is None else f"{size.bytes / 1e6:.1f} MB",
+                "" if size.training_seconds is None else f"{size.training_seconds / 60:.0f} min",
+            )
+            for size in sizes
+        ],
+    )
+
+
+def _text_table(texts: Sequence[TextSize]) -> str:
+    return _table(
+        ("corpus", "articles measured", "with headline and body", "words of a body (median)"),
+        [(t.corpus, f"{t.articles:,}", f"{t.with_body:,}", f"{t.body_words}") for t in texts],
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,351 @@
+"""From a finished run to its figures: all systems answer the same articles."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.bundle import read_bundle
+from newsie.data.articles import Article
+from newsie.data.cleaning import clean_text
+from newsie.data.encoding import VIEWS, View
+from newsie.data.readers import ArticleReader
+from newsie.evaluation import accuracy, bootstrap_difference, evaluate, macro_f1
+from newsie.labels import IGNORE, LabelRule, LabelSpace
+from newsie.training.bundling import commit_id
+from newsie.training.config import FullTextConfig
+from newsie.training.figures import (
+    BASELINE,
+    SERVED,
+    STUDENT,
+    TEACHER,
+    BodyPresence,
+    Circumstances,
+    Difference,
+    Figures,
+    Score,
+    SystemSize,
+    TextSize,
+)
+from newsie.training.model import MultiTaskModel
+from newsie.training.pipeline import Pipeline
+from newsie.training.systems import Answers, System, open_systems
+
+__all__ = ["Question", "compare_bodies", "measure", "read_full_text"]
+
+VIEW_NAMES: dict[View, str] = {"full": "headline + body", "headline": "headline"}
+COMPARED = (
+    (STUDENT, TEACHER),
+    (SERVED, TEACHER),
+    (SERVED, STUDENT),
+    (TEACHER, BASELINE),
+    (STUDENT, BASELINE),
+    (SERVED, BASELINE),
+)
+FIRST_WORDS = 60
+PACKAGES = ("numpy", "onnxruntime", "scikit-learn", "tokenizers", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A task asked of the articles of a corpus in one view, and what each system said.
+
+    Attributes:
+        corpus, task, view: see `Score`.
+        labels: (N,) gold class indices; IGNORE where there is none.
+        answers: system -> (N, C) probabilities.
+    """
+
+    corpus: str
+    task: str
+    view: str
+    labels: NDArray[np.int64]
+    answers: Mapping[str, NDArray[np.float32]]
+
+    def scores(self) -> list[Score]:
+        """How good each system is."""
+        return [
+            Score(self.corpus, self.task, self.view, system, evaluate(probabilities, self.labels))
+            for system, probabilities in self.answers.items()
+        ]
+
+    def differences(self) -> list[Difference]:
+        """Each pair of COMPARED."""
+        known = self.labels != IGNORE
+        gold = self.labels[known]
+        given = {system: p[known].argmax(axis=1) for system, p in self.answers.items()}
+        return [
+            Difference(
+                self.corpus,
+                self.task,
+                self.view,
+                system,
+                other,
+                accuracy=accuracy(given[system], gold) - accuracy(given[other], gold),
+                accuracy_interval=bootstrap_difference(
+                    "accuracy", given[system], given[other], gold
+                ),
+                macro_f1=macro_f1(given[system], gold) - macro_f1(given[other], gold),
+                macro_f1_interval=bootstrap_difference(
+                    "macro_f1", given[system], given[other], gold
+                ),
+                agreement=float((given[system] == given[other]).mean()),
+            )
+            for system, other in COMPARED
+        ]
+
+
+def measure(pipeline: Pipeline, command: str = "") -> Figures:
+    """Measure teacher, student, served student and baseline of a run; it is finished if need be.
+
+    What each answers is stored in the folder `answers` of the run, so that a second call is quick.
+
+    Args:
+        pipeline: the run.
+        command: what was typed, for the record; empty records the usual one.
+    """
+    systems = open_systems(pipeline)
+    corpora = pipeline.corpora
+    articles = list(corpora.articles("test"))
+    answers = {view: _ask(systems, articles, view, pipeline.say) for view in VIEWS}
+    names = np.array(corpora.corpus_names("test"))
+    questions = list(_test_questions(names, articles, corpora.targets("test"), answers))
+    texts = [
+        _text_size(name, [articles[row] for row in np.flatnonzero(names == name)])
+        for name in dict.fromkeys(names.tolist())
+    ]
+    whole, notes = _read_whole(pipeline)
+    config = pipeline.recipe.full_text
+    if config and whole:
+        questions += _full_text_questions(config, corpora.labels, whole, systems, pipeline.say)
+        texts.append(_text_size(config.name, whole))
+    pipeline.say("figures: bootstrap")
+    served = {view: found[SERVED] for view, found in answers.items()}
+    return Figures(
+        _circumstances(pipeline, command),
+        tuple(_sizes(pipeline)),
+        tuple(texts),
+        tuple(itertools.chain.from_iterable(question.scores() for question in questions)),
+        tuple(itertools.chain.from_iterable(question.differences() for question in questions)),
+        tuple(compare_bodies(corpora.labels, articles, served)),
+        config.name if config and whole else "",
+        tuple(notes),
+    )
+
+
+def _ask(
+    systems: Sequence[System], articles: Sequence[Article], view: View, say: Callable[[str], None]
+) -> dict[str, Answers]:
+    """System -> task -> (N, C) probabilities."""
+    answers = {}
+    for system in systems:
+        say(f"figures: {system.name} answers {len(articles):,} articles ({VIEW_NAMES[view]})")
+        answers[system.name] = system.probabilities(articles, view)
+    return answers
+
+
+def _test_questions(
+    corpora: NDArray[np.str_],
+    articles: Sequence[Article],
+    targets: Mapping[str, NDArray[np.int64]],
+    answers: Mapping[View, Mapping[str, Answers]],
+) -> Iterator[Question]:
+    for corpus in dict.fromkeys(corpora.tolist()):
+        rows = np.flatnonzero(corpora == corpus)
+        # Without any body the two views are one, the headline.
+        views = VIEWS if any(_has_both(articles[row]) for row in rows) else ("headline",)
+        for task, column in targets.items():
+            if (column[rows] == IGNORE).all():
+                continue
+            for view in views:
+                found = {system: given[task][rows] for system, given in answers[view].items()}
+                yield Question(corpus, task, VIEW_NAMES[view], column[rows], found)
+
+
+def _full_text_questions(
+    config: FullTextConfig,
+    labels: LabelSpace,
+    articles: Sequence[Article],
+    systems: Sequence[System],
+    say: Callable[[str], None],
+) -> Iterator[Question]:
+    shown: list[tuple[str, View, Sequence[Article]]] = [
+        ("headline", "headline", articles),
+        (f"headline + {FIRST_WORDS} words", "full", [_first_words(a) for a in articles]),
+        ("full text", "full", articles),
+    ]
+    gold = labels.encode(articles)[config.task]
+    for name, view, cut in shown:
+        answers = _ask(systems, cut, view, say)
+        found = {system: given[config.task] for system, given in answers.items()}
+        yield Question(config.name, config.task, name, gold, found)
+
+
+def _first_words(article: Article) -> Article:
+    return replace(article, body=" ".join(clean_text(article.body).split()[:FIRST_WORDS]))
+
+
+def _read_whole(pipeline: Pipeline) -> tuple[list[Article], list[str]]:
+    """The whole articles to measure on, and what to say about them."""
+    config = pipeline.recipe.full_text
+    if config is None:
+        return [], ["No whole articles were measured: the recipe names none (full_text)."]
+    missing = [name for name in config.files if not (pipeline.data / name).exists()]
+    if missing:
+        return [], [
+            f"No whole articles were measured: {', '.join(missing)} not in the data folder."
+        ]
+    training = pipeline.corpora.splits["train"]["headline"]
+    known = {clean_text(headline).casefold() for headline in training}
+    found = read_full_text(config, pipeline.data)
+    articles = [a for a in found if clean_text(a.headline).casefold() not in known]
+    notes = [
+        f"Whole articles ({config.name}): the label of the task {config.task!r} is not the publishers' "
+        f"but our own reading of the column {config.column!r} (full_text.labels of the recipe), for the "
+        f"{len(found):,} articles where it is plain; {len(found) - len(articles)} whose headlines are "
+        "among the training articles are left out. Nothing is ever learnt from this corpus. The models "
+        "read no further than their longest input; the baseline reads everything."
+    ]
+    return articles, notes + ([config.limits] if config.limits else [])
+
+
+def read_full_text(config: FullTextConfig, data: Path) -> list[Article]:
+    """The articles that have a label of the configured task; other labels they have none.
+
+    Args:
+        config: which, and what their labels mean.
+        data: the data folder.
+
+    Raises:
+        ReadError: a file cannot be read.
+    """
+    rules = {config.task: LabelRule(config.column)}
+    articles = []
+    for name in config.files:
+        for article in ArticleReader(data / name, columns=config.columns, rules=rules):
+            label = config.labels.get(article.labels.get(config.task, ""))
+            if label is not None:
+                articles.append(replace(article, labels={config.task: label}))
+    return articles
+
+
+def compare_bodies(
+    labels: LabelSpace, articles: Sequence[Article], answers: Mapping[View, Answers]
+) -> list[BodyPresence]:
+    """What taking away the body does to the answers; nothing where no article has one.
+
+    Args:
+        labels: the tasks.
+        articles: N articles; those with a headline and a body count.
+        answers: view -> task -> (N, C) probabilities.
+    """
+    rows = np.flatnonzero([_has_both(article) for article in articles])
+    return [
+        _compare_body(
+            task.name,
+            task.labels,
+            answers["full"][task.name][rows],
+            answers["headline"][task.name][rows],
+        )
+        for task in labels.tasks
+        if len(rows)
+    ]
+
+
+def _compare_body(
+    task: str,
+    labels: Sequence[str],
+    whole: NDArray[np.float32],
+    headline: NDArray[np.float32],
+) -> BodyPresence:
+    given, without = whole.argmax(axis=1), headline.argmax(axis=1)
+    shares, shares_without = (
+        np.bincount(column, minlength=len(labels)) / len(column) for column in (given, without)
+    )
+    most = int(np.abs(shares - shares_without).argmax())
+    return BodyPresence(
+        task,
+        len(whole),
+        distance=_total_variation(whole.mean(axis=0), headline.mean(axis=0)),
+        label_distance=_total_variation(shares, shares_without),
+        changed=float((given != without).mean()),
+        label=labels[most],
+        share_with=float(shares[most]),
+        share_without=float(shares_without[most]),
+    )
+
+
+def _total_variation(p: NDArray[Any], q: NDArray[Any]) -> float:
+    return float(np.abs(p.astype(np.float64) - q).sum() / 2)
+
+
+def _has_both(article: Article) -> bool:
+    return bool(clean_text(article.headline) and clean_text(article.body))
+
+
+def _text_size(name: str, articles: Sequence[Article]) -> TextSize:
+    words = [len(clean_text(article.body).split()) for article in articles if _has_both(article)]
+    return TextSize(name, len(articles), len(words), int(median(words)) if words else 0)
+
+
+def _circumstances(pipeline: Pipeline, command: str) -> Circumstances:
+    name = pipeline.recipe.name
+    usual = f"newsie train training/recipes/{name}.toml --data DIR --figures training/experiments"
+    return Circumstances(
+        recipe=name,
+        command=command or usual,
+        date=datetime.now(UTC).date().isoformat(),
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
+        commit=commit_id(),
+        packages={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        bundle=read_bundle(pipeline.bundle).fingerprint,
+        max_tokens=pipeline.recipe.student.max_tokens,
+    )
+
+
+def _processor() -> str:
+    """Model of the CPU, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.processor() or platform.machine()
+
+
+def _sizes(pipeline: Pipeline) -> Iterator[SystemSize]:
+    for name, kind, models in (
+        (TEACHER, "teacher", pipeline.teachers),
+        (STUDENT, "student", [pipeline.student]),
+    ):
+        parameters = sum(p.numel() for model in models for p in model.parameters())
+        yield SystemSize(
+            name, parameters, None, _training_seconds(pipeline.directory, kind, models)
+        )
+    yield SystemSize(SERVED, None, read_bundle(pipeline.bundle).model_path.stat().st_size, None)
+
+
+def _training_seconds(directory: Path, kind: str, models: Sequence[MultiTaskModel]) -> float | None:
+    """What the histories of these models say together; None where one has none."""
+    wanted = {model.fingerprint() for model in models}
+    seconds = []
+    for path in directory.glob(f"{kind}-*/model"):
+        history = path.with_name("history.json")
+        if MultiTaskModel.load(path).fingerprint() in wanted and history.exists():
+            seconds.append(json.loads(history.read_text(encoding="utf-8"))["seconds"])
+    return sum(seconds) if len(seconds) == len(wanted) else None

@@ -1,0 +1,206 @@
+"""What is measured against each other: teacher, student, served student and baseline, behind one face."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from newsie.bundle import read_bundle
+from newsie.classifier import Classifier
+from newsie.data.articles import Article
+from newsie.data.cleaning import clean_text
+from newsie.data.encoding import VIEWS, Encoder, View, view_text
+from newsie.training.baseline import Baseline, BaselineConfig, fit_baseline
+from newsie.training.batches import TokenStore
+from newsie.training.calibration import calibrate
+from newsie.training.corpora import Corpora
+from newsie.training.figures import BASELINE, SERVED, STUDENT, TEACHER
+from newsie.training.model import MultiTaskModel
+from newsie.training.pipeline import Pipeline
+from newsie.training.soft_labels import compute_logits
+
+__all__ = [
+    "Answers",
+    "System",
+    "baseline_system",
+    "calibrated",
+    "model_system",
+    "open_systems",
+    "served_system",
+    "without_body",
+]
+
+Answers = dict[str, NDArray[np.float32]]
+"""Task -> (N, C), the logarithm of probabilities, up to a constant for each article."""
+
+LEAST_PROBABILITY = 1e-6
+"""A label that the baseline never saw still gets this much, so that its likelihood is a number."""
+
+
+@dataclass(frozen=True)
+class System:
+    """Something that answers articles.
+
+    Attributes:
+        name: one of `figures.SYSTEMS`.
+        fingerprint: of all that decides its answers.
+        answer: articles and what of each is shown -> answers before calibration.
+        directory: where answers are stored; None stores nothing.
+        temperatures: calibration temperature by task; an absent one is 1.
+    """
+
+    name: str
+    fingerprint: str
+    answer: Callable[[Sequence[Article], View], Answers]
+    directory: Path | None = None
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+
+    def answers(self, articles: Sequence[Article], view: View) -> Answers:
+        """Answers before calibration, stored ones where the same was asked before."""
+        if self.directory is None:
+            return self.answer(articles, view)
+        texts = [[article.headline, article.body] for article in articles]
+        path = self.directory / f"{_digest(self.fingerprint, view, texts)}.safetensors"
+        if not path.exists():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            aside = path.with_suffix(".aside")
+            save_file(self.answer(articles, view), aside, {"system": self.name, "view": view})
+            aside.replace(path)
+        return dict(load_file(path))
+
+    def probabilities(self, articles: Sequence[Article], view: View) -> Answers:
+        """(N, C) by task, calibrated, rows sum to 1."""
+        return {
+            task: _softmax(values / self.temperatures.get(task, 1.0))
+            for task, values in self.answers(articles, view).items()
+        }
+
+
+def open_systems(pipeline: Pipeline) -> list[System]:
+    """All systems of a run, calibrated on its validation articles.
+
+    Teacher and student read as many tokens as the bundle does, so that all are shown the same.
+    """
+    corpora, directory = pipeline.corpora, pipeline.directory / "answers"
+    tokens, device = pipeline.recipe.student.max_tokens, pipeline.accelerator.device
+    teacher, student = (
+        pipeline.encoder(name, tokens)
+        for name in (pipeline.recipe.teacher.encoder, pipeline.student_encoder)
+    )
+    served = served_system(Classifier(read_bundle(pipeline.bundle)), directory)
+    others = [
+        model_system(TEACHER, pipeline.teachers, teacher, device, directory),
+        model_system(STUDENT, [pipeline.student], student, device, directory),
+        baseline_system(corpora, directory),
+    ]
+    validation = list(corpora.articles("validation"))
+    labels = corpora.targets("validation")
+    first, second, last = (calibrated(system, validation, labels) for system in others)
+    return [first, second, served, last]
+
+
+def calibrated(
+    system: System, articles: Sequence[Article], labels: Mapping[str, NDArray[np.int64]]
+) -> System:
+    """The same system with temperatures fitted on articles in both views, as the bundle's are.
+
+    Args:
+        system: the system.
+        articles: N articles that nothing was learnt from.
+        labels: (N,) class index by task; IGNORE where there is none.
+    """
+    views = [system.answers(articles, view) for view in VIEWS]
+    both = {task: np.concatenate([answers[task] for answers in views]) for task in views[0]}
+    twice = {task: np.tile(column, len(VIEWS)) for task, column in labels.items()}
+    return replace(system, temperatures=calibrate(both, twice))
+
+
+def model_system(
+    name: str,
+    models: Sequence[MultiTaskModel],
+    encoder: Encoder,
+    device: torch.device,
+    directory: Path | None = None,
+) -> System:
+    """Models in PyTorch; several are averaged as probabilities."""
+
+    def answer(articles: Sequence[Article], view: View) -> Answers:
+        encoded = encoder.encode(articles, view)
+        return compute_logits(
+            [model.to(device) for model in models],
+            TokenStore.from_rows(encoded.ids, encoder.pad_id),
+            np.arange(len(articles)),
+            max_tokens=encoder.policy.max_tokens,
+            device=device,
+        )
+
+    prints = [model.fingerprint() for model in models]
+    fingerprint = _digest(prints, encoder.tokenizer.to_str(), asdict(encoder.policy))
+    return System(name, fingerprint, answer, directory)
+
+
+def served_system(classifier: Classifier, directory: Path | None = None) -> System:
+    """A bundle, through the classifier that serves it; its own calibration is in its answers."""
+
+    def answer(articles: Sequence[Article], view: View) -> Answers:
+        shown = articles if view == "full" else [without_body(article) for article in articles]
+        found = [prediction for _, prediction in classifier.classify_stream(shown)]
+        return {
+            task: _log(np.array([prediction.probabilities[task] for prediction in found]))
+            for task in classifier.tasks
+        }
+
+    return System(SERVED, classifier.bundle.fingerprint, answer, directory)
+
+
+def baseline_system(
+    corpora: Corpora, directory: Path | None = None, config: BaselineConfig | None = None
+) -> System:
+    """TF-IDF and logistic regression, fitted once for each view, on the training articles in it.
+
+    A baseline of its own for headlines is a stronger one than the baseline of whole articles that is
+    shown headlines.
+    """
+    config = config or BaselineConfig()
+    suffixes = frozenset(corpora.site_suffixes)
+    classes = {task.name: len(task.labels) for task in corpora.labels.tasks}
+    fitted: dict[View, Baseline] = {}
+
+    def texts(articles: Iterable[Article], view: View) -> list[str]:
+        return [view_text(article, view, suffixes) for article in articles]
+
+    def answer(articles: Sequence[Article], view: View) -> Answers:
+        if view not in fitted:
+            training = texts(corpora.articles("train"), view)
+            fitted[view] = fit_baseline(training, corpora.targets("train"), classes, config)
+        found = fitted[view].probabilities(texts(articles, view))
+        return {task: _log(values) for task, values in found.items()}
+
+    return System(BASELINE, _digest(corpora.directory.name, asdict(config)), answer, directory)
+
+
+def without_body(article: Article) -> Article:
+    """An article as one sees it whose body is not known; one without headline stays as it is."""
+    return replace(article, body="") if clean_text(article.headline) else article
+
+
+def _log(probabilities: NDArray[Any]) -> NDArray[np.float32]:
+    return np.log(np.maximum(probabilities, LEAST_PROBABILITY)).astype(np.float32)
+
+
+def _softmax(logits: NDArray[Any]) -> NDArray[np.float32]:
+    exp = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -39,6 +39,9 @@ class LabelRule:
     merge: Mapping[str, str] = field(default_factory=dict)
     drop: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "drop", tuple(self.drop))  # so that equal rules compare equal
+
     def label(self, row: Mapping[str, str]) -> str | None:
         """The gold label of a row (column -> text), or None where the rule gives none."""
         for column, allowed in self.where.items():

@@ -134,6 +134,7 @@ def prepare_corpora(
         name: int((assigned == name).sum()) - len(kept[name]) for name in SPLITS
     } | {"shared_with_test": int((assigned == "").sum())}
     labels = build_label_space(config.tasks, [articles[i] for i in kept["train"]], report)
+    report["unseen_labels"] = _unseen_labels(labels, [articles[i] for i in kept["test"]])
     suffixes = learn_site_suffixes(
         [articles[i].headline for i in kept["train"]],
         [articles[i].publisher for i in kept["train"]],
@@ -199,6 +200,18 @@ def build_label_space(
             )
         built.append(Task(task.name, tuple(sorted(total)), task.rule))
     return LabelSpace(tuple(built))
+
+
+def _unseen_labels(labels: LabelSpace, articles: Sequence[Article]) -> dict[str, dict[str, int]]:
+    """Labels of the given articles that no task holds, with their counts; the articles stay, unlabelled."""
+    unseen = {
+        task.name: Counter(a.labels[task.name] for a in articles if task.name in a.labels)
+        for task in labels.tasks
+    }
+    for task in labels.tasks:
+        for label in task.labels:
+            del unseen[task.name][label]
+    return {task: dict(counts) for task, counts in unseen.items() if counts}
 
 
 def _read(

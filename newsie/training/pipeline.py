@@ -71,6 +71,8 @@ class Pipeline:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.accelerator = Accelerator(
             mixed_precision="bf16" if self._precision == "bf16" else "no",
+            # Said outright: several CPU processes find each other only if they know that they are.
+            cpu=not torch.accelerator.is_available(),
             log_with=list(trackers) or None,
             project_dir=str(self.directory),
         )

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from newsie.training.checkpoints import Checkpoints, write_directory, write_text
+
+
+def trained() -> tuple[nn.Linear, torch.optim.AdamW]:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    for _ in range(3):
+        model(torch.ones(2, 4)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model, optimizer
+
+
+def test_restores_weights_moments_and_state(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    Checkpoints(tmp_path).save(model, optimizer, {"step": 3})
+    fresh = nn.Linear(4, 3)
+    fresh_optimizer = torch.optim.AdamW(fresh.parameters(), lr=0.1)
+    assert Checkpoints(tmp_path).load(fresh, fresh_optimizer) == {"step": 3}
+    assert torch.equal(fresh.weight, model.weight)
+    for ours, theirs in zip(
+        optimizer.state_dict()["state"].values(),
+        fresh_optimizer.state_dict()["state"].values(),
+        strict=True,
+    ):
+        assert ours.keys() == theirs.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_nothing_saved_is_none_and_the_newest_replaces_the_older(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.load(model, optimizer) is None
+    for step in (9, 10, 200):
+        checkpoints.save(model, optimizer, {"step": step})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000200"]
+
+
+def test_a_half_written_checkpoint_is_not_taken(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(model, optimizer, {"step": 1})
+    (tmp_path / "step-000000002.aside").mkdir()
+    assert checkpoints.load(model, optimizer) == {"step": 1}
+
+
+def test_other_processes_do_not_write(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    Checkpoints(tmp_path, main=False).save(model, optimizer, {"step": 1})
+    Checkpoints(tmp_path, main=False).save_best(model)
+    assert not list(tmp_path.iterdir())
+
+
+def test_best_weights_come_back(tmp_path: Path) -> None:
+    model, _ = trained()
+    best = model.weight.detach().clone()
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_best(model)
+    nn.init.zeros_(model.weight)
+    checkpoints.load_best(model)
+    assert torch.equal(model.weight, best)
+
+
+def test_a_directory_appears_only_when_complete(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+
+    def write(fails: bool) -> None:
+        with write_directory(target) as aside:
+            (aside / "content").write_text(str(1 / (not fails)))
+            assert not target.exists()
+
+    with pytest.raises(ZeroDivisionError):
+        write(fails=True)
+    assert not list(tmp_path.iterdir())
+    write(fails=False)
+    assert (target / "content").read_text() == "1.0"
+
+
+def test_write_text_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "note.json"
+    write_text(path, "old")
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["note.json"]

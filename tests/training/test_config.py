@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from newsie.errors import RecipeError
+from newsie.training.config import read_recipe, recipe_from
+
+RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.toml"))
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    data = {
+        "corpora": [{"name": "a", "train": "a.csv"}],
+        "tasks": [{"name": "section"}, {"name": "tabloid", "column": "section"}],
+    }
+    return {"name": "test", "data": data, **changes}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_published_recipes_are_valid(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe_from(recipe.to_json()) == recipe
+
+
+def test_defaults_are_filled_in_and_rules_built() -> None:
+    recipe = recipe_from(content())
+    assert recipe.student.layers == 3
+    assert [task.rule.column for task in recipe.data.tasks] == ["section", "section"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"studnet": {}}, r"studnet: Unexpected keyword argument"),
+        (
+            {"student": {"layers": 0}},
+            r"student\.layers: .* greater than or equal to 1 \(given: 0\)",
+        ),
+        ({"student": {"distillation": {"temperature": 0.5}}}, r"temperature: .*\(given: 0\.5\)"),
+        ({"student": {"distillation": {"alpha": 2}}}, r"alpha: .* less than or equal to 1"),
+        ({"teacher": {"seeds": []}}, r"teacher\.seeds: .* at least 1 item"),
+        ({"teacher": {"fit": {"precision": "int4"}}}, r"precision: .*'auto', 'fp32' or 'bf16'"),
+        ({"data": {"corpora": [], "tasks": []}}, r"has 2 mistake\(s\)"),
+        ({"data": {}}, r"data\.corpora: Field required"),
+    ],
+)
+def test_mistakes_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe_from(content(**changes))
+
+
+def test_names_must_differ_and_corpora_exist() -> None:
+    twice = content()
+    twice["data"]["tasks"][1]["name"] = "section"
+    with pytest.raises(RecipeError, match="each task needs a name of its own"):
+        recipe_from(twice)
+    unknown = content()
+    unknown["data"]["tasks"][0]["corpora"] = ["b"]
+    with pytest.raises(RecipeError, match=r"names the corpora \['b'\]; there are: \['a'\]"):
+        recipe_from(unknown)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"cannot read the recipe .*none\.toml"):
+        read_recipe(tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("name = ")
+    with pytest.raises(RecipeError, match=r"broken\.toml is not TOML"):
+        read_recipe(broken)

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from newsie.errors import FingerprintError, RecipeError
+from newsie.labels import IGNORE
+from newsie.training.config import DataConfig, recipe_from
+from newsie.training.corpora import Corpora, data_fingerprint, load_corpora, prepare_corpora
+from tests.tiny import tiny_articles
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def rows_of(count: int, seed: int = 0) -> list[dict[str, str]]:
+    return [
+        {
+            "id": a.id,
+            "headline": a.headline,
+            "body": f"{a.body} {a.id}",
+            "section": a.labels["section"],
+        }
+        for a in tiny_articles(count, seed, answered=1.0)
+    ]
+
+
+def config(**data: Any) -> DataConfig:
+    corpora = [{"name": "tiny", "train": "train.jsonl", "test": "test.jsonl"}]
+    content = {"corpora": corpora, "tasks": [{"name": "section", "min_count": 5}]} | data
+    return recipe_from({"name": "test", "data": content}).data
+
+
+def prepare(directory: Path, config: DataConfig) -> Corpora:
+    return prepare_corpora(config, directory, directory / "prepared", say=lambda text: None)
+
+
+def ids(corpora: Corpora, split: str) -> list[str]:
+    return [article.id for article in corpora.articles(split)]
+
+
+def test_splits_share_nothing_and_lose_nothing(tmp_path: Path) -> None:
+    train, test = rows_of(300), rows_of(60, seed=1)
+    copy = {**test[0], "id": "copy"}  # a training article that is also in test
+    twin = {**train[0], "id": "twin"}
+    write(tmp_path / "train.jsonl", [*train, copy, twin])
+    write(tmp_path / "test.jsonl", test)
+    corpora = prepare(tmp_path, config(validation=0.2))
+    assert ids(corpora, "test") == [row["id"] for row in test]
+    rest = ids(corpora, "train") + ids(corpora, "validation")
+    assert sorted(rest) == sorted(row["id"] for row in train)
+    assert 30 < len(ids(corpora, "validation")) < 90
+    assert corpora.report["duplicates_dropped"]["shared_with_test"] == 1
+    assert sum(corpora.report["duplicates_dropped"].values()) == 2
+
+
+def test_a_corpus_without_a_test_file_holds_articles_out(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", rows_of(300))
+    only = config(corpora=[{"name": "tiny", "train": "train.jsonl"}], held_out=0.2)
+    corpora = prepare(tmp_path, only)
+    everything = [i for split in corpora.splits for i in ids(corpora, split)]
+    assert sorted(everything) == sorted(row["id"] for row in rows_of(300))
+    assert 30 < len(ids(corpora, "test")) < 90
+
+
+def test_rare_and_unseen_labels_are_unlabelled_and_reported(tmp_path: Path) -> None:
+    train, test = rows_of(200), rows_of(20, seed=1)
+    train[0]["section"] = "chess"  # fewer than min_count
+    test[0]["section"] = "gardening"  # never seen in training
+    train[1]["section"] = ""
+    write(tmp_path / "train.jsonl", train)
+    write(tmp_path / "test.jsonl", test)
+    corpora = prepare(tmp_path, config())
+    assert corpora.labels["section"].labels == ("business", "science", "sports")
+    assert corpora.report["dropped_labels"] == {"section": {"chess": 1}}
+    assert corpora.report["unseen_labels"] == {"section": {"gardening": 1}}
+    assert corpora.targets("test")["section"][0] == IGNORE
+    assert (corpora.targets("test")["section"][1:] != IGNORE).all()
+
+
+def test_tasks_of_one_column_share_a_label_set(tmp_path: Path) -> None:
+    rows = rows_of(300)
+    for row in rows:
+        row["press"] = "tabloid" if row["section"] != "science" else "broadsheet"
+    write(tmp_path / "train.jsonl", rows)
+    write(tmp_path / "test.jsonl", rows_of(10, seed=1))
+    tasks = [
+        {"name": "section"},
+        {"name": "tabloid", "column": "section", "where": {"press": "tabloid"}},
+        {"name": "broadsheet", "column": "section", "where": {"press": "broadsheet"}},
+    ]
+    corpora = prepare(tmp_path, config(tasks=tasks))
+    assert len({task.labels for task in corpora.labels.tasks}) == 1
+    targets = corpora.targets("train")
+    assert ((targets["tabloid"] == IGNORE) != (targets["broadsheet"] == IGNORE)).all()
+    known = targets["tabloid"] != IGNORE
+    assert (targets["tabloid"][known] == targets["section"][known]).all()
+
+
+def test_limit_takes_a_stable_sample(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", rows_of(300))
+    write(tmp_path / "test.jsonl", rows_of(10, seed=1))
+    corpora = [{"name": "tiny", "train": "train.jsonl", "test": "test.jsonl", "limit": 100}]
+    prepared = prepare(tmp_path, config(corpora=corpora))
+    assert len(ids(prepared, "train")) + len(ids(prepared, "validation")) == 100
+
+
+@pytest.mark.parametrize(
+    ("section", "message"), [("", "has 0 label"), ("sports", r"has 1 label.*it needs 2")]
+)
+def test_a_task_without_two_labels_is_refused(section: str, message: str, tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", [{**row, "section": section} for row in rows_of(100)])
+    write(tmp_path / "test.jsonl", rows_of(10, seed=1))
+    with pytest.raises(RecipeError, match=message):
+        prepare(tmp_path, config())
+
+
+def test_fingerprint_follows_bytes_and_settings(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", rows_of(10))
+    write(tmp_path / "test.jsonl", rows_of(10, seed=1))
+    first = data_fingerprint(config(), tmp_path)
+    assert data_fingerprint(config(), tmp_path) == first
+    assert data_fingerprint(config(validation=0.2), tmp_path) != first
+    write(tmp_path / "train.jsonl", rows_of(11))
+    assert data_fingerprint(config(), tmp_path) != first
+
+
+def test_articles_come_back_as_they_were(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", rows_of(50))
+    write(tmp_path / "test.jsonl", rows_of(10, seed=1))
+    corpora = prepare(tmp_path, config())
+    again = load_corpora(corpora.directory)
+    assert list(again.articles("test")) == list(corpora.articles("test"))
+    assert again.labels == corpora.labels
+    np.testing.assert_array_equal(
+        again.targets("test")["section"], corpora.targets("test")["section"]
+    )
+    with pytest.raises(FingerprintError, match="holds no prepared articles"):
+        load_corpora(tmp_path)

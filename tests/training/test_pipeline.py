@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from accelerate.state import AcceleratorState
+
+from newsie.bundle import read_bundle
+from newsie.classifier import Classifier
+from newsie.errors import InputError, QualityGateError, RecipeError
+from newsie.training import bundling
+from newsie.training.config import recipe_from
+from newsie.training.pipeline import Pipeline, data_folder
+from tests.tiny import tiny_articles, write_tiny_corpus, write_tiny_encoder
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    yield
+    AcceleratorState._reset_state(True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("data")
+    write_tiny_corpus(directory / "tiny" / "train.jsonl", 400)
+    write_tiny_corpus(directory / "tiny" / "test.jsonl", 80, seed=1)
+    write_tiny_encoder(directory / "bert")
+    write_tiny_encoder(directory / "modernbert", "modernbert")
+    return directory
+
+
+def recipe(data: Path, **changes: Any) -> dict[str, Any]:
+    fit = {"epochs": 2, "batch_size": 16, "max_tokens": 24, "learning_rate": 1e-3, "evaluations": 1}
+    return {
+        "name": "tiny",
+        "data": {
+            "corpora": [{"name": "tiny", "train": "tiny/train.jsonl", "test": "tiny/test.jsonl"}],
+            "tasks": [{"name": "section"}, {"name": "mood"}],
+            "validation": 0.1,
+        },
+        "teacher": {"encoder": str(data / "bert"), "fit": fit},
+        "student": {"layers": 1, "max_tokens": 32, "fit": fit},
+        "quality": {"max_int8_loss": 50.0},
+    } | changes
+
+
+def pipeline(data: Path, runs: Path, **changes: Any) -> Pipeline:
+    return Pipeline(recipe_from(recipe(data, **changes)), data=data, runs=runs)
+
+
+@pytest.mark.slow
+def test_from_recipe_to_a_bundle_that_classifies(data: Path, tmp_path: Path) -> None:
+    path = pipeline(data, tmp_path).run()
+    bundle = read_bundle(path)
+    assert bundle.manifest.label_space.names == ("section", "mood")
+    assert bundle.manifest.lineage.recipe["name"] == "tiny"
+    assert set(bundle.manifest.metrics["int8_accuracy_lost_points"]) == {"section", "mood"}
+    assert all(temperature != 1 for temperature in bundle.manifest.calibration.values())
+    articles = tiny_articles(50, seed=2)
+    predictions = Classifier.from_pretrained(path).classify(articles)
+    right = [
+        p.label("section") == a.labels.get("section")
+        for p, a in zip(predictions, articles, strict=True)
+    ]
+    assert sum(right) > 20  # a third would be chance, and a fifth has no label
+
+    # Everything is there: a second run computes nothing anew.
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert pipeline(data, tmp_path).run() == path
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.slow
+def test_a_changed_student_keeps_the_stages_before_it(data: Path, tmp_path: Path) -> None:
+    first = pipeline(data, tmp_path)
+    first.run("student")
+    changed = recipe(data)
+    changed["student"] = changed["student"] | {"distillation": {"temperature": 4.0}}
+    second = Pipeline(recipe_from(changed), data=data, runs=tmp_path)
+    second.run("student")
+    kinds = [path.name.rsplit("-", 1)[0] for path in (tmp_path / "tiny").iterdir() if path.is_dir()]
+    assert sorted(kinds) == ["data", "soft-labels", "student", "student", "teacher", "tokens"]
+
+
+@pytest.mark.slow
+def test_a_teacher_of_another_kind_with_a_tokenizer_of_its_own(data: Path, tmp_path: Path) -> None:
+    large = recipe(data)
+    large["teacher"] = large["teacher"] | {"encoder": str(data / "modernbert"), "seeds": [0, 1]}
+    large["student"] = large["student"] | {"encoder": str(data / "bert")}
+    run = Pipeline(recipe_from(large), data=data, runs=tmp_path)
+    run.run("student")
+    assert len(run.teachers) == 2
+    assert run.teachers[0].encoder.config.model_type == "modernbert"
+    assert run.student.encoder.config.model_type == "distilbert"
+
+
+def test_ends_at_the_stage_asked_for(data: Path, tmp_path: Path) -> None:
+    directory = pipeline(data, tmp_path).run("data")
+    assert json.loads((directory / "corpora.json").read_text())["report"]["articles"]["test"] == 80
+    assert not list((tmp_path / "tiny").glob("teacher*"))
+
+
+@pytest.mark.slow
+def test_an_int8_student_that_loses_too_much_is_no_bundle(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = pipeline(data, tmp_path, quality={"max_int8_loss": 0.5})
+    # A student that int8 really breaks: one weight so large that the others round to nothing.
+    original = bundling.quantize_int8
+
+    def break_and_quantize(source: Path, destination: Path) -> None:
+        import onnx
+        from onnx import numpy_helper
+
+        graph = onnx.load(source)
+        for tensor in graph.graph.initializer:
+            values = numpy_helper.to_array(tensor).copy()
+            if values.ndim == 2 and values.dtype == "float32":
+                values[0] = 1000 * abs(values).max()
+                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        onnx.save(graph, source.with_name("broken.onnx"))
+        original(source.with_name("broken.onnx"), destination)
+
+    monkeypatch.setattr(bundling, "quantize_int8", break_and_quantize)
+    with pytest.raises(QualityGateError, match=r"int8 loses more than 0\.5 points") as caught:
+        run.run()
+    assert caught.value.exit_code == 3
+    assert not list((tmp_path / "tiny").glob("bundle*"))
+
+
+def test_a_missing_corpus_says_where_it_was_sought(data: Path, tmp_path: Path) -> None:
+    run = Pipeline(recipe_from(recipe(data)), data=tmp_path, runs=tmp_path)
+    with pytest.raises(RecipeError, match=r"wants tiny/train\.jsonl.*--data or the environment"):
+        run.run("data")
+
+
+def test_data_folder_is_given_or_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEWSIE_DATA", str(tmp_path))
+    assert data_folder(None) == tmp_path
+    with pytest.raises(InputError, match="is not a directory; name one with --data or NEWSIE_DATA"):
+        data_folder(tmp_path / "none")

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from newsie.errors import FingerprintError, TrainingError
+from newsie.training import soft_labels
+from newsie.training.batches import TokenStore
+from newsie.training.model import MultiTaskModel
+from newsie.training.soft_labels import (
+    SoftLabels,
+    SoftLabelsHeader,
+    compute_logits,
+    compute_soft_labels,
+    load_soft_labels,
+)
+from tests.tiny import LABELS
+from tests.training.tiny_run import tiny_batches, tiny_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def teacher() -> MultiTaskModel:
+    return tiny_model().eval()
+
+
+@pytest.fixture(scope="module")
+def tokens() -> TokenStore:
+    return tiny_batches().data.tokens["full"]
+
+
+@pytest.fixture
+def header(teacher: MultiTaskModel, tokens: TokenStore) -> SoftLabelsHeader:
+    return SoftLabelsHeader.of([teacher.fingerprint()], LABELS, "data", "full", 24, len(tokens))
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soft_labels, "SHARD_ARTICLES", 50)
+
+
+def compute(
+    teachers: list[MultiTaskModel], tokens: TokenStore, header: SoftLabelsHeader, directory: Path
+) -> SoftLabels:
+    return compute_soft_labels(teachers, tokens, header, directory, device=CPU)
+
+
+def test_stored_logits_are_the_teachers(
+    teacher: MultiTaskModel, tokens: TokenStore, header: SoftLabelsHeader, tmp_path: Path
+) -> None:
+    stored = compute([teacher], tokens, header, tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3  # 120 articles in shards of 50
+    for row in (0, 57, 119):
+        ids = torch.from_numpy(np.array([tokens.row(row, 24)], dtype=np.int64))
+        with torch.inference_mode():
+            alone = teacher(ids, torch.ones_like(ids))
+        for task, logits in stored.logits.items():
+            np.testing.assert_allclose(logits[row], alone[task][0].numpy(), atol=5e-3)
+    assert {task: logits.shape for task, logits in stored.logits.items()} == {
+        "section": (120, 3),
+        "mood": (120, 2),
+    }
+
+
+def test_resumes_at_the_missing_shard(
+    teacher: MultiTaskModel, tokens: TokenStore, header: SoftLabelsHeader, tmp_path: Path
+) -> None:
+    whole = compute([teacher], tokens, header, tmp_path)
+    kept = (tmp_path / "00000.safetensors").stat().st_mtime_ns
+    (tmp_path / "00001.safetensors").unlink()
+    again = compute([teacher], tokens, header, tmp_path)
+    assert (tmp_path / "00000.safetensors").stat().st_mtime_ns == kept
+    assert all((whole.logits[task] == again.logits[task]).all() for task in whole.logits)
+
+
+def test_several_teachers_average_their_probabilities(tokens: TokenStore) -> None:
+    models = [tiny_model(), tiny_model()]
+    with torch.no_grad():
+        models[1].heads["section"].classifier.bias += torch.tensor([3.0, 0.0, -2.0])
+    rows = np.arange(5)
+    one, two, both = (
+        compute_logits(members, tokens, rows, max_tokens=24, device=CPU)["section"]
+        for members in (models[:1], models[1:], models)
+    )
+    mean = (torch.softmax(torch.tensor(one), -1) + torch.softmax(torch.tensor(two), -1)) / 2
+    torch.testing.assert_close(torch.softmax(torch.tensor(both), -1), mean)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"teacher": ("other",)}, "teacher"),
+        (
+            {"labels": {"section": ("science", "business", "sports"), "mood": ("calm", "loud")}},
+            "labels",
+        ),
+        ({"data": "other"}, "data"),
+        ({"view": "headline"}, "view"),
+        ({"max_tokens": 16}, "max_tokens"),
+        ({"articles": 119}, "articles"),
+    ],
+)
+def test_other_inputs_are_refused_by_name(
+    change: dict[str, object],
+    word: str,
+    teacher: MultiTaskModel,
+    tokens: TokenStore,
+    header: SoftLabelsHeader,
+    tmp_path: Path,
+) -> None:
+    compute([teacher], tokens, header, tmp_path)
+    other = replace(header, **change)  # type: ignore[arg-type]
+    for call in (
+        lambda: load_soft_labels(tmp_path, other),
+        lambda: compute([teacher], tokens, other, tmp_path),
+    ):
+        with pytest.raises(FingerprintError, match=f"belong to other inputs(?s:.)*{word}: stored"):
+            call()
+
+
+def test_a_damaged_or_missing_shard_is_found(
+    teacher: MultiTaskModel, tokens: TokenStore, header: SoftLabelsHeader, tmp_path: Path
+) -> None:
+    compute([teacher], tokens, header, tmp_path)
+    shard = tmp_path / "00001.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(FingerprintError, match=r"00001\.safetensors is damaged"):
+        load_soft_labels(tmp_path, header)
+    shard.unlink()
+    with pytest.raises(FingerprintError, match=r"missing 00001\.safetensors"):
+        load_soft_labels(tmp_path, header)
+
+
+def test_an_empty_folder_holds_none(header: SoftLabelsHeader, tmp_path: Path) -> None:
+    with pytest.raises(FingerprintError, match="holds no soft labels"):
+        load_soft_labels(tmp_path, header)
+
+
+def test_answers_that_are_not_numbers_stop(tokens: TokenStore) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.heads["mood"].classifier.bias[0] = float("inf")
+    with pytest.raises(TrainingError, match="'mood' with values that are not numbers"):
+        compute_logits([model], tokens, np.arange(3), max_tokens=24, device=CPU)

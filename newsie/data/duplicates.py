@@ -6,6 +6,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ __all__ = ["duplicate_groups"]
 
 SHINGLE_WORDS = 2
 MIN_WORDS = 5
+MIN_SHARED_BODY = 0.5
+MAX_COMPARED = 8
 BANDS = 20
 MAX_ROWS = 16
 NEIGHBOURS = 8
@@ -34,7 +37,8 @@ def duplicate_groups(
 
     Two articles are duplicates when
     - headline and body are the same but for case, punctuation and markup; or
-    - one has a headline only, of 5 words or more, and the other has that very headline; or
+    - they have the same headline, of 5 words or more, and one has no body, or half of the pairs of
+      neighbouring words of the shorter body are in the longer one (ledes are cut and edited); or
     - their sets of pairs of neighbouring words are alike: Jaccard similarity, which is the share
       of common pairs among all pairs, of `threshold` or more. Texts under 5 words are left out.
       Candidates are found by MinHash and locality-sensitive hashing (Broder 1997; Leskovec,
@@ -56,8 +60,9 @@ def duplicate_groups(
     bodies = [" ".join(_words(article.body)) for article in articles]
     groups = _Groups(len(articles))
     _join_equal(headlines, bodies, groups)
-    # Only one article of each exact group goes on: the others add nothing but time.
+    # Only the first of equal articles goes on: the others add nothing but time.
     heads = [i for i in range(len(articles)) if groups.find(i) == i]
+    _join_same_headlines(headlines, bodies, groups)
     texts = [f"{headlines[i]} {bodies[i]}".split() for i in heads]
     for a, b in _near_pairs(texts, threshold, progress):
         groups.join(heads[a], heads[b])
@@ -88,15 +93,30 @@ def _words(text: str) -> list[str]:
 
 def _join_equal(headlines: Sequence[str], bodies: Sequence[str], groups: _Groups) -> None:
     by_text: dict[tuple[str, str], int] = {}
-    by_headline: dict[str, int] = {}
     for i, text in enumerate(zip(headlines, bodies, strict=True)):
         if text != ("", ""):
             groups.join(by_text.setdefault(text, i), i)
-        if text[1]:
-            by_headline.setdefault(text[0], i)
-    for i, (headline, body) in enumerate(zip(headlines, bodies, strict=True)):
-        if not body and headline.count(" ") + 1 >= MIN_WORDS and headline in by_headline:
-            groups.join(by_headline[headline], i)
+
+
+def _join_same_headlines(headlines: Sequence[str], bodies: Sequence[str], groups: _Groups) -> None:
+    by_headline: dict[str, list[int]] = {}
+    # Those without a body come last: they join one article with their headline, not two.
+    for i in sorted(range(len(headlines)), key=lambda i: not bodies[i]):
+        if headlines[i].count(" ") + 1 < MIN_WORDS or groups.find(i) != i:
+            continue
+        others = by_headline.setdefault(headlines[i], [])
+        same = (j for j in others[:MAX_COMPARED] if _share_body(bodies[i], bodies[j]))
+        found = next(same, None)
+        if found is None:
+            others.append(i)
+        else:
+            groups.join(i, found)
+
+
+def _share_body(a: str, b: str) -> bool:
+    words_a, words_b = a.split(), b.split()
+    pairs_a, pairs_b = set(pairwise(words_a)), set(pairwise(words_b))
+    return len(pairs_a & pairs_b) >= MIN_SHARED_BODY * min(len(pairs_a), len(pairs_b))
 
 
 # --- near duplicates ----------------------------------------------------------------------------

@@ -65,6 +65,20 @@ def test_a_headline_alone_is_found_in_an_article() -> None:
     assert groups(Article("Live updates"), Article("Live updates", LEDE)) == [0, 1]
 
 
+def test_same_headline_and_a_cut_body_are_the_same_article() -> None:
+    headline = "What we know about the storm so far"
+    cut = " ".join(WORDS[:12]) + "..."
+    assert groups(Article(headline, LEDE), Article(headline, cut)) == [0, 0]
+    assert groups(Article("Live updates", LEDE), Article("Live updates", cut)) == [0, 1]
+
+
+def test_a_headline_alone_does_not_join_two_articles() -> None:
+    headline = "What we know about the storm so far"
+    other = "Schools stay closed on Friday, the city said."
+    found = groups(Article(headline), Article(headline, LEDE), Article(headline, other))
+    assert found == [0, 0, 2]
+
+
 def test_a_word_changed_is_a_near_duplicate() -> None:
     changed = WORDS.copy()
     changed[10] = "bus"

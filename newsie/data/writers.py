@@ -153,8 +153,7 @@ class _JsonWriter(RowWriter):
 class _CsvWriter(RowWriter):
     def __init__(self, stream: Any) -> None:
         super().__init__()
-        self._text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-        self._writer = csv.writer(self._text, lineterminator="\n")
+        self._writer = csv.writer(_Lines(stream))
         self._columns: list[str] = []
 
     def _write(self, row: dict[str, Value]) -> None:
@@ -164,8 +163,16 @@ class _CsvWriter(RowWriter):
         _check_columns(row, self._columns)
         self._writer.writerow(["" if (v := row.get(c)) is None else v for c in self._columns])
 
-    def close(self) -> None:
-        self._text.detach()
+
+class _Lines:
+    """What the csv module writes its lines to."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        # Lines end in "\n". The csv module is not told, as it then leaves "\r" in a cell unquoted.
+        self._stream.write(line.removesuffix("\r\n").encode("utf-8") + b"\n")
 
 
 class _ParquetWriter(RowWriter):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from newsie.data.writers import GROUP_ROWS, open_writer
@@ -176,6 +176,7 @@ def test_values_of_different_types_in_one_column(tmp_path: Path) -> None:
 
 
 @settings(deadline=None, max_examples=50)
+@example([{"a": "a carriage\rreturn", "b": 0.5}])
 @given(st.lists(st.fixed_dictionaries({"a": st.text(), "b": st.floats(-1, 1)})))
 def test_csv_gives_back_what_was_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]

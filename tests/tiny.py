@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -14,6 +15,9 @@ from tokenizers.processors import TemplateProcessing
 
 from newsie.data.articles import Article
 from newsie.labels import LabelRule, LabelSpace, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 WORDS = {
     "sports": "goal match striker league coach derby penalty stadium keeper referee cup season",
@@ -74,8 +78,11 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def write_tiny_encoder(directory: Path, model_type: str = "bert", layers: int = 2) -> Path:
-    """A randomly initialised encoder with its tokenizer, as transformers keeps them on disk."""
+def tiny_encoder(
+    model_type: str = "bert", layers: int = 2, dropout: float = 0.0
+) -> PreTrainedModel:
+    """A randomly initialised encoder of the tiny tokenizer's vocabulary: "bert", "distilbert" or
+    "modernbert"."""
     import torch
     from transformers import (
         BertConfig,
@@ -86,30 +93,30 @@ def write_tiny_encoder(directory: Path, model_type: str = "bert", layers: int = 
         ModernBertModel,
     )
 
-    tokenizer = tiny_tokenizer()
-    size = tokenizer.get_vocab_size()
+    # The usual initial range, 0.02, is for wide encoders; one of 32 would learn too slowly for a test.
+    both: dict[str, Any] = {
+        "vocab_size": tiny_tokenizer().get_vocab_size(),
+        "initializer_range": 0.2,
+    }
+    both |= {"max_position_embeddings": 64}
+    wide = {"num_hidden_layers": layers, "hidden_size": 32, "num_attention_heads": 2}
+    wide |= {"intermediate_size": 64}
     torch.manual_seed(0)
-    wide = {"vocab_size": size, "num_hidden_layers": layers, "hidden_size": 32}
-    # The usual 0.02 is for wide encoders; one of 32 would learn too slowly for a test.
-    wide |= {"num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 64}
-    wide |= {"initializer_range": 0.2}
     if model_type == "bert":
-        model = BertModel(BertConfig(**wide), add_pooling_layer=False)
-    elif model_type == "modernbert":
-        special = {
-            "pad_token_id": 0,
-            "cls_token_id": 2,
-            "sep_token_id": 3,
-            "bos_token_id": 2,
-            "eos_token_id": 3,
-        }
-        model = ModernBertModel(ModernBertConfig(**wide, **special))
-    else:
-        narrow = {"vocab_size": size, "n_layers": layers, "dim": 32, "n_heads": 2}
-        narrow |= {"hidden_dim": 64, "initializer_range": 0.2}
-        model = DistilBertModel(DistilBertConfig(**narrow, max_position_embeddings=64))
-    model.save_pretrained(directory)
-    tokenizer.save(str(directory / "tokenizer.json"))
+        rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+        return BertModel(BertConfig(**both, **wide, **rates), add_pooling_layer=False)
+    if model_type == "modernbert":
+        tokens = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
+        tokens |= {"bos_token_id": 2, "eos_token_id": 3}
+        return ModernBertModel(ModernBertConfig(**both, **wide, **tokens))
+    narrow = {"n_layers": layers, "dim": 32, "n_heads": 2, "hidden_dim": 64}
+    return DistilBertModel(DistilBertConfig(**both, **narrow))
+
+
+def write_tiny_encoder(directory: Path, model_type: str = "bert", layers: int = 2) -> Path:
+    """A tiny encoder with its tokenizer, as transformers keeps them on disk."""
+    tiny_encoder(model_type, layers).save_pretrained(directory)
+    tiny_tokenizer().save(str(directory / "tokenizer.json"))
     return directory
 
 

@@ -110,7 +110,8 @@ def prepare_corpora(
     in two splits. The report counts everything that was left out.
 
     Raises:
-        RecipeError: a file is missing, or a task is left with fewer than two labels.
+        RecipeError: a file is missing, a task is left with fewer than two labels, or a split with no
+            articles.
     """
     articles: list[Article] = []
     splits: list[str] = []
@@ -140,6 +141,11 @@ def prepare_corpora(
         [articles[i].publisher for i in kept["train"]],
     )
     report["articles"] = {name: len(rows) for name, rows in kept.items()}
+    if empty := [name for name, rows in kept.items() if not len(rows)]:
+        raise RecipeError(
+            f"no articles are left for {' and '.join(empty)}: {report['articles']}; give more articles, or "
+            "raise data.validation or data.held_out"
+        )
     say(f"kept {report['articles']}; {report['duplicates_dropped']} duplicates left out")
     with write_directory(directory) as aside:
         for name, rows in kept.items():

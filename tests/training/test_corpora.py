@@ -130,8 +130,15 @@ def test_fingerprint_follows_bytes_and_settings(tmp_path: Path) -> None:
     assert data_fingerprint(config(), tmp_path) != first
 
 
+def test_a_split_without_articles_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", rows_of(30))
+    write(tmp_path / "test.jsonl", rows_of(10, seed=1))
+    with pytest.raises(RecipeError, match=r"left for validation: .*raise data\.validation"):
+        prepare(tmp_path, config(validation=0.001))
+
+
 def test_articles_come_back_as_they_were(tmp_path: Path) -> None:
-    write(tmp_path / "train.jsonl", rows_of(50))
+    write(tmp_path / "train.jsonl", rows_of(200))
     write(tmp_path / "test.jsonl", rows_of(10, seed=1))
     corpora = prepare(tmp_path, config())
     again = load_corpora(corpora.directory)

@@ -100,9 +100,10 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
     assert one.losses.keys() == two.losses.keys()
     for step, value in one.losses.items():
         assert two.losses[step] == pytest.approx(value, rel=1e-4)
+    # AdamW turns rounding of a gradient near zero into a step of the learning rate.
     ours, theirs = (load_file(tmp_path / d / "final.safetensors") for d in ("one", "two"))
     for name, weight in ours.items():
-        torch.testing.assert_close(theirs[name], weight, atol=1e-3, rtol=1e-2)
+        torch.testing.assert_close(theirs[name], weight, atol=5e-3, rtol=1e-2)
 
 
 def test_micro_batches_change_nothing_but_rounding(tmp_path: Path) -> None:

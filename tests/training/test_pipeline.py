@@ -99,7 +99,8 @@ def test_a_teacher_of_another_kind_with_a_tokenizer_of_its_own(data: Path, tmp_p
 
 
 def test_ends_at_the_stage_asked_for(data: Path, tmp_path: Path) -> None:
-    directory = pipeline(data, tmp_path).run("data")
+    assert pipeline(data, tmp_path).run("data") == tmp_path / "tiny"
+    [directory] = (tmp_path / "tiny").glob("data-*")
     assert json.loads((directory / "corpora.json").read_text())["report"]["articles"]["test"] == 80
     assert not list((tmp_path / "tiny").glob("teacher*"))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +21,9 @@ from newsie.training.batches import Batches, TokenStore, TrainingSet
 from newsie.training.config import FitConfig
 from newsie.training.loop import History, fit
 from newsie.training.losses import HardLoss
-from newsie.training.model import MultiTaskModel, load_encoder
+from newsie.training.model import MultiTaskModel
 from newsie.training.soft_labels import compute_logits
-from tests.tiny import LABELS, tiny_articles, tiny_tokenizer, write_tiny_encoder
+from tests.tiny import LABELS, tiny_articles, tiny_encoder, tiny_tokenizer
 
 CONFIG = FitConfig(
     epochs=2,
@@ -40,10 +39,7 @@ CONFIG = FitConfig(
 
 def tiny_model(dropout: float = 0.0) -> MultiTaskModel:
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as directory:
-        encoder = load_encoder(str(write_tiny_encoder(Path(directory))), dropout)
-    torch.manual_seed(0)
-    model = MultiTaskModel(encoder, LABELS, dropout)
+    model = MultiTaskModel(tiny_encoder(dropout=dropout), LABELS, dropout)
     for weight in model.heads.parameters():
         if weight.ndim > 1:  # the usual small start is for wide encoders
             nn.init.xavier_uniform_(weight)

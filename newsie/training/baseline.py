@@ -97,7 +97,7 @@ def fit_baseline(
             )
         if (rows := known.tobytes()) not in matrices:
             vectorizer = _vectorizer(config)
-            chosen = [texts[row] for row in np.flatnonzero(known)]
+            chosen = [texts[int(row)] for row in np.flatnonzero(known)]
             matrices[rows] = vectorizer, vectorizer.fit_transform(chosen)
         vectorizers[task], matrix = matrices[rows]
         # saga ends where lbfgs does, in a tenth of the time.

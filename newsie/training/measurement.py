@@ -26,6 +26,7 @@ from newsie.evaluation import accuracy, bootstrap_difference, evaluate, macro_f1
 from newsie.labels import IGNORE, LabelRule, LabelSpace
 from newsie.training.bundling import commit_id
 from newsie.training.config import FullTextConfig
+from newsie.training.corpora import Corpora
 from newsie.training.figures import (
     BASELINE,
     SERVED,
@@ -127,6 +128,7 @@ def measure(pipeline: Pipeline, command: str = "") -> Figures:
         for name in dict.fromkeys(names.tolist())
     ]
     whole, notes = _read_whole(pipeline)
+    notes += _unseen_labels(corpora)
     config = pipeline.recipe.full_text
     if config and whole:
         questions += _full_text_questions(config, corpora.labels, whole, systems, pipeline.say)
@@ -165,7 +167,7 @@ def _test_questions(
     for corpus in dict.fromkeys(corpora.tolist()):
         rows = np.flatnonzero(corpora == corpus)
         # Without any body the two views are one, the headline.
-        views = VIEWS if any(_has_both(articles[row]) for row in rows) else ("headline",)
+        views = VIEWS if any(_has_both(articles[int(row)]) for row in rows) else ("headline",)
         for task, column in targets.items():
             if (column[rows] == IGNORE).all():
                 continue
@@ -219,6 +221,16 @@ def _read_whole(pipeline: Pipeline) -> tuple[list[Article], list[str]]:
         "read no further than their longest input; the baseline reads everything."
     ]
     return articles, notes + ([config.limits] if config.limits else [])
+
+
+def _unseen_labels(corpora: Corpora) -> list[str]:
+    """Which test articles cannot be measured, since no task holds their label."""
+    unseen: dict[str, dict[str, int]] = corpora.report.get("unseen_labels", {})
+    return [
+        f"{sum(counts.values()):,} test articles have a label of the task {task!r} that is too rare to be "
+        f"learnt, and are left out there: {', '.join(sorted(counts))}."
+        for task, counts in unseen.items()
+    ]
 
 
 def read_full_text(config: FullTextConfig, data: Path) -> list[Article]:

@@ -194,12 +194,12 @@ def without_body(article: Article) -> Article:
 
 
 def _log(probabilities: NDArray[Any]) -> NDArray[np.float32]:
-    return np.log(np.maximum(probabilities, LEAST_PROBABILITY)).astype(np.float32)
+    return np.asarray(np.log(np.maximum(probabilities, LEAST_PROBABILITY)), np.float32)
 
 
 def _softmax(logits: NDArray[Any]) -> NDArray[np.float32]:
     exp = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(exp / exp.sum(axis=1, keepdims=True), np.float32)
 
 
 def _digest(*parts: Any) -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from huggingface_hub import ModelCard
+import yaml  # type: ignore[import-untyped]
+from huggingface_hub import ModelCard, ModelCardData
 
 from newsie.bundle import Lineage, Manifest, read_bundle, write_bundle
 from newsie.data.encoding import EncodingPolicy
@@ -88,6 +88,8 @@ def test_header_is_what_the_hub_reads(manifest: Manifest) -> None:
 
 def test_hub_library_understands_it(manifest: Manifest) -> None:
     data = ModelCard(model_card(manifest, tiny_figures())).data
+    assert isinstance(data, ModelCardData)
+    assert data.eval_results is not None
     assert data.model_name == "tiny"
     assert [(r.task_type, r.metric_type) for r in data.eval_results][:2] == [
         ("text-classification", "accuracy"),
@@ -146,6 +148,5 @@ def test_card_of_a_written_bundle(tmp_path: Path) -> None:
 def test_published_recipe_states_origin_and_terms() -> None:
     recipe = read_recipe(Path(__file__).parents[2] / "training" / "recipes" / "default.toml")
     assert recipe.full_text is not None
-    for corpus in (*recipe.data.corpora, recipe.full_text):
-        assert corpus.origin
-        assert corpus.terms
+    described = [(c.origin, c.terms) for c in recipe.data.corpora]
+    assert all(map(all, [*described, (recipe.full_text.origin, recipe.full_text.terms)]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -13,18 +13,15 @@ from numpy.typing import NDArray
 
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text
-from newsie.errors import InputError
+from newsie.errors import InputError, MissingExtraError
 
 __all__ = ["duplicate_groups"]
 
-SHINGLE_WORDS = 2
 MIN_WORDS = 5
 MIN_SHARED_BODY = 0.5
 MAX_COMPARED = 8
 BANDS = 20
 MAX_ROWS = 16
-NEIGHBOURS = 8
-CHUNK_ARTICLES = 4096
 Progress = Callable[[int, int], None]
 
 _WORD = re.compile(r"\w+")
@@ -49,10 +46,11 @@ def duplicate_groups(
     Args:
         articles: N articles.
         threshold: similarity of near duplicates, above 0 and up to 1.
-        progress: called with (articles done, N).
+        progress: called now and then with (texts compared, all that are long enough to be).
 
     Raises:
         InputError: a threshold that is not in (0, 1].
+        MissingExtraError: datasketch is not installed.
     """
     if not 0 < threshold <= 1:
         raise InputError(f"the threshold must be above 0 and at most 1; given: {threshold}")
@@ -63,9 +61,8 @@ def duplicate_groups(
     # Only the first of equal articles goes on: the others add nothing but time.
     heads = [i for i in range(len(articles)) if groups.find(i) == i]
     _join_same_headlines(headlines, bodies, groups)
-    texts = [f"{headlines[i]} {bodies[i]}".split() for i in heads]
-    for a, b in _near_pairs(texts, threshold, progress):
-        groups.join(heads[a], heads[b])
+    texts = {i: f"{headlines[i]} {bodies[i]}" for i in heads}
+    _join_alike(texts, threshold, groups, progress)
     return np.array([groups.find(i) for i in range(len(articles))], dtype=np.int64)
 
 
@@ -119,27 +116,31 @@ def _share_body(a: str, b: str) -> bool:
     return len(pairs_a & pairs_b) >= MIN_SHARED_BODY * min(len(pairs_a), len(pairs_b))
 
 
-# --- near duplicates ----------------------------------------------------------------------------
+def _join_alike(
+    texts: Mapping[int, str], threshold: float, groups: _Groups, progress: Progress | None
+) -> None:
+    """Join the articles whose texts are at least so similar."""
+    try:
+        from datasketch import MinHash, MinHashLSH
+    except ImportError as error:
+        raise MissingExtraError("finding near duplicates", "datasketch", "train") from error
 
-
-def _near_pairs(
-    texts: Sequence[Sequence[str]], threshold: float, progress: Progress | None
-) -> Iterator[tuple[int, int]]:
-    """Pairs of texts that are at least so similar, enough of them to connect each group."""
     rows = _rows_a_band(threshold)
-    bands = np.empty((BANDS, len(texts)), dtype=np.uint64)
-    shingles: list[NDArray[np.uint64]] = []
-    hashes: dict[str, int] = {}
-    for start in range(0, len(texts), CHUNK_ARTICLES):
-        chunk = [_shingles(text, hashes) for text in texts[start : start + CHUNK_ARTICLES]]
-        shingles += chunk
-        bands[:, start : start + len(chunk)] = _band_keys(chunk, rows)
-        if progress is not None:
-            progress(min(start + CHUNK_ARTICLES, len(texts)), len(texts))
-    usable = np.array([len(text) >= MIN_WORDS for text in texts], dtype=np.bool_)
-    for a, b in _candidates(bands, np.flatnonzero(usable)) if usable.any() else ():
-        if _jaccard(shingles[a], shingles[b]) >= threshold:
-            yield a, b
+    index = MinHashLSH(num_perm=BANDS * rows, params=(BANDS, rows))
+    usable = [i for i, text in texts.items() if text.count(" ") + 1 >= MIN_WORDS]
+    hashes = MinHash.generator(
+        (_shingles(texts[i]) for i in usable), num_perm=BANDS * rows, hashfunc=zlib.crc32
+    )
+    for done, (i, minhash) in enumerate(zip(usable, hashes, strict=True), start=1):
+        for other in index.query(minhash):
+            # Members of one group are not compared again: there may be thousands.
+            if groups.find(i) == groups.find(other):
+                continue
+            if _jaccard(_shingles(texts[i]), _shingles(texts[other])) >= threshold:
+                groups.join(i, other)
+        index.insert(i, minhash, check_duplication=False)
+        if progress is not None and (done % 4096 == 0 or done == len(usable)):
+            progress(done, len(usable))
 
 
 def _rows_a_band(threshold: float) -> int:
@@ -153,58 +154,12 @@ def _rows_a_band(threshold: float) -> int:
     return min(max(1, rows), MAX_ROWS)
 
 
-def _shingles(words: Sequence[str], hashes: dict[str, int]) -> NDArray[np.uint64]:
-    """Sorted hashes of the different pairs of neighbouring words."""
-    for word in words:
-        if word not in hashes:
-            data = word.encode("utf-8", "surrogatepass")
-            hashes[word] = zlib.crc32(data) | zlib.crc32(data, 0x9E3779B9) << 32
-    codes = np.array([hashes[word] for word in words], dtype=np.uint64)
-    return np.unique(codes[:-1] * np.uint64(0x9E3779B97F4A7C15) ^ codes[1:])
+def _shingles(text: str) -> frozenset[bytes]:
+    """The different pairs of neighbouring words."""
+    return frozenset(f"{a} {b}".encode("utf-8", "surrogatepass") for a, b in pairwise(text.split()))
 
 
-def _band_keys(shingles: Sequence[NDArray[np.uint64]], rows: int) -> NDArray[np.uint64]:
-    """One key a band and text, (BANDS, n): the MinHash values of the band, hashed together."""
-    lengths = np.array([max(1, len(s)) for s in shingles])
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    empty = np.zeros(1, dtype=np.uint64)
-    flat = np.concatenate([s if len(s) else empty for s in shingles])
-    generator = np.random.default_rng(0)
-    keys = np.zeros((BANDS, len(shingles)), dtype=np.uint64)
-    for band in range(BANDS):
-        for _ in range(rows):
-            factor, offset = generator.integers(0, 2**64, 2, dtype=np.uint64)
-            # multiply-shift hashing: the upper half of a product with an odd number
-            hashed = (flat * (factor | np.uint64(1)) + offset) >> np.uint64(32)
-            smallest = np.minimum.reduceat(hashed, starts)
-            keys[band] = (keys[band] ^ smallest) * np.uint64(0xFF51AFD7ED558CCD)
-            keys[band] ^= keys[band] >> np.uint64(29)
-    return keys
-
-
-def _candidates(bands: NDArray[np.uint64], usable: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Different pairs of texts that share a band: each with the ones before it and the first.
-
-    All pairs of a big group would be too many; these connect it all the same.
-    """
-    size = bands.shape[1]
-    codes = [np.empty(0, dtype=np.int64)]
-    for keys in bands:
-        order = usable[np.argsort(keys[usable], kind="stable")]
-        keys = keys[order]
-        is_first = np.concatenate([[True], keys[1:] != keys[:-1]])
-        first = order[np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))]
-        codes.append((first * size + order)[~is_first])
-        for distance in range(1, NEIGHBOURS + 1):
-            same = keys[distance:] == keys[:-distance]
-            if not same.any():
-                break
-            codes.append((order[:-distance] * size + order[distance:])[same])
-    for code in np.unique(np.concatenate(codes)):
-        yield divmod(int(code), size)
-
-
-def _jaccard(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> float:
+def _jaccard(a: frozenset[bytes], b: frozenset[bytes]) -> float:
     """Size of the intersection over size of the union, of two sets that are not empty."""
-    common = len(np.intersect1d(a, b, assume_unique=True))
+    common = len(a & b)
     return common / (len(a) + len(b) - common)

@@ -142,7 +142,7 @@ def test_groups_are_told_by_their_first_article(
 def test_progress_is_reported() -> None:
     calls: list[tuple[int, int]] = []
     duplicate_groups(
-        [Article(f"headline number {i}") for i in range(5000)],
+        [Article(f"report {i} about village {i} and {i}") for i in range(5000)],
         progress=lambda done, all_: calls.append((done, all_)),
     )
     assert calls == [(4096, 5000), (5000, 5000)]

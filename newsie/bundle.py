@@ -38,6 +38,7 @@ __all__ = [
     "Lineage",
     "Manifest",
     "bundled_path",
+    "copy_bundle",
     "read_bundle",
     "write_bundle",
 ]
@@ -170,8 +171,6 @@ class Manifest:
                 newsie_version=str(content["newsie_version"]),
                 format_version=content["format_version"],
             )
-        except BundleError:
-            raise
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise BundleError(f"the manifest cannot be understood: {error!r}") from error
 
@@ -285,6 +284,19 @@ def write_bundle(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         (aside / MANIFEST).write_bytes(_seal(manifest))
+    return read_bundle(directory)
+
+
+def copy_bundle(source: str | Path, directory: str | Path) -> Bundle:
+    """Copy a bundle, verified, over whatever bundle is in a directory: aside first, then renamed.
+
+    Raises:
+        BundleError: the source is no bundle, or is damaged.
+    """
+    bundle = read_bundle(source)
+    with _written_aside(Path(directory)) as aside:
+        for name in (*bundle.manifest.files, MANIFEST):
+            shutil.copyfile(bundle.path / name, aside / name)
     return read_bundle(directory)
 
 

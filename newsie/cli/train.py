@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from newsie.bundle import copy_bundle, read_bundle
 from newsie.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from newsie.training.pipeline import Pipeline
 
 __all__ = ["main", "train"]
 
@@ -31,6 +36,16 @@ def train(
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
     until: Annotated[Until, typer.Option(help="Last stage to run.")] = Until.bundle,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Copy the bundle into this folder.")
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure teacher, student and a TF-IDF baseline on the test articles; write the "
+            "figures into this folder and into the bundle's model card."
+        ),
+    ] = None,
     tracker: Annotated[
         list[str] | None, typer.Option(help="tensorboard, mlflow or wandb; may be repeated.")
     ] = None,
@@ -44,12 +59,34 @@ def train(
     from newsie.training.config import read_recipe
     from newsie.training.pipeline import Pipeline, data_folder
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    if until is not Until.bundle and (output or figures):
+        raise typer.BadParameter(
+            "--output and --figures need the bundle, the last stage; drop --until"
+        )
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     pipeline = Pipeline(
         read_recipe(recipe), data=data_folder(data), runs=runs, trackers=tracker or []
     )
-    print(pipeline.run(until.value))
+    result = pipeline.run(until.value)
+    if figures:
+        _measure(pipeline, figures)
+    if output:
+        result = copy_bundle(result, output).path
+    print(result)
+
+
+def _measure(pipeline: Pipeline, directory: Path) -> None:
+    """Write figures into a folder and into the bundle's card."""
+    from newsie.training.card import write_card
+    from newsie.training.figures import write_figures
+    from newsie.training.measurement import measure
+
+    command = " ".join(["newsie", *sys.argv[1:]])
+    figures = measure(pipeline, command)
+    for path in write_figures(figures, directory):
+        print(path, file=sys.stderr)
+    write_card(read_bundle(pipeline.bundle), figures)
 
 
 def main() -> None:

@@ -52,6 +52,7 @@ def train(
 ) -> None:
     """Make a student: data, teacher, soft labels, student, bundle. Finished stages are skipped."""
     try:
+        import datasets
         import torch  # noqa: F401
         import transformers
     except ImportError as error:
@@ -65,6 +66,7 @@ def train(
         )
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    datasets.disable_progress_bars()
     pipeline = Pipeline(
         read_recipe(recipe), data=data_folder(data), runs=runs, trackers=tracker or []
     )

@@ -18,6 +18,7 @@ from newsie.bundle import Bundle, bundled_path, read_bundle
 from newsie.data.articles import Article
 from newsie.data.encoding import Encoder, pad
 from newsie.errors import BundleError, InputError, MissingExtraError
+from newsie.evaluation import softmax
 from newsie.labels import LabelSpace
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class Classifier:
     def _predict(self, articles: Sequence[Article], tasks: tuple[str, ...]) -> list[Prediction]:
         encoded = self._encoder.encode(articles)
         logits = self._logits(encoded.ids, tasks)
-        probabilities = {task: _softmax(logits[task] / self._temperatures[task]) for task in tasks}
+        probabilities = {task: softmax(logits[task] / self._temperatures[task]) for task in tasks}
         return [
             Prediction(
                 self.labels, {task: probabilities[task][row] for task in tasks}, bool(truncated)
@@ -334,12 +335,6 @@ def _plan_batches(lengths: Sequence[int], threads: int) -> list[NDArray[np.int64
     if start < len(order):
         batches.append(order[start:])
     return batches
-
-
-def _softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """(N, C) -> (N, C), rows that sum to 1."""
-    exp = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(exp / exp.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def _count_threads(threads: int | None) -> int:

@@ -34,6 +34,7 @@ __all__ = [
     "fit_calibration_temperature",
     "macro_f1",
     "negative_log_likelihood",
+    "softmax",
 ]
 
 Floats = NDArray[np.float64]
@@ -163,6 +164,13 @@ def evaluate_predictions(
         {t: evaluate(np.stack(answers[t]), gold[t], seed=seed) for t in labels.names if gold[t]},
         {task: dict(found.most_common()) for task, found in unknown.items() if found},
     )
+
+
+def softmax(logits: ArrayLike) -> Floats:
+    """Logits (N, C) -> probabilities (N, C); computed in float64, so that rows sum to 1."""
+    z = np.asarray(logits, dtype=np.float64)
+    exp = np.exp(z - z.max(axis=1, keepdims=True))
+    return np.asarray(exp / exp.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def accuracy(predicted: ArrayLike, labels: ArrayLike) -> float:

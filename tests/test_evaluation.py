@@ -25,13 +25,9 @@ from newsie.evaluation import (
     fit_calibration_temperature,
     macro_f1,
     negative_log_likelihood,
+    softmax,
 )
 from newsie.labels import IGNORE, LabelSpace, Task
-
-
-def softmax(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    exp = np.exp(z - z.max(axis=1, keepdims=True))
-    return np.asarray(exp / exp.sum(axis=1, keepdims=True))
 
 
 def some(n: int = 500, c: int = 5, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -82,6 +78,10 @@ def test_calibration_error_by_hand() -> None:
 
 def test_calibration_error_has_no_empty_bins() -> None:
     assert expected_calibration_error([[0.9, 0.1]], [0], bins=15) == pytest.approx(0.1)
+
+
+def test_softmax_by_hand() -> None:
+    assert softmax([[0.0, math.log(3)], [1e4, 0.0]]).tolist() == [[0.25, 0.75], [1.0, 0.0]]
 
 
 # --- against scikit-learn -------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from newsie.data.encoding import Encoder
 from newsie.training.batches import TokenStore
 from newsie.training.calibration import accuracy_lost, calibrate, check_quality, labelled_rows
 from newsie.training.corpora import Corpora
-from newsie.training.export import Parity, check_parity, export_onnx, quantize_int8
+from newsie.training.export import Parity, check_parity, export_onnx
 from newsie.training.model import MultiTaskModel
+from newsie.training.quantization import quantize_int8
 from newsie.training.soft_labels import compute_logits
 
 __all__ = ["commit_id", "make_bundle"]

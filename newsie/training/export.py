@@ -1,11 +1,10 @@
-"""From a trained model to the ONNX graph that serves: export, int8, and proof that they agree."""
+"""From a trained student to the ONNX graph that serves, and proof that the two agree."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,52 +15,95 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import DistilBertModel
 
 from newsie.data.encoding import pad
-from newsie.errors import LabelError, MissingExtraError, QualityGateError
+from newsie.errors import LabelError, MissingExtraError, QualityGateError, TrainingError
+from newsie.evaluation import softmax
 from newsie.training.model import MultiTaskModel
 
-__all__ = ["Agreement", "Parity", "check_parity", "export_onnx", "quantize_int8"]
+__all__ = ["Agreement", "Parity", "check_parity", "export_onnx"]
 
 OPSET = 20
 INPUTS = ("input_ids", "attention_mask")
+ABSENT = -1e9
+"""Added to the attention to padding: its weight becomes 0."""
 
 
-class _Outputs(nn.Module):
-    """The model with its answers as a tuple, which is what an ONNX graph returns."""
+class _Answers(nn.Module):
+    """A student as it is served: what its `forward` computes, and no more of it than is needed.
 
-    def __init__(self, model: MultiTaskModel) -> None:
+    The heads look at the first token only, so the last layer computes that token alone, which takes
+    a quarter off the time of a student of 3 layers and changes nothing else.
+    """
+
+    def __init__(self, model: MultiTaskModel, encoder: DistilBertModel) -> None:
         super().__init__()
-        self.model = model
+        self.heads = model.heads
+        self.embeddings = encoder.embeddings
+        self.layers = encoder.transformer.layer
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.model(input_ids, attention_mask).values())
+        """(B, T), (B, T) -> a (B, C_task) for each task."""
+        hidden = self.embeddings(input_ids)  # (B, T, H)
+        absent = (1.0 - attention_mask[:, None, None, :].to(hidden.dtype)) * ABSENT  # (B, 1, 1, T)
+        for layer in self.layers[:-1]:
+            hidden = _layer(layer, hidden, hidden, absent)
+        first = _layer(self.layers[-1], hidden[:, :1], hidden, absent)[:, 0]  # (B, H)
+        return tuple(head(first) for head in self.heads.values())
+
+
+def _layer(layer: Any, hidden: Tensor, context: Tensor, absent: Tensor) -> Tensor:
+    """A DistilBERT layer for some tokens (B, Q, H) that attend to all of them (B, T, H)."""
+    attention = layer.attention
+
+    def split(x: Tensor) -> Tensor:  # (B, ?, H) -> (B, heads, ?, H / heads)
+        return x.view(x.shape[0], -1, attention.n_heads, attention.attention_head_size).transpose(
+            1, 2
+        )
+
+    query = split(attention.q_lin(hidden))
+    key, value = split(attention.k_lin(context)), split(attention.v_lin(context))
+    weights = torch.softmax(query @ key.transpose(2, 3) * attention.scaling + absent, dim=-1)
+    mixed = (weights @ value).transpose(1, 2).reshape(hidden.shape)
+    hidden = layer.sa_layer_norm(attention.out_lin(mixed) + hidden)
+    wide = layer.ffn.activation(layer.ffn.lin1(hidden))
+    result: Tensor = layer.output_layer_norm(layer.ffn.lin2(wide) + hidden)
+    return result
 
 
 def export_onnx(model: MultiTaskModel, path: Path) -> None:
-    """Write a model as an ONNX graph in float32.
+    """Write a student as an ONNX graph in float32.
 
     Its inputs are input_ids and attention_mask, both (B, T) int64, B and T free; its outputs are
     named as the tasks, (B, C_task) float32 each, in the order of the label space. The model is left
     as it was.
 
     Args:
-        model: the model; its encoder's positions bound T.
+        model: the student; the positions of its encoder, a DistilBERT, bound T.
         path: the file, e.g. model.onnx; weights are inside.
 
     Raises:
         LabelError: a task has the name of an input.
+        TrainingError: the encoder is not a DistilBERT.
         MissingExtraError: onnx or onnxscript is not installed.
     """
+    encoder = model.encoder
+    if not isinstance(encoder, DistilBertModel):
+        raise TrainingError(
+            f"a student is a DistilBertModel, and this encoder is a {type(encoder).__name__}; make a "
+            "student of it with student_from_teacher"
+        )
     tasks = model.labels.names
     if taken := sorted(set(tasks) & set(INPUTS)):
         raise LabelError(f"a task cannot be named {taken}, an input of the graph; rename it")
     example = torch.ones(2, 8, dtype=torch.int64)
-    dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", max=_positions(model))}
-    with _exportable(model), _quiet(), torch.no_grad():
+    positions = encoder.config.max_position_embeddings
+    dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", max=positions)}
+    with _evaluating(model), _quiet(), torch.no_grad():
         try:
             torch.onnx.export(
-                _Outputs(model).eval(),
+                _Answers(model, encoder).eval(),
                 (example, example.clone()),
                 str(path),
                 input_names=list(INPUTS),
@@ -74,31 +116,6 @@ def export_onnx(model: MultiTaskModel, path: Path) -> None:
             )
         except ImportError as error:
             raise MissingExtraError("exporting a model", error.name or "onnx", "train") from error
-
-
-def quantize_int8(source: Path, destination: Path) -> None:
-    """Make an int8 graph of a float32 one.
-
-    Weights of matrix products per channel, embeddings per tensor, both signed; activations are
-    quantised at run time, over the whole batch at once.
-
-    Args:
-        source: what `export_onnx` wrote.
-        destination: the file to write.
-    """
-    try:
-        import onnx
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-    except ImportError as error:
-        raise MissingExtraError("quantising a model", error.name or "onnx", "train") from error
-
-    graph = onnx.load(source)
-    # Shapes that the exporter noted contradict those that the quantiser infers for its new nodes.
-    del graph.graph.value_info[:]
-    with tempfile.TemporaryDirectory() as scratch, _quiet():
-        stripped = Path(scratch) / "stripped.onnx"
-        onnx.save(graph, stripped)
-        quantize_dynamic(stripped, destination, per_channel=True, weight_type=QuantType.QInt8)
 
 
 @dataclass(frozen=True)
@@ -163,7 +180,7 @@ def check_parity(
         pad_id: the id that fills up shorter rows.
     """
     batches = [pad([ids[i] for i in rows], pad_id) for rows in _rows_by_length(ids)]
-    with _exportable(model), torch.no_grad():
+    with _evaluating(model), torch.no_grad():
         wanted = [
             {k: v.numpy() for k, v in model(torch.from_numpy(i), torch.from_numpy(m)).items()}
             for i, m in batches
@@ -183,14 +200,9 @@ def check_parity(
 
 
 def _agreement(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> Agreement:
-    difference = np.abs(_softmax(wanted) - _softmax(found)).max(axis=1)  # (N,)
+    difference = np.abs(softmax(wanted) - softmax(found)).max(axis=1)  # (N,)
     same = wanted.argmax(axis=1) == found.argmax(axis=1)
     return Agreement(float(difference.max()), float(difference.mean()), float(same.mean()))
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    exp = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(exp / exp.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def _rows_by_length(ids: Sequence[Sequence[int]], size: int = 16) -> list[NDArray[np.int64]]:
@@ -213,26 +225,20 @@ def _run(
     ]
 
 
-def _positions(model: MultiTaskModel) -> int:
-    return int(getattr(model.encoder.config, "max_position_embeddings", 512))
-
-
 @contextlib.contextmanager
-def _exportable(model: MultiTaskModel) -> Iterator[None]:
-    """The model on the CPU's terms for tracing: no dropout, attention written out in full."""
-    training, attention = model.training, model.encoder.config._attn_implementation
+def _evaluating(model: MultiTaskModel) -> Iterator[None]:
+    """Without dropout."""
+    training = model.training
     model.eval()
-    model.encoder.set_attn_implementation("eager")
     try:
         yield
     finally:
-        model.encoder.set_attn_implementation(attention)
         model.train(training)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter and the quantiser print, log and warn on every call."""
+    """Without what the exporter prints, logs and warns every time."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

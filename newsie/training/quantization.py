@@ -1,0 +1,164 @@
+"""int8: a quarter of the size, two to three times the speed, nearly the same answers.
+
+    weights      W (K, N)  int8, one scale a column
+    embeddings   E (V, H)  int8, one scale a row
+    activations  X (B, T, K) uint8 around 128, one scale a token, taken from it when the graph runs
+
+    X W = (Xq - 128) Wq * scale_of_token * scale_of_column
+
+A scale for each token is what makes the answer to an article independent of the articles beside it
+and of padding: the usual dynamic quantisation takes one scale from the whole batch, which moves
+probabilities by up to 0.05 from batch to batch, and is less precise (Yao et al. 2022,
+arXiv 2206.01861, "token-wise quantization").
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.errors import MissingExtraError
+
+__all__ = ["quantize_int8"]
+
+OPSET = 21
+"""The first in which QuantizeLinear takes scales of blocks: here, a block is a token."""
+
+LARGEST = 127
+
+
+def quantize_int8(source: Path, destination: Path) -> None:
+    """Make an int8 graph of a float32 one.
+
+    Args:
+        source: what `export_onnx` wrote.
+        destination: the file to write.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError("quantising a model", error.name or "onnx", "train") from error
+
+    model = onnx.load(source)
+    _Quantizer(model.graph).run()
+    # Shapes that the exporter noted; they do not know the new values.
+    del model.graph.value_info[:]
+    next(o for o in model.opset_import if not o.domain).version = OPSET
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, destination)
+
+
+class _Quantizer:
+    """Rewrites a graph node by node: products with weights and embeddings change, the rest stays."""
+
+    def __init__(self, graph: Any) -> None:
+        from onnx import numpy_helper
+
+        self._graph = graph
+        self._weights = {
+            tensor.name: numpy_helper.to_array(tensor)
+            for tensor in graph.initializer
+            if len(tensor.dims) == 2 and tensor.data_type == tensor.FLOAT
+        }
+        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._nodes: list[Any] = []
+        self._quantized: dict[str, tuple[str, str]] = {}  # activation -> its integers, its scales
+
+    def run(self) -> None:
+        for node in self._graph.node:
+            if node.op_type == "Gather" and node.input[0] in self._weights:
+                self._embed(node)
+            elif node.op_type in ("MatMul", "Gemm") and node.input[1] in self._weights:
+                self._multiply(node)
+            else:
+                self._nodes.append(node)
+        used = {name for node in self._nodes for name in node.input}
+        kept = [tensor for name, tensor in self._tensors.items() if name in used]
+        del self._graph.node[:], self._graph.initializer[:]
+        self._graph.node.extend(self._nodes)
+        self._graph.initializer.extend(kept)
+
+    def _embed(self, node: Any) -> None:
+        """E[ids] = Eq[ids] * scale[ids]"""
+        name, ids, out = node.input[0], node.input[1], node.output[0]
+        integers, scales = _quantize(self._weights[name], axis=1)
+        self._add("Gather", [self._constant(f"{name}_int8", integers), ids], f"{out}_int8")
+        self._add("Gather", [self._constant(f"{name}_scale", scales), ids], f"{out}_scale")
+        self._add("Cast", [f"{out}_int8"], f"{out}_float", to=1)
+        self._add("Mul", [f"{out}_float", f"{out}_scale"], out)
+
+    def _multiply(self, node: Any) -> None:
+        """X W = (Xq Wq) * scale_of_column * scale_of_token, plus the bias that a Gemm has."""
+        x, name, out = node.input[0], node.input[1], node.output[0]
+        weight = self._weights[name]
+        if any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
+            weight = weight.T
+        integers, scales = _quantize(weight, axis=0)
+        quantized, token_scale = self._quantize_tokens(x, len(weight))
+        bias = list(node.input[2:])
+        product = f"{out}_without_bias" if bias else out
+        columns = [
+            self._constant(f"{out}_weight", integers),
+            self._constant("one", np.float32(1)),
+            self._constant(f"{out}_weight_scale", scales[0]),
+            self._constant("middle", np.uint8(128)),
+            self._constant("zero", np.int8(0)),
+        ]
+        self._add(
+            "MatMulIntegerToFloat", [quantized, *columns], f"{out}_unscaled", domain="com.microsoft"
+        )
+        self._add("Mul", [f"{out}_unscaled", token_scale], product)
+        if bias:
+            self._add("Add", [product, *bias], out)
+
+    def _quantize_tokens(self, x: str, width: int) -> tuple[str, str]:
+        """Xq = X / scale + 128 with scale = max |X| / 127 of each token; once for all products."""
+        if x not in self._quantized:
+            last = self._constant("last_axis", np.array([-1], np.int64))
+            self._add("ReduceMax", [x, last], f"{x}_high", keepdims=1)
+            self._add("ReduceMin", [x, last], f"{x}_low", keepdims=1)
+            self._add("Neg", [f"{x}_low"], f"{x}_depth")
+            tiny = self._constant("tiny", np.float32(1e-12))  # a token of zeros has a scale, too
+            self._add("Max", [f"{x}_high", f"{x}_depth", tiny], f"{x}_largest")
+            step = self._constant("step", np.float32(1 / LARGEST))
+            self._add("Mul", [f"{x}_largest", step], f"{x}_scale")
+            self._add("Shape", [f"{x}_scale"], f"{x}_scale_shape")
+            middle = self._constant("middle", np.uint8(128))
+            self._add("Expand", [middle, f"{x}_scale_shape"], f"{x}_middle")
+            self._add(
+                "QuantizeLinear",
+                [x, f"{x}_scale", f"{x}_middle"],
+                f"{x}_uint8",
+                axis=-1,
+                block_size=width,
+            )
+            self._quantized[x] = f"{x}_uint8", f"{x}_scale"
+        return self._quantized[x]
+
+    def _add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        from onnx import helper
+
+        self._nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+
+    def _constant(self, name: str, value: Any) -> str:
+        from onnx import numpy_helper
+
+        name = f"int8/{name}"
+        if name not in self._tensors:
+            self._tensors[name] = numpy_helper.from_array(np.asarray(value), name)
+        return name
+
+
+def _quantize(
+    weight: NDArray[np.float32], axis: int
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Integers from -127 to 127 and the scales along an axis, which is kept with length 1."""
+    scale = np.abs(weight).max(axis=axis, keepdims=True) / LARGEST
+    scale = np.where(scale == 0, 1, scale).astype(np.float32)
+    return np.rint(weight / scale).astype(np.int8), scale

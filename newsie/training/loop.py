@@ -50,7 +50,19 @@ class History:
     stopped_early: bool = False
     seconds: float = 0.0
 
-    def record(self, score: float, patience: int) -> bool:
+    def note_loss(self, value: float, last: int) -> None:
+        """Count a step and its loss; `last` is the last step of the run."""
+        self.step += 1
+        self.recent.append(value)
+        if self.step % LOG_EVERY == 0 or self.step == last:
+            self.losses[self.step] = sum(self.recent) / len(self.recent)
+            self.recent.clear()
+
+    def is_time_to_evaluate(self, steps: int, evaluations: int) -> bool:
+        """Whether the present one of `steps` is among `evaluations` evenly spread ones."""
+        return self.step == steps or self.step % math.ceil(steps / evaluations) == 0
+
+    def note_score(self, score: float, patience: int) -> bool:
         """Note the score of the present step; True if it is the best so far."""
         best = max(self.scores.values(), default=-math.inf)
         self.scores[self.step] = score
@@ -60,6 +72,11 @@ class History:
         worse = sum(step > self.best_step for step in self.scores)
         self.stopped_early = 0 < patience <= worse
         return False
+
+    def newest(self) -> dict[str, float]:
+        """What was noted at the present step, for trackers."""
+        noted = {"loss": self.losses.get(self.step), "macro_f1": self.scores.get(self.step)}
+        return {name: value for name, value in noted.items() if value is not None}
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -132,22 +149,20 @@ def fit(
         TrainingError: the loss is no longer a number.
     """
     steps = max(1, round(config.epochs * batches.steps))
-    evaluate_every = max(1, math.ceil(steps / config.evaluations))
     checkpoints = Checkpoints(directory, main=accelerator.is_main_process)
     optimizer = build_optimizer(model, config)
     prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
     saved = checkpoints.load(model, optimizer)
     history = History.from_json(saved) if saved else History()
     source = batches.from_step(history.step)
-    articles = steps * batches.batch_size
 
-    with Progress(title, articles, enabled=accelerator.is_main_process) as progress:
+    total = steps * batches.batch_size
+    with Progress(title, total, enabled=accelerator.is_main_process) as progress:
         progress.advance(history.step * batches.batch_size)
         saved_at = clock = time.monotonic()
         while history.step < steps and not history.stopped_early:
             indices, headline_only = next(source)
-            # Dropout too is a function of the step, so a resumed run needs no saved random state.
-            torch.manual_seed(_step_seed(config.seed, history.step, accelerator.process_index))
+            set_random_state(config.seed, history.step, accelerator.process_index)
             factor = get_lr(history.step, steps, config.warmup_ratio)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor
@@ -158,30 +173,24 @@ def fit(
                 process=accelerator.process_index,
                 processes=accelerator.num_processes,
             )
-            prepared.train()
             value = _backward(prepared, pieces, loss, accelerator)
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"the loss is {value} at step {history.step}; lower the learning rate, or look for "
-                    "broken soft labels. The last checkpoint is kept"
+                    f"the loss is {value} at step {history.step}; lower the learning rate, or look "
+                    "for broken soft labels. The last checkpoint is kept"
                 )
             accelerator.clip_grad_norm_(prepared.parameters(), config.max_grad_norm)
             prepared_optimizer.step()
             prepared_optimizer.zero_grad(set_to_none=True)
 
-            history.step += 1
-            history.recent.append(value)
+            history.note_loss(value, last=steps)
             progress.advance(len(indices), loss=value)
-            if history.step % LOG_EVERY == 0 or history.step == steps:
-                history.losses[history.step] = sum(history.recent) / len(history.recent)
-                history.recent.clear()
-                accelerator.log({"loss": history.losses[history.step], "lr": factor}, history.step)
-            if evaluate and (history.step % evaluate_every == 0 or history.step == steps):
+            if evaluate and history.is_time_to_evaluate(steps, config.evaluations):
                 score = evaluate(model)
-                if history.record(score, config.patience):
+                if history.note_score(score, config.patience):
                     checkpoints.save_best(model)
-                accelerator.log({"macro_f1": score}, history.step)
                 progress.note(f"macro-F1 {score:.4f} after {history.step} of {steps} steps")
+            accelerator.log(history.newest() | {"lr": factor}, history.step)
             if time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
                 saved_at = time.monotonic()
                 history.seconds, clock = history.seconds + saved_at - clock, saved_at
@@ -196,10 +205,16 @@ def fit(
     return history
 
 
+def set_random_state(seed: int, step: int, process: int) -> None:
+    """Make dropout too a function of the step, so that a resumed run needs no saved random state."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0]))
+
+
 def _backward(
     model: nn.Module, pieces: Sequence[MicroBatch], loss: Loss, accelerator: Accelerator
 ) -> float:
     """Add the gradients of all pieces of a batch, over all processes; returns the batch's loss."""
+    model.train()
     total = torch.zeros((), device=accelerator.device)
     for number, piece in enumerate(pieces, start=1):
         piece = piece.to(accelerator.device)
@@ -210,7 +225,3 @@ def _backward(
             accelerator.backward(share * accelerator.num_processes)
         total += share.detach()
     return float(accelerator.reduce(total, reduction="sum").item())
-
-
-def _step_seed(seed: int, step: int, process: int) -> int:
-    return int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0])

@@ -181,10 +181,10 @@ class Classifier:
         `classify`.
         """
         chosen = self._chosen(tasks)
-        source, size = iter(articles), FIRST_WINDOW_ARTICLES
+        source, size, first = iter(articles), FIRST_WINDOW_ARTICLES, 1
         while window := [_as_article(article) for article in islice(source, size)]:
-            yield from zip(window, self._predict(window, chosen), strict=True)
-            size = min(4 * size, WINDOW_ARTICLES)
+            yield from zip(window, self._predict(window, chosen, first), strict=True)
+            size, first = min(4 * size, WINDOW_ARTICLES), first + len(window)
 
     def logits(self, articles: Sequence[Article | str]) -> dict[str, NDArray[np.float32]]:
         """The model's raw answers by task, (N, C) float32, before calibration.
@@ -201,8 +201,10 @@ class Classifier:
             raise InputError(f"tasks is the text {tasks!r}; give a list: [{tasks!r}]")
         return self.tasks if tasks is None else tuple(self.labels[task].name for task in tasks)
 
-    def _predict(self, articles: Sequence[Article], tasks: tuple[str, ...]) -> list[Prediction]:
-        encoded = self._encoder.encode(articles)
+    def _predict(
+        self, articles: Sequence[Article], tasks: tuple[str, ...], first: int = 1
+    ) -> list[Prediction]:
+        encoded = self._encoder.encode(articles, first=first)
         logits = self._logits(encoded.ids, tasks)
         probabilities = {task: softmax(logits[task] / self._temperatures[task]) for task in tasks}
         return [
@@ -265,7 +267,7 @@ def _as_article(article: Article | str) -> Article:
 def _find_bundle(path: str | Path | None) -> Path:
     if path is None:
         return bundled_path()
-    if Path(path).is_dir():
+    if str(path) and Path(path).is_dir():
         return Path(path)
     if isinstance(path, str) and _HUB_ID.fullmatch(path):
         return _download(path)
@@ -286,7 +288,7 @@ def _download(hub_id: str) -> Path:
         ) from error
     try:
         return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.onnx", "README.md"]))
-    except (OSError, ValueError) as error:  # its errors, and those of the connection, are these
+    except Exception as error:  # its errors and those of the connection have no other base
         raise BundleError(
             f"there is no directory {hub_id!r}, and the model of that name cannot be downloaded "
             f"from the Hugging Face hub: {error}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from newsie.classifier import Classifier
-from tests.tiny import LABELS, tiny_tokenizer, write_tiny_encoder
+from tests.tiny import LABELS, tiny_articles, tiny_tokenizer, write_tiny_encoder
 
 if TYPE_CHECKING:
     from newsie.training.model import MultiTaskModel
@@ -17,15 +17,20 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> MultiTaskModel:
     """A DistilBERT of 2 layers with a head for each tiny task, not trained."""
     import torch
 
+    from newsie.data.encoding import Encoder, EncodingPolicy, pad
     from newsie.training.model import MultiTaskModel, load_encoder
 
     directory = write_tiny_encoder(tmp_path_factory.mktemp("encoder"), "distilbert")
     torch.manual_seed(0)
     model = MultiTaskModel(load_encoder(str(directory)), LABELS).eval()
-    with torch.no_grad():  # answers that are sure of themselves, and so can be told apart
-        for head in model.heads.values():
+    # Answers that are spread over all labels and sure of themselves, and so can be told apart.
+    ids, mask = pad(Encoder(tiny_tokenizer(), EncodingPolicy(32)).encode(tiny_articles(64)).ids, 0)
+    with torch.no_grad():
+        for task, head in model.heads.items():
             head.pre_classifier.weight.mul_(10)  # type: ignore[union-attr, operator]
             head.classifier.weight.mul_(10)  # type: ignore[union-attr, operator]
+            logits = model(torch.from_numpy(ids), torch.from_numpy(mask))[task]
+            head.classifier.bias.sub_(logits.mean(dim=0))  # type: ignore[union-attr, operator]
     return model
 
 

@@ -238,9 +238,9 @@ def test_a_forged_manifest_that_is_no_json(small: Path) -> None:
 
 def test_fingerprint_is_of_what_decides_the_answers(tmp_path: Path, small: Path) -> None:
     first = read_bundle(small).fingerprint
-    same = {"name": "other", "card": "other", "metrics": {}, "lineage": Lineage()}
+    same: dict[str, Any] = {"name": "other", "card": "other", "metrics": {}, "lineage": Lineage()}
     assert read_bundle(write(tmp_path / "same", **same)).fingerprint == first
-    other = [
+    other: list[dict[str, Any]] = [
         {"model": b"other"},
         {"tokenizer": "other"},
         {"calibration": {"section": 1.6}},
@@ -248,7 +248,7 @@ def test_fingerprint_is_of_what_decides_the_answers(tmp_path: Path, small: Path)
         {"label_space": LABELS.extend({"section": ["news"]})},
     ]
     prints = {
-        read_bundle(write(tmp_path / str(i), **change)).fingerprint  # type: ignore[arg-type]
+        read_bundle(write(tmp_path / str(i), **change)).fingerprint
         for i, change in enumerate(other)
     }
     assert len(prints | {first}) == 1 + len(other)

@@ -100,19 +100,22 @@ class Encoder:
                 return token_id
         return 0
 
-    def encode(self, articles: Iterable[Article], view: View = "full") -> EncodedArticles:
-        """Token ids of each article, in order.
+    def encode(
+        self, articles: Iterable[Article], view: View = "full", *, first: int = 1
+    ) -> EncodedArticles:
+        """Token ids of each article, in order; `first` is the number of the first one in messages.
 
         Raises:
             InputError: an article has no text at all.
         """
         texts = []
-        for position, article in enumerate(articles):
+        for number, article in enumerate(articles, first):
             # The cut comes before the cleaning, which costs time in proportion to the length; a
             # generous one, because cleaning shortens (HTML, runs of white space).
-            text = view_text(self._cut(article, 4 * self._max_characters), view, self._suffixes)
+            cut = self._cut(article, 4 * self._max_characters)
+            text = view_text(cut, view, self._suffixes) or view_text(article, view, self._suffixes)
             if not text:
-                name = repr(article.id) if article.id else f"number {position + 1}"
+                name = repr(article.id) if article.id else f"number {number}"
                 raise InputError(
                     f"article {name} has neither a headline nor a body (or only blank and "
                     "control characters); give it at least one word"

@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from newsie.bundle import write_bundle
+from newsie.classifier import Classifier, Prediction
+from newsie.data.articles import Article
+from newsie.data.cleaning import clean_text
+from newsie.data.encoding import EncodingPolicy
+from newsie.errors import BundleError, InputError, LabelError, MissingExtraError
+from newsie.evaluation import softmax
+from newsie.labels import LabelSpace, Task
+from tests.tiny import LABELS, tiny_articles, tiny_tokenizer
+
+ARTICLES = tiny_articles(40)
+
+
+# --- a list in, a list out ------------------------------------------------------------------------
+
+
+def test_an_article_gets_an_answer_for_each_task(tiny_classifier: Classifier) -> None:
+    predictions = tiny_classifier.classify(ARTICLES)
+    assert len(predictions) == len(ARTICLES)
+    for found in predictions:
+        assert found.tasks == ("section", "mood")
+        assert list(found.scores) == ["section", "mood"]
+        assert set(found.scores["section"]) == {"business", "science", "sports"}
+    # The answers differ, or the tests of this file would see nothing.
+    assert len({found.label("section") for found in predictions}) > 1
+
+
+def test_no_articles(tiny_classifier: Classifier) -> None:
+    assert tiny_classifier.classify([]) == []
+    assert list(tiny_classifier.classify_stream([])) == []
+    assert tiny_classifier.logits([])["section"].shape == (0, 3)
+
+
+def test_one_article_is_not_a_list(tiny_classifier: Classifier) -> None:
+    for single in ("goal", Article("goal")):
+        with pytest.raises(InputError, match=r"a list of articles.*classify\(\[article\]\)\[0\]"):
+            tiny_classifier.classify(single)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"goal", {"headline": "goal"}])
+def test_what_is_no_article(tiny_classifier: Classifier, wrong: Any) -> None:
+    with pytest.raises(InputError, match=type(wrong).__name__):
+        tiny_classifier.classify([wrong])
+
+
+def test_a_text_is_a_headline_and_a_body(tiny_classifier: Classifier) -> None:
+    text = tiny_classifier.logits(["goal cup - Tiny Times\nthe coach says", "the cup"])
+    article = tiny_classifier.logits([Article("goal cup", "the coach says"), Article("the cup")])
+    np.testing.assert_array_equal(text["section"], article["section"])
+
+
+def test_only_the_tasks_asked_for(tiny_classifier: Classifier) -> None:
+    (both,) = tiny_classifier.classify(["goal"])
+    (one,) = tiny_classifier.classify(["goal"], tasks=["mood"])
+    assert one.tasks == ("mood",)
+    assert one.scores["mood"] == both.scores["mood"]
+    with pytest.raises(InputError, match="'section' was not asked for; asked for: mood"):
+        one.label("section")
+    with pytest.raises(LabelError, match="there are: section, mood"):
+        one.label("weather")
+    with pytest.raises(LabelError, match="there are: section, mood"):
+        tiny_classifier.classify(["goal"], tasks=["weather"])
+    with pytest.raises(InputError, match=r"give a list: \['mood'\]"):
+        tiny_classifier.classify(["goal"], tasks="mood")
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def test_probabilities_are_the_calibrated_softmax_of_the_logits(
+    tiny_classifier: Classifier,
+) -> None:
+    logits = tiny_classifier.logits(ARTICLES)
+    predictions = tiny_classifier.classify(ARTICLES)
+    for task, temperature in (("section", 2.0), ("mood", 1.0)):
+        assert logits[task].dtype == np.float32
+        wanted = softmax(logits[task].astype(np.float64) / temperature)
+        found = np.stack([prediction.probabilities[task] for prediction in predictions])
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+        np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
+
+
+def test_answers_do_not_depend_on_the_company(tiny_classifier: Classifier) -> None:
+    together = tiny_classifier.logits(ARTICLES)
+    alone = [tiny_classifier.logits([article]) for article in ARTICLES]
+    for task, logits in together.items():
+        np.testing.assert_allclose(np.concatenate([a[task] for a in alone]), logits, atol=2e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_answers_do_not_depend_on_the_threads(tiny_bundle: Path, threads: int) -> None:
+    one = Classifier.from_pretrained(tiny_bundle, threads=1).logits(ARTICLES)
+    more = Classifier.from_pretrained(tiny_bundle, threads=threads).logits(ARTICLES)
+    np.testing.assert_allclose(more["section"], one["section"], atol=2e-5)
+
+
+def test_threads_come_from_the_argument_then_the_environment(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert Classifier.from_pretrained(tiny_bundle).threads == 3
+    assert Classifier.from_pretrained(tiny_bundle, threads=2).threads == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert Classifier.from_pretrained(tiny_bundle).threads >= 1
+    with pytest.raises(InputError, match="threads is 0"):
+        Classifier.from_pretrained(tiny_bundle, threads=0)
+
+
+def test_several_threads_may_ask_at_once(tiny_classifier: Classifier) -> None:
+    wanted = [p.scores for p in tiny_classifier.classify(ARTICLES)]
+    with ThreadPoolExecutor(4) as executor:
+        for found in executor.map(lambda _: tiny_classifier.classify(ARTICLES), range(12)):
+            assert [p.label("section") for p in found] == [
+                max(scores["section"], key=scores["section"].__getitem__) for scores in wanted
+            ]
+
+
+def test_no_thread_is_left_behind(tiny_classifier: Classifier) -> None:
+    before = threading.active_count()
+    tiny_classifier.classify(ARTICLES)
+    stream = tiny_classifier.classify_stream(ARTICLES)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+# --- streams --------------------------------------------------------------------------------------
+
+
+def test_a_stream_keeps_the_order_over_windows(tiny_classifier: Classifier) -> None:
+    articles = tiny_articles(300, seed=1)  # more than the first window
+    pairs = list(tiny_classifier.classify_stream(iter(articles)))
+    assert [article for article, _ in pairs] == articles
+    wanted = tiny_classifier.classify(articles)
+    for (_, found), other in zip(pairs, wanted, strict=True):
+        np.testing.assert_allclose(
+            found.probabilities["section"], other.probabilities["section"], atol=1e-5
+        )
+
+
+def test_a_stream_is_read_a_window_at_a_time(tiny_classifier: Classifier) -> None:
+    taken = 0
+
+    def source() -> Iterator[str]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield "goal"
+
+    stream = tiny_classifier.classify_stream(source())
+    for _ in range(257):
+        next(stream)
+    assert taken == 256 + 1024
+
+
+def test_an_error_names_the_article_of_a_stream(tiny_classifier: Classifier) -> None:
+    with pytest.raises(InputError, match="article number 260 has neither"):
+        list(tiny_classifier.classify_stream(["goal"] * 259 + [" "]))
+    with pytest.raises(InputError, match="article 'x1' has neither"):
+        list(tiny_classifier.classify_stream([Article("", id="x1")]))
+
+
+# --- bad and odd texts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", " \n\t ", "\0", "\ud800", "\u200b\ufeff", "<br>", "\x1b"])
+def test_no_text_is_an_error(tiny_classifier: Classifier, text: str) -> None:
+    with pytest.raises(InputError, match="article number 1 has neither a headline nor a body"):
+        tiny_classifier.classify([text])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "goal \0 cup",
+        "goal \ud800 cup",
+        "🎉 👩‍👩‍👧 🇳🇱",
+        "مرحبا بالعالم \u202e cup",
+        "<p>goal <b>cup</b></p>",
+        bytes(range(256)).decode("latin-1"),
+        "a" * 10_000_000,
+        "goal " * 2_000_000,
+        "\n" * 3 + "goal",
+        " " * 100_000 + "goal",
+        "<style>" + "a{b:c}" * 10_000 + "</style>goal",
+        "́" * 100_000,
+    ],
+)
+def test_odd_texts_get_an_answer(tiny_classifier: Classifier, text: str) -> None:
+    (found,) = tiny_classifier.classify([text])
+    assert sum(found.scores["section"].values()) == pytest.approx(1, abs=1e-5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_text_gets_an_answer_or_a_clear_error(
+    tiny_classifier: Classifier, data: st.DataObject
+) -> None:
+    any_text = st.text(st.characters(codec=None))
+    article = Article(data.draw(any_text), data.draw(any_text))
+    if clean_text(article.headline) or clean_text(article.body):
+        (found,) = tiny_classifier.classify([article])
+        assert math.fsum(found.scores["mood"].values()) == pytest.approx(1)
+    else:
+        with pytest.raises(InputError, match="neither a headline nor a body"):
+            tiny_classifier.classify([article])
+
+
+def test_long_articles_are_marked_as_truncated(tiny_classifier: Classifier) -> None:
+    found = tiny_classifier.classify([Article("cup", "goal " * 27), Article("cup", "goal " * 31)])
+    assert [p.truncated for p in found] == [False, True]
+    assert tiny_classifier.max_tokens == 32
+
+
+# --- predictions ----------------------------------------------------------------------------------
+
+
+def prediction(*section: float) -> Prediction:
+    return Prediction(LABELS, {"section": np.array(section)}, truncated=False)
+
+
+def test_scores_are_best_first() -> None:
+    found = prediction(0.2, 0.5, 0.3)
+    assert list(found.scores["section"].items()) == [
+        ("science", 0.5),
+        ("sports", 0.3),
+        ("business", 0.2),
+    ]
+    assert found.label("section") == "science"
+    assert found.confidence("section") == 0.5
+    assert found.top("section", 2) == [("science", 0.5), ("sports", 0.3)]
+    assert found.top("section", 9) == found.top("section")
+    assert found.to_json(1) == {"section": [{"label": "science", "score": 0.5}]}
+
+
+def test_equal_scores_keep_the_order_of_the_labels() -> None:
+    found = prediction(0.25, 0.5, 0.25)
+    assert [label for label, _ in found.top("section")] == ["science", "business", "sports"]
+    assert prediction(0.5, 0.5, 0.0).label("section") == "business"
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_at_least_one_label(k: int) -> None:
+    with pytest.raises(InputError, match="at least 1"):
+        prediction(0.2, 0.5, 0.3).top("section", k)
+
+
+def test_predictions_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        prediction(0.2, 0.5, 0.3).truncated = True  # type: ignore[misc]
+
+
+# --- where a model is found -----------------------------------------------------------------------
+
+
+def test_a_directory_is_opened(tiny_bundle: Path, tiny_classifier: Classifier) -> None:
+    found = Classifier.from_pretrained(str(tiny_bundle))
+    assert found.labels.to_json() == LABELS.to_json()
+    assert found.tasks == ("section", "mood")
+    assert found.bundle.fingerprint == tiny_classifier.bundle.fingerprint
+
+
+@pytest.mark.parametrize("name", ["nothing", "a/b/c", "../a", "https://a.b/c", "", "\0", "~/model"])
+def test_neither_a_directory_nor_an_id(name: str) -> None:
+    with pytest.raises(BundleError, match=r"allowed are a directory.*owner/name"):
+        Classifier.from_pretrained(name)
+
+
+def test_a_directory_comes_before_the_hub(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "owner").mkdir()
+    (tmp_path / "owner" / "name").symlink_to(tiny_bundle)
+    monkeypatch.chdir(tmp_path)
+    assert Classifier.from_pretrained("owner/name").tasks == ("section", "mood")
+
+
+def test_a_model_of_the_hub_is_downloaded(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked = []
+
+    def download(name: str, **_: Any) -> str:
+        asked.append(name)
+        return str(tiny_bundle)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert Classifier.from_pretrained("owner/name").tasks == ("section", "mood")
+    assert asked == ["owner/name"]
+
+
+def test_a_model_that_the_hub_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(BundleError, match=r"'owner/name'.*cannot be downloaded"):
+        Classifier.from_pretrained("owner/name")
+
+
+def test_the_hub_needs_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'newsie\[hub\]'"):
+        Classifier.from_pretrained("owner/name")
+
+
+# --- models that do not work ----------------------------------------------------------------------
+
+
+def broken(
+    directory: Path,
+    *,
+    scale: float = 1.0,
+    labels: LabelSpace = LABELS,
+    rows: int = 1000,
+    **files: Any,
+) -> Path:
+    """A bundle around a graph that looks the first token up in a table and scales it."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    nodes, tensors, outputs = (
+        [],
+        [numpy_helper.from_array(np.array(scale, np.float32), "scale")],
+        [],
+    )
+    tensors.append(numpy_helper.from_array(np.array(0), "zero"))
+    nodes.append(helper.make_node("Gather", ["input_ids", "zero"], ["first"], axis=1))
+    for task in LABELS.tasks:
+        table = np.random.default_rng(0).normal(size=(rows, len(task.labels))).astype(np.float32)
+        tensors.append(numpy_helper.from_array(table, f"table_{task.name}"))
+        nodes.append(helper.make_node("Gather", [f"table_{task.name}", "first"], [f"{task.name}_"]))
+        nodes.append(helper.make_node("Mul", [f"{task.name}_", "scale"], [task.name]))
+        shape: list[str | int | None] = ["batch", len(task.labels)]
+        outputs.append(helper.make_tensor_value_info(task.name, TensorProto.FLOAT, shape))
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    graph = helper.make_graph(nodes, "broken", inputs, outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    save(model, directory / "graph.onnx")
+    values: dict[str, Any] = {
+        "name": "broken",
+        "label_space": labels,
+        "encoding": EncodingPolicy(),
+        "calibration": dict.fromkeys(labels.names, 1.0),
+        "model": directory / "graph.onnx",
+        "tokenizer": tiny_tokenizer().to_str(),
+        "card": "",
+    }
+    return write_bundle(directory / "broken", **values | files).path
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf, -math.inf])
+def test_a_logit_that_is_no_number_is_never_a_label(tmp_path: Path, scale: float) -> None:
+    classifier = Classifier.from_pretrained(broken(tmp_path, scale=scale))
+    with pytest.raises(BundleError, match="not a number"):
+        classifier.classify(["goal"])
+    with pytest.raises(BundleError, match="not a number"):
+        classifier.logits(["goal"])
+
+
+def test_the_graph_of_those_tests_works(tmp_path: Path) -> None:
+    assert Classifier.from_pretrained(broken(tmp_path)).classify(["goal"])[0].label("mood")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LabelSpace((Task("section", ("a", "b", "c")),)),
+        LabelSpace((Task("section", ("a", "b", "c")), Task("mood", ("a", "b", "c")))),
+        LabelSpace((Task("section", ("a", "b", "c")), Task("tone", ("a", "b")))),
+    ],
+)
+def test_a_graph_of_other_tasks(tmp_path: Path, labels: LabelSpace) -> None:
+    with pytest.raises(BundleError, match=r"the outputs of model\.onnx"):
+        Classifier.from_pretrained(broken(tmp_path, labels=labels))
+
+
+def test_a_tokenizer_with_more_tokens_than_the_graph(tmp_path: Path) -> None:
+    classifier = Classifier.from_pretrained(broken(tmp_path, rows=1))
+    with pytest.raises(BundleError, match=r"cannot compute 1 article\(s\) of 3 tokens"):
+        classifier.classify(["goal"])
+
+
+def test_files_that_are_not_what_their_names_say(tmp_path: Path) -> None:
+    (tmp_path / "nonsense").write_bytes(b"nonsense")
+    with pytest.raises(BundleError, match=r"model\.onnx"):
+        Classifier.from_pretrained(broken(tmp_path, model=tmp_path / "nonsense"))
+
+
+def test_a_tokenizer_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"tokenizer\.json"):
+        Classifier.from_pretrained(broken(tmp_path, tokenizer="{}"))

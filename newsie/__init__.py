@@ -1,1 +1,94 @@
-"""Newsie: a multi-task news classifier."""
+"""Newsie: a fast multi-task news classifier, distilled.
+
+    from newsie import Article, Classifier
+
+    classifier = Classifier.from_pretrained()
+    [prediction] = classifier.classify([Article("Striker signs for city rivals")])
+    prediction.label("section"), prediction.scores
+
+The names below are the public ones. Each is imported when it is first used, so that `import newsie`
+costs nothing. What makes models is in `newsie.training`, which needs `pip install 'newsie[train]'`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from newsie.version import __version__
+
+if TYPE_CHECKING:
+    from newsie.bundle import Bundle, Lineage, Manifest, copy_bundle, read_bundle, write_bundle
+    from newsie.classifier import Classifier, Prediction
+    from newsie.data.articles import Article
+    from newsie.data.readers import ArticleReader, read_articles
+    from newsie.errors import (
+        BundleError,
+        FingerprintError,
+        InputError,
+        LabelError,
+        MissingExtraError,
+        NewsieError,
+        QualityGateError,
+        ReadError,
+        RecipeError,
+        TrainingError,
+    )
+    from newsie.evaluation import Evaluation, TaskMetrics, evaluate, evaluate_predictions
+    from newsie.labels import LabelRule, LabelSpace, Task
+
+__all__ = [
+    "Article",
+    "ArticleReader",
+    "Bundle",
+    "BundleError",
+    "Classifier",
+    "Evaluation",
+    "FingerprintError",
+    "InputError",
+    "LabelError",
+    "LabelRule",
+    "LabelSpace",
+    "Lineage",
+    "Manifest",
+    "MissingExtraError",
+    "NewsieError",
+    "Prediction",
+    "QualityGateError",
+    "ReadError",
+    "RecipeError",
+    "Task",
+    "TaskMetrics",
+    "TrainingError",
+    "__version__",
+    "copy_bundle",
+    "evaluate",
+    "evaluate_predictions",
+    "read_articles",
+    "read_bundle",
+    "write_bundle",
+]
+
+_MODULES = {
+    "newsie.bundle": "Bundle Lineage Manifest copy_bundle read_bundle write_bundle",
+    "newsie.classifier": "Classifier Prediction",
+    "newsie.data.articles": "Article",
+    "newsie.data.readers": "ArticleReader read_articles",
+    "newsie.errors": "BundleError FingerprintError InputError LabelError MissingExtraError "
+    "NewsieError QualityGateError ReadError RecipeError TrainingError",
+    "newsie.evaluation": "Evaluation TaskMetrics evaluate evaluate_predictions",
+    "newsie.labels": "LabelRule LabelSpace Task",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'newsie' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -264,7 +264,8 @@ def write_bundle(
         replace: whether a bundle that is already there may be replaced.
 
     Raises:
-        BundleError: the directory exists already, or a value makes no sense.
+        BundleError: the directory exists already, or holds something else than a bundle; or a value
+            makes no sense.
     """
     directory = Path(directory)
     if directory.exists() and not replace:
@@ -291,7 +292,7 @@ def copy_bundle(source: str | Path, directory: str | Path) -> Bundle:
     """Copy a bundle, verified, over whatever bundle is in a directory: aside first, then renamed.
 
     Raises:
-        BundleError: the source is no bundle, or is damaged.
+        BundleError: the source is no bundle, or is damaged, or the directory holds something else.
     """
     bundle = read_bundle(source)
     with _written_aside(Path(directory)) as aside:
@@ -357,6 +358,11 @@ def _record(path: Path) -> FileRecord:
 @contextmanager
 def _written_aside(directory: Path) -> Iterator[Path]:
     """A new directory beside `directory` that takes its name when the block ends well."""
+    directory = directory.absolute()
+    if directory.exists() and not _is_replaceable(directory):
+        raise BundleError(
+            f"{directory} is there and is not a bundle, so it is not replaced; choose another name"
+        )
     directory.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
@@ -368,6 +374,12 @@ def _written_aside(directory: Path) -> Iterator[Path]:
         _sync(directory.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_replaceable(directory: Path) -> bool:
+    return directory.is_dir() and (
+        (directory / MANIFEST).is_file() or next(directory.iterdir(), None) is None
+    )
 
 
 def _take_name(aside: Path, directory: Path) -> None:

@@ -19,6 +19,7 @@ from newsie.bundle import (
     Lineage,
     Manifest,
     bundled_path,
+    copy_bundle,
     read_bundle,
     write_bundle,
 )
@@ -259,6 +260,24 @@ def test_a_bundle_is_not_overwritten_by_accident(small: Path) -> None:
         write(small)
     assert read_bundle(write(small, b"new", replace=True)).model_path.read_bytes() == b"new"
     assert {path.name for path in small.parent.iterdir()} == {"small", "graph.onnx"}
+
+
+def test_only_bundles_and_empty_directories_are_replaced(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("Dear")
+    (tmp_path / "empty").mkdir()
+    for name in ("letters", "letters/dear.txt"):
+        with pytest.raises(BundleError, match="is not a bundle, so it is not replaced"):
+            copy_bundle(small, tmp_path / name)
+    assert (tmp_path / "letters" / "dear.txt").read_text() == "Dear"
+    assert copy_bundle(small, tmp_path / "empty").fingerprint == read_bundle(small).fingerprint
+
+
+def test_a_damaged_bundle_is_not_copied(small: Path, tmp_path: Path) -> None:
+    (small / "model.onnx").write_bytes(b"other")
+    with pytest.raises(BundleError, match=r"model\.onnx is damaged"):
+        copy_bundle(small, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
 
 
 @pytest.mark.parametrize(

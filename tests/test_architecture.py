@@ -53,7 +53,9 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 
 def package_of(path: Path) -> str:
-    """ "data" for newsie/data/readers.py, "bundle" for newsie/bundle.py, "" for newsie/__init__.py."""
+    """What a file belongs to: "data" for newsie/data/readers.py, "" for newsie/__init__.py."""
+    if path.name == "__main__.py":
+        return "cli"  # python -m newsie.training is a command, whatever folder it is in
     parts = path.relative_to(ROOT).with_suffix("").parts
     return "" if parts == ("__init__",) else parts[0]
 

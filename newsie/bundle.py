@@ -15,17 +15,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from newsie.atomic import new_directory
 from newsie.data.encoding import EncodingPolicy
 from newsie.errors import BundleError
 from newsie.labels import LabelSpace
@@ -270,7 +268,8 @@ def write_bundle(
     directory = Path(directory)
     if directory.exists() and not replace:
         raise BundleError(f"{directory} exists already; choose another name, or replace it")
-    with _written_aside(directory) as aside:
+    _check_target(directory)
+    with new_directory(directory, replace=replace) as aside:
         shutil.copyfile(model, aside / MODEL)
         (aside / TOKENIZER).write_text(tokenizer, encoding="utf-8")
         (aside / CARD).write_text(card, encoding="utf-8")
@@ -294,8 +293,9 @@ def copy_bundle(source: str | Path, directory: str | Path) -> Bundle:
     Raises:
         BundleError: the source is no bundle, or is damaged, or the directory holds something else.
     """
-    bundle = read_bundle(source)
-    with _written_aside(Path(directory)) as aside:
+    bundle, directory = read_bundle(source), Path(directory)
+    _check_target(directory)
+    with new_directory(directory, replace=True) as aside:
         for name in (*bundle.manifest.files, MANIFEST):
             shutil.copyfile(bundle.path / name, aside / name)
     return read_bundle(directory)
@@ -355,50 +355,12 @@ def _record(path: Path) -> FileRecord:
         return FileRecord(digest, file.tell())
 
 
-@contextmanager
-def _written_aside(directory: Path) -> Iterator[Path]:
-    """A new directory beside `directory` that takes its name when the block ends well."""
-    directory = directory.absolute()
-    if directory.exists() and not _is_replaceable(directory):
-        raise BundleError(
-            f"{directory} is there and is not a bundle, so it is not replaced; choose another name"
-        )
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
-        yield aside
-        aside.chmod(0o755)
-        for path in (*aside.iterdir(), aside):
-            _sync(path)
-        _take_name(aside, directory)
-        _sync(directory.parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _is_replaceable(directory: Path) -> bool:
-    return directory.is_dir() and (
-        (directory / MANIFEST).is_file() or next(directory.iterdir(), None) is None
-    )
-
-
-def _take_name(aside: Path, directory: Path) -> None:
+def _check_target(directory: Path) -> None:
+    """Refuse to replace anything but a bundle or an empty directory."""
     if not directory.exists():
-        aside.rename(directory)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{directory.name}.old.", dir=directory.parent))
-    directory.rename(old)
-    try:
-        aside.rename(directory)
-    except OSError:
-        old.rename(directory)
-        raise
-    shutil.rmtree(old)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if directory.is_dir() and ((directory / MANIFEST).is_file() or not any(directory.iterdir())):
+        return
+    raise BundleError(
+        f"{directory} is there and is not a bundle, so it is not replaced; choose another name"
+    )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import math
-import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from newsie.atomic import new_file
 from newsie.errors import InputError, MissingExtraError
 
 __all__ = ["RowWriter", "open_writer"]
@@ -71,12 +70,11 @@ def open_writer(path: Path | str) -> Iterator[RowWriter]:
     open_format = _find_format(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file")
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        stream = aside.open("wb")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
-    try:
+    with new_file(path) as aside:
+        try:
+            stream = aside.open("wb")
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
         with stream:
             writer = open_format(stream)
             try:
@@ -84,13 +82,6 @@ def open_writer(path: Path | str) -> Iterator[RowWriter]:
                 writer.finish()
             finally:
                 writer.close()
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            aside.unlink()
-        raise
 
 
 def _find_format(path: Path) -> Callable[[io.BufferedIOBase], RowWriter]:

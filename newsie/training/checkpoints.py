@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-__all__ = ["Checkpoints", "write_directory", "write_text"]
+from newsie.atomic import new_directory, new_file
+
+__all__ = ["Checkpoints"]
 
 
 class Checkpoints:
@@ -35,10 +36,10 @@ class Checkpoints:
         if not self.main:
             return
         target = self.directory / f"step-{state['step']:09d}"
-        with write_directory(target) as aside:
+        with new_directory(target, replace=True) as aside:
             _save(model.state_dict(), aside / "model.safetensors")
             _save(_optimizer_tensors(optimizer), aside / "optimizer.safetensors")
-            write_text(aside / "state.json", json.dumps(state))
+            (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
         for older in self._all():
             if older != target:
                 shutil.rmtree(older)
@@ -57,56 +58,15 @@ class Checkpoints:
         """Keep the present weights as the best."""
         if self.main:
             self.directory.mkdir(parents=True, exist_ok=True)
-            aside = self._best.with_suffix(".aside")
-            _save(model.state_dict(), aside)
-            aside.replace(self._best)
+            with new_file(self._best) as aside:
+                _save(model.state_dict(), aside)
 
     def load_best(self, model: nn.Module) -> None:
         """Restore the weights that `save_best` kept."""
         model.load_state_dict(load_file(self._best))
 
     def _all(self) -> list[Path]:
-        return sorted(p for p in self.directory.glob("step-*") if p.suffix != ".aside")
-
-
-class write_directory:  # noqa: N801 - used like a function
-    """Context manager: a new directory that gets its final name only when the block succeeds."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.aside = target.with_name(target.name + ".aside")
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self.aside, ignore_errors=True)
-        self.aside.mkdir(parents=True)
-        return self.aside
-
-    def __exit__(self, kind: object, *rest: object) -> None:
-        if kind is not None:
-            shutil.rmtree(self.aside, ignore_errors=True)
-            return
-        for path in self.aside.rglob("*"):
-            if path.is_file():
-                _sync(path)
-        self.aside.replace(self.target)
-        _sync(self.target.parent)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step: the old content or the new, never half of it."""
-    aside = path.with_name(path.name + ".aside")
-    aside.write_text(text, encoding="utf-8")
-    _sync(aside)
-    aside.replace(path)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or directory is on the disk: a rename may otherwise overtake the content."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        return sorted(self.directory.glob("step-*"))
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from newsie.atomic import new_directory
 from newsie.data.articles import Article
 from newsie.data.cleaning import learn_site_suffixes
 from newsie.data.duplicates import duplicate_groups
@@ -20,7 +21,6 @@ from newsie.data.readers import ArticleReader
 from newsie.data.splits import split_by_hash
 from newsie.errors import FingerprintError, RecipeError
 from newsie.labels import IGNORE, LabelSpace, Task
-from newsie.training.checkpoints import write_directory
 from newsie.training.config import CorpusConfig, DataConfig, TaskConfig
 
 __all__ = ["Corpora", "data_fingerprint", "load_corpora", "prepare_corpora"]
@@ -147,7 +147,7 @@ def prepare_corpora(
             "raise data.validation or data.held_out"
         )
     say(f"kept {report['articles']}; {report['duplicates_dropped']} duplicates left out")
-    with write_directory(directory) as aside:
+    with new_directory(directory) as aside:
         for name, rows in kept.items():
             _dataset([articles[i] for i in rows], [corpora[i] for i in rows], labels).save_to_disk(
                 str(aside / name)

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from newsie.atomic import write_text
 from newsie.errors import InputError
 from newsie.evaluation import Interval, TaskMetrics
-from newsie.training.checkpoints import write_text
 
 __all__ = [
     "BASELINE",

@@ -22,6 +22,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from newsie.atomic import new_directory, write_text
 from newsie.bundle import Lineage
 from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
 from newsie.errors import InputError, RecipeError
@@ -29,7 +30,6 @@ from newsie.evaluation import macro_f1
 from newsie.labels import IGNORE
 from newsie.training.batches import Batches, TokenStore, TrainingSet
 from newsie.training.bundling import commit_id, make_bundle
-from newsie.training.checkpoints import write_directory, write_text
 from newsie.training.config import FitConfig, Recipe
 from newsie.training.corpora import Corpora, data_fingerprint, load_corpora, prepare_corpora
 from newsie.training.loop import History, fit
@@ -316,7 +316,7 @@ class Pipeline:
 
     def _keep(self, model: MultiTaskModel, history: History, directory: Path) -> None:
         write_text(directory / "history.json", json.dumps(history.to_json(), indent=1))
-        with write_directory(directory / "model") as aside:
+        with new_directory(directory / "model") as aside:
             model.save(aside)
 
     def _validation_score(self, encoder: str, max_tokens: int) -> Callable[[nn.Module], float]:

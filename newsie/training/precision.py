@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from newsie.training.checkpoints import write_text
+from newsie.atomic import write_text
 
 __all__ = ["choose_precision", "measure_gflops"]
 

@@ -22,11 +22,11 @@ from safetensors.numpy import load as load_bytes
 from safetensors.numpy import save as save_bytes
 from torch import Tensor, nn
 
+from newsie.atomic import new_file, write_text
 from newsie.data.encoding import View, pad
 from newsie.errors import FingerprintError, TrainingError
 from newsie.labels import LabelSpace
 from newsie.training.batches import TokenStore
-from newsie.training.checkpoints import write_text
 
 __all__ = [
     "SoftLabels",
@@ -147,9 +147,8 @@ def compute_soft_labels(
             content = save_bytes(
                 {task: values.astype(np.float16) for task, values in logits.items()}
             )
-            aside = path.with_suffix(".aside")
-            aside.write_bytes(hashlib.sha256(content).digest() + content)
-            aside.replace(path)
+            with new_file(path) as aside:
+                aside.write_bytes(hashlib.sha256(content).digest() + content)
         advance(len(rows))
     return load_soft_labels(directory, header)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from newsie.atomic import new_directory
 from newsie.data.articles import Article
 from newsie.data.encoding import Encoder, View
 from newsie.training.batches import TokenStore
-from newsie.training.checkpoints import write_directory
 
 __all__ = ["encode_split"]
 
@@ -36,7 +36,7 @@ def encode_split(
         while window := list(islice(source, WINDOW_ARTICLES)):
             parts.append(TokenStore.from_rows(encoder.encode(window, view).ids, encoder.pad_id))
         lengths = np.concatenate([part.lengths for part in parts])
-        with write_directory(target) as aside:
+        with new_directory(target) as aside:
             np.save(aside / "ids.npy", np.concatenate([part.ids for part in parts]))
             np.save(
                 aside / "offsets.npy", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

@@ -22,7 +22,9 @@ def training_set(count: int = 500, *, soft: bool = False) -> TrainingSet:
         for view, value in (("full", 1), ("headline", 2))
     }
     corpus = np.repeat([0, 1], [count * 9 // 10, count - count * 9 // 10])
-    return TrainingSet({"full": full, "headline": headline}, labels, corpus, logits if soft else None)
+    return TrainingSet(
+        {"full": full, "headline": headline}, labels, corpus, logits if soft else None
+    )
 
 
 def make(count: int = 500, **options: object) -> Batches:
@@ -69,9 +71,7 @@ def test_headline_share_is_kept() -> None:
 
 def test_sampling_temperature_evens_out_corpora() -> None:
     corpus = training_set().corpus
-    plain, even = (
-        np.concatenate(make(sampling_temperature=t).epoch(0)[0]) for t in (1.0, 1000.0)
-    )
+    plain, even = (np.concatenate(make(sampling_temperature=t).epoch(0)[0]) for t in (1.0, 1000.0))
     assert corpus[plain].mean() == pytest.approx(0.1)
     assert corpus[even].mean() == pytest.approx(0.5, abs=0.01)
 

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 from torch import nn
 
-from newsie.training.checkpoints import Checkpoints, write_directory, write_text
+from newsie.training.checkpoints import Checkpoints
 
 
 def trained() -> tuple[nn.Linear, torch.optim.AdamW]:
@@ -49,7 +48,7 @@ def test_a_half_written_checkpoint_is_not_taken(tmp_path: Path) -> None:
     model, optimizer = trained()
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(model, optimizer, {"step": 1})
-    (tmp_path / "step-000000002.aside").mkdir()
+    (tmp_path / ".step-000000002.aside").mkdir()
     assert checkpoints.load(model, optimizer) == {"step": 1}
 
 
@@ -68,26 +67,3 @@ def test_best_weights_come_back(tmp_path: Path) -> None:
     nn.init.zeros_(model.weight)
     checkpoints.load_best(model)
     assert torch.equal(model.weight, best)
-
-
-def test_a_directory_appears_only_when_complete(tmp_path: Path) -> None:
-    target = tmp_path / "result"
-
-    def write(fails: bool) -> None:
-        with write_directory(target) as aside:
-            (aside / "content").write_text(str(1 / (not fails)))
-            assert not target.exists()
-
-    with pytest.raises(ZeroDivisionError):
-        write(fails=True)
-    assert not list(tmp_path.iterdir())
-    write(fails=False)
-    assert (target / "content").read_text() == "1.0"
-
-
-def test_write_text_replaces(tmp_path: Path) -> None:
-    path = tmp_path / "note.json"
-    write_text(path, "old")
-    write_text(path, "new")
-    assert path.read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["note.json"]

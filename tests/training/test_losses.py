@@ -119,7 +119,9 @@ def test_weights_scale_a_task() -> None:
 
 
 def test_two_temperatures_are_refused() -> None:
-    with pytest.raises(TrainingError, match=r"one temperature .* 4\.0 for the teacher, 2\.0 for the"):
+    with pytest.raises(
+        TrainingError, match=r"one temperature .* 4\.0 for the teacher, 2\.0 for the"
+    ):
         DistillationLoss(2.0, 0.5, teacher_temperature=4.0)
 
 

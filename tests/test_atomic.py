@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from newsie.atomic import new_directory, new_file, write_text
+
+
+def fill(target: Path, text: str, *, fails: bool = False, replace: bool = False) -> None:
+    with new_directory(target, replace=replace) as aside:
+        (aside / "content").write_text(text)
+        if fails:
+            raise InterruptedError
+
+
+def test_a_directory_appears_only_when_complete(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "result"
+    with pytest.raises(InterruptedError):
+        fill(target, "half", fails=True)
+    assert not list(target.parent.iterdir())
+    fill(target, "whole")
+    assert [path.name for path in target.parent.iterdir()] == ["result"]
+    assert (target / "content").read_text() == "whole"
+
+
+def test_a_directory_gives_way_only_if_told_to(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+    fill(target, "old")
+    with pytest.raises(OSError, match="not empty"):
+        fill(target, "new")
+    with pytest.raises(InterruptedError):
+        fill(target, "new", fails=True, replace=True)
+    assert (target / "content").read_text() == "old"
+    fill(target, "new", replace=True)
+    assert (target / "content").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".result.aside").mkdir()
+    (tmp_path / ".result.aside" / "stale").touch()
+    fill(tmp_path / "result", "whole")
+    assert [path.name for path in (tmp_path / "result").iterdir()] == ["content"]
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "note.json"
+    write_text(path, "old")
+
+    def fail() -> None:
+        with new_file(path) as aside:
+            aside.write_text("half")
+            assert path.read_text() == "old"
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fail()
+    assert path.read_text() == "old"
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["note.json"]

@@ -99,17 +99,24 @@ def tiny_encoder(
         "initializer_range": 0.2,
     }
     both |= {"max_position_embeddings": 64}
-    wide = {"num_hidden_layers": layers, "hidden_size": 32, "num_attention_heads": 2}
+    wide: dict[str, Any] = {
+        "num_hidden_layers": layers,
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+    }
     wide |= {"intermediate_size": 64}
     torch.manual_seed(0)
     if model_type == "bert":
-        rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+        rates: dict[str, Any] = {
+            "hidden_dropout_prob": dropout,
+            "attention_probs_dropout_prob": dropout,
+        }
         return BertModel(BertConfig(**both, **wide, **rates), add_pooling_layer=False)
     if model_type == "modernbert":
-        tokens = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
+        tokens: dict[str, Any] = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
         tokens |= {"bos_token_id": 2, "eos_token_id": 3}
         return ModernBertModel(ModernBertConfig(**both, **wide, **tokens))
-    narrow = {"n_layers": layers, "dim": 32, "n_heads": 2, "hidden_dim": 64}
+    narrow: dict[str, Any] = {"n_layers": layers, "dim": 32, "n_heads": 2, "hidden_dim": 64}
     return DistilBertModel(DistilBertConfig(**both, **narrow))
 
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from newsie.data.encoding import VIEWS, View
 from newsie.errors import TrainingError
 from newsie.labels import IGNORE
 from newsie.training.batches import Batches, TokenStore, TrainingSet
@@ -17,9 +19,9 @@ def training_set(count: int = 500, *, soft: bool = False) -> TrainingSet:
     full = TokenStore.from_rows([[2, *range(10, 8 + int(n)), 3] for n in lengths], 0)
     headline = TokenStore.from_rows([[2, 7, 3] for _ in lengths], 0)
     labels = {"section": np.where(random.random(count) < 0.5, random.integers(0, 3, count), IGNORE)}
-    logits = {
+    logits: dict[View, dict[str, NDArray[np.float16]]] = {
         view: {"section": np.full((count, 3), value, np.float16)}
-        for view, value in (("full", 1), ("headline", 2))
+        for view, value in zip(VIEWS, (1, 2), strict=True)
     }
     corpus = np.repeat([0, 1], [count * 9 // 10, count - count * 9 // 10])
     return TrainingSet(

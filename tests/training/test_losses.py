@@ -52,7 +52,7 @@ def test_size_of_soft_gradient_does_not_fade_with_temperature() -> None:
     norms = []
     for temperature in (4.0, 8.0, 16.0):
         student = start.clone().requires_grad_()
-        soft_loss(student, teacher, temperature).backward()
+        soft_loss(student, teacher, temperature).backward()  # type: ignore[no-untyped-call]
         assert student.grad is not None
         norms.append(student.grad.norm().item())
     assert max(norms) / min(norms) < 1.1
@@ -106,7 +106,7 @@ def test_shares_of_a_cut_batch_add_up() -> None:
 def test_task_without_labels_gives_zero_and_a_gradient() -> None:
     logits = torch.randn(2, 3, requires_grad=True)
     value = HardLoss({})({"section": logits}, batch(torch.tensor([IGNORE, IGNORE])))
-    value.backward()
+    value.backward()  # type: ignore[no-untyped-call]
     assert value.item() == 0
     assert logits.grad is not None
     assert logits.grad.abs().sum().item() == 0

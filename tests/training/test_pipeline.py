@@ -11,9 +11,9 @@ from accelerate.state import AcceleratorState
 from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.errors import InputError, QualityGateError, RecipeError
-from newsie.training import bundling
 from newsie.training.config import recipe_from
 from newsie.training.pipeline import Pipeline, data_folder
+from newsie.training.quantization import quantize_int8
 from tests.tiny import tiny_articles, write_tiny_corpus, write_tiny_encoder
 
 
@@ -110,9 +110,8 @@ def test_an_int8_student_that_loses_too_much_is_no_bundle(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = pipeline(data, tmp_path, quality={"max_int8_loss": 0.5})
-    # A student that int8 really breaks: one weight so large that the others round to nothing.
-    original = bundling.quantize_int8
 
+    # A student that int8 really breaks: one weight so large that the others round to nothing.
     def break_and_quantize(source: Path, destination: Path) -> None:
         import onnx
         from onnx import numpy_helper
@@ -124,9 +123,9 @@ def test_an_int8_student_that_loses_too_much_is_no_bundle(
                 values[0] = 1000 * abs(values).max()
                 tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
         onnx.save(graph, source.with_name("broken.onnx"))
-        original(source.with_name("broken.onnx"), destination)
+        quantize_int8(source.with_name("broken.onnx"), destination)
 
-    monkeypatch.setattr(bundling, "quantize_int8", break_and_quantize)
+    monkeypatch.setattr("newsie.training.bundling.quantize_int8", break_and_quantize)
     with pytest.raises(QualityGateError, match=r"int8 loses more than 0\.5 points") as caught:
         run.run()
     assert caught.value.exit_code == 3

@@ -27,7 +27,7 @@ def classify(
     texts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="TEXT",
+            metavar="TEXT...",
             help="Articles; the first line of each is its headline. - reads lines of standard "
             "input, JSON objects or a headline each.",
             show_default=False,

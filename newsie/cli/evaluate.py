@@ -89,11 +89,8 @@ def _report(reader: ArticleReader, found: Evaluation, tasks: Sequence[str]) -> N
             f"{name}: {sum(unknown.values()):,} articles left out, the model does not know their "
             f"gold labels {shown}{more}"
         )
-    for name in tasks:
-        if name in reader.empty_rules:
-            note(
-                f"{name}: not measured, no article has a label in column {reader.empty_rules[name]!r}"
-            )
+    for name, column in reader.empty_rules.items():
+        note(f"{name}: not measured, no article has a label in column {column!r}")
     if not found.tasks:
         raise ReadError(
             reader.path, f"no article has a gold label that the model knows for {', '.join(tasks)}"

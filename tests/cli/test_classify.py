@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from newsie.classifier import Classifier
+from newsie.data.articles import Article
+from tests.tiny import tiny_articles
+
+FIELDS = ["id", "headline", "body"]
+ARTICLES = tiny_articles(30)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "articles.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(FIELDS)
+        writer.writerows([article.id, article.headline, article.body] for article in ARTICLES)
+    return path
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def rows_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def test_a_table_for_people(newsie: Any, tiny_classifier: Classifier) -> None:
+    code, out, err = newsie("classify", "goal cup !", "probe orbit")
+    assert (code, err) == (0, "")
+    first, second = (block.splitlines() for block in out.split("\n\n"))
+    assert (first[0], second[0]) == ("goal cup !", "probe orbit")
+    assert [line.split()[0] for line in first[1:] if not line.startswith("   ")] == [
+        "section",
+        "mood",
+    ]
+    (wanted,) = tiny_classifier.classify(["goal cup !"])
+    assert len(first) == 1 + 3 + 2
+    label, score = wanted.top("section", 1)[0]
+    assert first[1].split()[:4] == ["section", label, f"{100 * score:.0f}", "%"]
+    assert first[1].count("█") > first[3].count("█")
+
+
+def test_labels_of_a_table_may_be_fewer(newsie: Any) -> None:
+    assert len(newsie("classify", "goal", "-k", "1").out.splitlines()) == 1 + 2
+    assert len(newsie("classify", "goal", "--top-k", "9").out.splitlines()) == 1 + 3 + 2
+
+
+def test_json_is_what_python_gives(newsie: Any, tiny_classifier: Classifier) -> None:
+    code, out, err = newsie("classify", "goal cup", "probe\nthe orbit", "--json")
+    assert (code, err) == (0, "")
+    wanted = tiny_classifier.classify(["goal cup", "probe\nthe orbit"])
+    assert rows_of(out) == [
+        {"id": "", "headline": headline, "predictions": found.to_json(), "truncated": False}
+        for headline, found in zip(["goal cup", "probe"], wanted, strict=True)
+    ]
+
+
+def test_only_some_tasks(newsie: Any) -> None:
+    (row,) = rows_of(newsie("classify", "goal", "--task", "mood", "--json", "-k", "1").out)
+    assert list(row["predictions"]) == ["mood"]
+    assert len(row["predictions"]["mood"]) == 1
+    (row,) = rows_of(
+        newsie("classify", "goal", *("--task", "mood", "--task", "section") * 2, "--json").out
+    )
+    assert list(row["predictions"]) == ["mood", "section"]
+
+
+def test_an_unknown_task_is_wrong_usage_and_names_the_closest(newsie: Any) -> None:
+    code, out, err = newsie("classify", "goal", "--task", "sections")
+    assert (code, out) == (2, "")
+    assert "no task 'sections'; it has: section, mood. Did you mean section?" in err
+    assert "Did you mean" not in newsie("classify", "goal", "--task", "xyz").err
+
+
+def test_control_sequences_do_not_reach_the_terminal(newsie: Any) -> None:
+    out = newsie("classify", "goal \x1b[31mred\x07 cup").out
+    assert out.splitlines()[0] == "goal [31mred cup"
+    assert "\x1b" not in newsie("classify", "goal \x1b]0;x\x07", "--json").out
+
+
+def test_long_headlines_are_shortened_on_the_page(
+    newsie: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    first = newsie("classify", "goal " * 20).out.splitlines()[0]
+    assert len(first) <= 40
+    assert first.endswith("…")
+    wide = newsie("classify", "进" * 60).out.splitlines()[0]
+    assert wide == "进" * 19 + "…"
+
+
+def test_truncation_is_said_in_one_line(newsie: Any) -> None:
+    code, out, err = newsie("classify", "goal " * 40, "cup", "--json")
+    assert (code, [row["truncated"] for row in rows_of(out)]) == (0, [True, False])
+    assert err == "1 of 2 articles are longer than 32 tokens; the rest of each was not read\n"
+
+
+@pytest.mark.parametrize("text", ["", " ", "\0"])
+def test_no_text_is_a_failure(newsie: Any, text: str) -> None:
+    code, out, err = newsie("classify", text)
+    assert (code, out) == (1, "")
+    assert err.startswith("newsie: article number 1 has neither a headline nor a body")
+    assert err.count("\n") == 1
+
+
+# --- files and standard input ---------------------------------------------------------------------
+
+
+def test_a_file(newsie: Any, file: Path, tiny_classifier: Classifier) -> None:
+    code, out, err = newsie("classify", "--file", file, "--json")
+    assert code == 0
+    assert err.splitlines()[0] == "columns: headline <- 'headline', body <- 'body', id <- 'id'"
+    rows = rows_of(out)
+    assert [row["id"] for row in rows] == [article.id for article in ARTICLES]
+    wanted = tiny_classifier.classify([Article(a.headline, a.body) for a in ARTICLES])
+    assert [row["predictions"]["mood"][0]["label"] for row in rows] == [
+        found.label("mood") for found in wanted
+    ]
+
+
+def test_columns_can_be_named(newsie: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("Titel,Inhalt=Text\ngoal,the cup\n", encoding="utf-8")
+    options = ("--columns", "headline=Titel", "--columns", "body=Inhalt=Text")
+    code, out, err = newsie("classify", "-f", tmp_path / "a.csv", "--json", *options)
+    assert (code, rows_of(out)[0]["headline"]) == (0, "goal")
+    assert err == "columns: headline <- 'Titel', body <- 'Inhalt=Text'\n"
+    code, _, err = newsie("classify", "-f", tmp_path / "a.csv")
+    assert code == 1
+    assert "Titel" in err
+    code, _, err = newsie("classify", "-f", tmp_path / "a.csv", "--columns", "headline=Title")
+    assert code == 1
+    assert "Title" in err
+
+
+@pytest.mark.parametrize("pair", ["headline", "=Titel", "headline="])
+def test_columns_are_pairs(newsie: Any, file: Path, pair: str) -> None:
+    code, _, err = newsie("classify", "-f", file, "--columns", pair)
+    assert code == 2
+    assert f"{pair!r} is not FIELD=COLUMN" in err
+
+
+def test_bad_rows_are_skipped_and_told(newsie: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,headline\n1,goal\n2,\n3,cup,more\n4,orbit\n")
+    code, out, err = newsie("classify", "-f", tmp_path / "a.csv", "--json")
+    assert (code, [row["id"] for row in rows_of(out)]) == (0, ["1", "4"])
+    assert "2 rows skipped" in err
+    assert "row 3" in err
+    code, _, err = newsie("classify", "-f", tmp_path / "a.csv", "--json", "--strict")
+    assert code == 1
+    assert "row 2" in err.splitlines()[-1]
+
+
+def test_no_row_can_be_used(newsie: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,headline\n1,\n2,\n")
+    code, out, err = newsie("classify", "-f", tmp_path / "a.csv", "--json")
+    assert (code, out) == (1, "")
+    assert "no article could be classified" in err.splitlines()[-1]
+
+
+def test_standard_input(newsie: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, b"goal cup\nprobe orbit\n")
+    assert len(rows_of(newsie("classify", "-", "--json").out)) == 2
+    stdin(monkeypatch, b'{"id": "a", "title": "goal"}\n{"id": "b", "title": "cup"}\n')
+    assert [row["id"] for row in rows_of(newsie("classify", "-", "--json").out)] == ["a", "b"]
+    stdin(monkeypatch, b"")
+    code, _, err = newsie("classify", "-")
+    assert code == 1
+    assert "stdin" in err
+
+
+def test_no_such_file(newsie: Any, tmp_path: Path) -> None:
+    code, out, err = newsie("classify", "-f", tmp_path / "nothing.csv")
+    assert (code, out) == (1, "")
+    assert err == f"newsie: {tmp_path / 'nothing.csv'}: there is no such file\n"
+
+
+# --- usage ----------------------------------------------------------------------------------------
+
+
+def test_texts_or_a_file(newsie: Any, file: Path) -> None:
+    assert newsie("classify").code == newsie("classify", "goal", "-f", file).code == 2
+    assert "neither was given" in newsie("classify").err
+    assert "both was given" in newsie("classify", "goal", "-f", file).err
+    assert newsie("classify", "goal", "-").code == 2
+    assert newsie("classify", "goal", "-k", "0").code == 2
+    assert newsie("classify", "goal", "--nonsense").code == 2
+
+
+def test_the_name_of_a_file_is_not_a_headline(newsie: Any, file: Path) -> None:
+    code, _, err = newsie("classify", file)
+    assert code == 2
+    assert "--file" in err
+
+
+# --- files that are written -----------------------------------------------------------------------
+
+
+def test_output_as_json_lines(newsie: Any, file: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    code, out, err = newsie("classify", "-f", file, "-o", target)
+    assert (code, out) == (0, "")
+    assert f"30 predictions written to {target}" in err.splitlines()
+    assert target.read_text(encoding="utf-8") == newsie("classify", "-f", file, "--json").out
+
+
+def test_output_as_csv(
+    newsie: Any, file: Path, tmp_path: Path, tiny_classifier: Classifier
+) -> None:
+    assert newsie("classify", "-f", file, "-o", tmp_path / "out.csv").code == 0
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    names = ["id", "headline", "section", "section_score", "mood", "mood_score", "truncated"]
+    assert list(rows[0]) == names
+    wanted = tiny_classifier.classify([Article(a.headline, a.body) for a in ARTICLES])
+    for row, article, found in zip(rows, ARTICLES, wanted, strict=True):
+        assert (row["id"], row["section"]) == (article.id, found.label("section"))
+        assert float(row["mood_score"]) == pytest.approx(found.confidence("mood"), abs=1e-5)
+
+
+def test_output_as_parquet(newsie: Any, file: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    assert newsie("classify", "-f", file, "-k", "2", "-o", tmp_path / "out.parquet").code == 0
+    table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert table.num_rows == 30
+    assert table.column_names[2:6] == ["section", "section_score", "section_2", "section_2_score"]
+    scores = table.to_pydict()
+    assert all(a >= b for a, b in zip(scores["mood_score"], scores["mood_2_score"], strict=True))
+
+
+def test_a_failure_leaves_no_file_and_the_one_before_as_it_was(newsie: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,headline\n1,goal\n2,\n")
+    for before in (None, "old"):
+        if before:
+            (tmp_path / "out.jsonl").write_text(before)
+        names = {path.name for path in tmp_path.iterdir()}
+        code, _, _ = newsie(
+            "classify", "-f", tmp_path / "a.csv", "--strict", "-o", tmp_path / "out.jsonl"
+        )
+        assert code == 1
+        assert {path.name for path in tmp_path.iterdir()} == names
+    assert (tmp_path / "out.jsonl").read_text() == "old"
+
+
+def test_an_output_of_an_unknown_kind(newsie: Any, tmp_path: Path) -> None:
+    code, _, err = newsie("classify", "goal", "-o", tmp_path / "out.xls")
+    assert code == 1
+    assert ".xls" in err
+    assert ".parquet" in err
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def test_the_option_comes_before_the_environment(newsie: Any, tiny_bundle: Path) -> None:
+    assert newsie("classify", "goal", "--model", tiny_bundle).code == 0
+    code, out, err = newsie("classify", "goal", "--model", tiny_bundle / "nothing")
+    assert (code, out) == (1, "")
+    assert "allowed are a directory" in err

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from newsie.classifier import Classifier
+from newsie.data.articles import Article
+from tests.tiny import tiny_articles, write_tiny_corpus
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_tiny_corpus(tmp_path / "tiny.jsonl", 80)
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def test_figures_are_those_of_the_predictions(
+    newsie: Any, file: Path, tiny_classifier: Classifier
+) -> None:
+    code, out, err = newsie("evaluate", file, "--json")
+    assert code == 0
+    assert err.startswith("columns: headline <- 'headline'")
+    found = json.loads(out)
+    articles = tiny_articles(80)
+    predictions = tiny_classifier.classify([Article(a.headline, a.body) for a in articles])
+    for task in ("section", "mood"):
+        labelled = [
+            prediction.label(task) == article.labels[task]
+            for article, prediction in zip(articles, predictions, strict=True)
+            if task in article.labels
+        ]
+        assert found["tasks"][task]["support"] == len(labelled) < 80
+        assert found["tasks"][task]["accuracy"] == pytest.approx(sum(labelled) / len(labelled))
+    assert (found["articles"], found["unknown_labels"]) == (80, {})
+
+
+def test_a_table_for_people(newsie: Any, file: Path) -> None:
+    out = newsie("evaluate", file).out.splitlines()
+    figures = json.loads(newsie("evaluate", file, "--json").out)["tasks"]["section"]
+    assert out[0].split() == ["task", "articles", "accuracy", "macro-F1", "ECE"]
+    assert out[1].split()[:3] == ["section", str(figures["support"]), f"{figures['accuracy']:.3f}"]
+    assert [line.split()[0] for line in out[1:3]] == ["section", "mood"]
+    assert len({line.index("0.") for line in out[1:3]}) == 1
+
+
+def test_only_some_tasks(newsie: Any, file: Path) -> None:
+    found = json.loads(newsie("evaluate", file, "--json", "--task", "mood").out)
+    assert list(found["tasks"]) == ["mood"]
+    assert newsie("evaluate", file, "--task", "moods").code == 2
+
+
+def test_labels_that_the_model_does_not_know_are_counted(newsie: Any, tmp_path: Path) -> None:
+    rows = [{"headline": "goal", "section": label} for label in ["sports", "weather", "weather"]]
+    code, out, err = newsie("evaluate", write(tmp_path / "a.jsonl", rows), "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["tasks"]["section"]["support"] == 1
+    assert found["unknown_labels"] == {"section": {"weather": 2}}
+    assert "section: 2 articles left out" in err
+    assert "'weather' (2)" in err
+
+
+def test_only_unknown_labels_are_a_failure(newsie: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"headline": "goal", "section": "weather"}])
+    code, out, err = newsie("evaluate", path)
+    assert (code, out) == (1, "")
+    assert "no article has a gold label that the model knows" in err.splitlines()[-1]
+
+
+def test_a_file_without_the_column_of_a_task(newsie: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"headline": "goal", "section": "sports"}])
+    code, out, err = newsie("evaluate", path, "--json")
+    assert (code, list(json.loads(out)["tasks"])) == (0, ["section"])
+    assert "not measured, no such column: mood (column 'mood')" in err
+    code, out, err = newsie("evaluate", path, "--task", "mood")
+    assert (code, out) == (1, "")
+    assert "no gold labels for mood (column 'mood'); its columns: headline, section" in err
+
+
+def test_a_file_without_any_gold_labels(newsie: Any, tmp_path: Path) -> None:
+    code, out, err = newsie("evaluate", write(tmp_path / "a.jsonl", [{"headline": "goal"}]))
+    assert (code, out) == (1, "")
+    assert "no gold labels for section" in err
+
+
+def test_an_empty_column(newsie: Any, tmp_path: Path) -> None:
+    row = {"headline": "goal", "section": "sports", "mood": ""}
+    code, out, err = newsie("evaluate", write(tmp_path / "a.jsonl", [row]), "--json")
+    assert (code, list(json.loads(out)["tasks"])) == (0, ["section"])
+    assert "mood: not measured, no article has a label in column 'mood'" in err
+    row["section"] = ""
+    code, _, err = newsie("evaluate", write(tmp_path / "b.jsonl", [row]))
+    assert code == 1
+    assert "no article has a gold label" in err
+
+
+def test_bad_rows_are_skipped_and_told(newsie: Any, tmp_path: Path) -> None:
+    rows = [{"headline": "goal", "section": "sports"}, {"headline": "", "section": "sports"}]
+    code, _, err = newsie("evaluate", write(tmp_path / "a.jsonl", rows))
+    assert code == 0
+    assert "1 rows skipped" in err or "1 row skipped" in err
+    assert newsie("evaluate", tmp_path / "a.jsonl", "--strict").code == 1
+
+
+def test_no_such_file(newsie: Any, tmp_path: Path) -> None:
+    code, out, err = newsie("evaluate", tmp_path / "nothing.csv")
+    assert (code, out) == (1, "")
+    assert "no such file" in err

@@ -7,7 +7,7 @@ own package:
     bundle        evaluation
     data
     labels
-    errors, version
+    atomic, errors, version
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LAYERS = [
     {"bundle", "evaluation"},
     {"data"},
     {"labels"},
-    {"errors", "version"},
+    {"atomic", "errors", "version"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "fastapi", "pyarrow", "sklearn", "onnx"}

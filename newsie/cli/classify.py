@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["classify"]
 
 Pairs = Iterable[tuple["Article", "Prediction"]]
-TABLE_LABELS = 3
-"""Labels of a task that a table shows."""
+TABLE_LABELS, TABLE_SCORE = 3, 0.01
+"""A table shows this many labels of a task, without those below this score but the first."""
 
 
 def classify(
@@ -75,7 +75,7 @@ def classify(
     elif json_:
         _print_json(pairs, top_k)
     else:
-        _print_table(pairs, top_k or TABLE_LABELS)
+        _print_table(pairs, top_k)
     tally.report(reader)
 
 
@@ -189,7 +189,7 @@ def _flat_row(article: Article, prediction: Prediction, top_k: int) -> dict[str,
     return {**row, "truncated": prediction.truncated}
 
 
-def _print_table(pairs: Pairs, top_k: int) -> None:
+def _print_table(pairs: Pairs, top_k: int | None) -> None:
     import sys
 
     from newsie.cli.terminal import Style, counted
@@ -201,7 +201,9 @@ def _print_table(pairs: Pairs, top_k: int) -> None:
         print(*([""] if number else []), *lines, sep="\n", flush=style.terminal)
 
 
-def _table(article: Article, prediction: Prediction, top_k: int, style: Style) -> Iterator[str]:
+def _table(
+    article: Article, prediction: Prediction, top_k: int | None, style: Style
+) -> Iterator[str]:
     """Lines such as "  section  sports  94 % ██████████"."""
     from newsie.cli.terminal import bar, shorten, width_of
     from newsie.data.cleaning import clean_text
@@ -210,7 +212,7 @@ def _table(article: Article, prediction: Prediction, top_k: int, style: Style) -
     title = clean_text(article.headline) or clean_text(article.body[:1000])
     identifier = f"{clean_text(article.id)}  " if article.id else ""
     yield style.dim(identifier) + style.bold(shorten(title, style.width - width_of(identifier)))
-    rows = [(task, *scored) for task in prediction.tasks for scored in prediction.top(task, top_k)]
+    rows = [(task, *row) for task in prediction.tasks for row in _shown(prediction, task, top_k)]
     task_width = max(width_of(task) for task, _, _ in rows)
     label_width = max(width_of(label) for _, label, _ in rows)
     room = max(style.width - task_width - label_width - 14, 10)
@@ -223,6 +225,13 @@ def _table(article: Article, prediction: Prediction, top_k: int, style: Style) -
             f"{style.accent(bar(score, min(room, 40)))}"
         ).rstrip()
         previous = task
+
+
+def _shown(prediction: Prediction, task: str, top_k: int | None) -> list[tuple[str, float]]:
+    if top_k is not None:
+        return prediction.top(task, top_k)
+    best = prediction.top(task, TABLE_LABELS)
+    return best[:1] + [row for row in best[1:] if row[1] >= TABLE_SCORE]
 
 
 def _fill(text: str, width: int) -> str:

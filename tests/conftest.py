@@ -18,7 +18,8 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> MultiTaskModel:
     import torch
 
     from newsie.data.encoding import Encoder, EncodingPolicy, pad
-    from newsie.training.model import MultiTaskModel, load_encoder
+    from newsie.training.encoder import load_encoder
+    from newsie.training.model import MultiTaskModel
 
     directory = write_tiny_encoder(tmp_path_factory.mktemp("encoder"), "distilbert")
     torch.manual_seed(0)

@@ -117,6 +117,7 @@ def tiny_encoder(
         tokens |= {"bos_token_id": 2, "eos_token_id": 3}
         return ModernBertModel(ModernBertConfig(**both, **wide, **tokens))
     narrow: dict[str, Any] = {"n_layers": layers, "dim": 32, "n_heads": 2, "hidden_dim": 64}
+    narrow |= {"dropout": dropout, "attention_dropout": dropout}
     return DistilBertModel(DistilBertConfig(**both, **narrow))
 
 

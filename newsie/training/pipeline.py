@@ -32,9 +32,10 @@ from newsie.training.batches import Batches, TokenStore, TrainingSet
 from newsie.training.bundling import commit_id, make_bundle
 from newsie.training.config import FitConfig, Recipe
 from newsie.training.corpora import Corpora, data_fingerprint, load_corpora, prepare_corpora
+from newsie.training.encoder import encoder_directory, load_encoder
 from newsie.training.loop import History, fit
 from newsie.training.losses import DistillationLoss, HardLoss, Loss
-from newsie.training.model import MultiTaskModel, encoder_directory, load_encoder
+from newsie.training.model import MultiTaskModel
 from newsie.training.precision import choose_precision
 from newsie.training.progress import Progress
 from newsie.training.soft_labels import (

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
 from newsie.errors import LabelError, QualityGateError, TrainingError
 from newsie.labels import LabelSpace, Task
+from newsie.training.encoder import load_encoder
 from newsie.training.export import Agreement, Parity, check_parity, export_onnx
-from newsie.training.model import MultiTaskModel, load_encoder
+from newsie.training.model import MultiTaskModel
 from newsie.training.quantization import quantize_int8
 from tests.tiny import LABELS, tiny_articles, tiny_tokenizer, write_tiny_encoder
 
@@ -153,8 +154,10 @@ def test_the_model_is_left_as_it_was(
 
 
 def test_only_students_are_exported(tmp_path: Path) -> None:
-    teacher = MultiTaskModel(load_encoder(str(write_tiny_encoder(tmp_path / "bert"))), LABELS)
-    with pytest.raises(TrainingError, match="BertModel"):
+    teacher = MultiTaskModel(
+        load_encoder(str(write_tiny_encoder(tmp_path / "e", "modernbert"))), LABELS
+    )
+    with pytest.raises(TrainingError, match="ModernBertModel"):
         export_onnx(teacher, tmp_path / "model.onnx")
 
 

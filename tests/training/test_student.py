@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from newsie.errors import RecipeError
-from newsie.training.model import MultiTaskModel, load_encoder
+from newsie.training.encoder import load_encoder
+from newsie.training.model import MultiTaskModel
 from newsie.training.student import chosen_layers, student_from_teacher
 from tests.tiny import LABELS, write_tiny_encoder
 
@@ -55,7 +56,7 @@ def test_a_thinner_student_keeps_the_chosen_layers_and_the_heads(tmp_path: Path)
     for target, source in ((0, 0), (1, 3)):
         assert torch.equal(
             ours[f"encoder.transformer.layer.{target}.ffn.lin1.weight"],
-            theirs[f"encoder.encoder.layer.{source}.intermediate.dense.weight"],
+            theirs[f"encoder.transformer.layer.{source}.ffn.lin1.weight"],
         )
     assert torch.equal(ours["heads.mood.classifier.weight"], theirs["heads.mood.classifier.weight"])
 

@@ -30,7 +30,7 @@ class BaselineConfig:
 
     max_features: int = 300_000
     min_articles: int = 2
-    inverse_penalty: float = 5.0
+    inverse_penalty: float = 20.0
     tolerance: float = 1e-3
     max_iterations: int = 200
     seed: int = 0

@@ -209,10 +209,16 @@ def _read_whole(pipeline: Pipeline) -> tuple[list[Article], list[str]]:
         return [], [
             f"No whole articles were measured: {', '.join(missing)} not in the data folder."
         ]
-    training = pipeline.corpora.splits["train"]["headline"]
-    known = {clean_text(headline).casefold() for headline in training}
-    found = read_full_text(config, pipeline.data)
-    articles = [a for a in found if clean_text(a.headline).casefold() not in known]
+    corpora = pipeline.corpora
+    training = {clean_text(text).casefold() for text in corpora.splits["train"]["headline"]}
+    # A label may have been too rare to be learnt.
+    known = set(corpora.labels[config.task].labels)
+    found = [
+        article
+        for article in read_full_text(config, pipeline.data)
+        if article.labels[config.task] in known
+    ]
+    articles = [a for a in found if clean_text(a.headline).casefold() not in training]
     notes = [
         f"Whole articles ({config.name}): the label of the task {config.task!r} is not the publishers' "
         f"but our own reading of the column {config.column!r} (full_text.labels of the recipe), for the "

@@ -19,6 +19,7 @@ from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text
 from newsie.data.encoding import VIEWS, Encoder, View, view_text
+from newsie.evaluation import softmax
 from newsie.training.baseline import Baseline, BaselineConfig, fit_baseline
 from newsie.training.batches import TokenStore
 from newsie.training.calibration import calibrate
@@ -80,7 +81,7 @@ class System:
     def probabilities(self, articles: Sequence[Article], view: View) -> Answers:
         """(N, C) by task, calibrated, rows sum to 1."""
         return {
-            task: _softmax(values / self.temperatures.get(task, 1.0))
+            task: softmax(values / self.temperatures.get(task, 1.0)).astype(np.float32)
             for task, values in self.answers(articles, view).items()
         }
 
@@ -195,11 +196,6 @@ def without_body(article: Article) -> Article:
 
 def _log(probabilities: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(np.log(np.maximum(probabilities, LEAST_PROBABILITY)), np.float32)
-
-
-def _softmax(logits: NDArray[Any]) -> NDArray[np.float32]:
-    exp = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(exp / exp.sum(axis=1, keepdims=True), np.float32)
 
 
 def _digest(*parts: Any) -> str:

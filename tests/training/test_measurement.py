@@ -95,6 +95,7 @@ def tiny_recipe(directory: Path) -> Recipe:
         | {"topic": a.labels["section"].upper()}
         for a in tiny_articles(30, 4, answered=1)
     ]
+    essays.append({"headline": "glacier", "body": "reef", "topic": "WEATHER"})  # learnt by nobody
     (directory / "essays.jsonl").write_text("\n".join(map(json.dumps, essays)))
     fit = {"epochs": 3, "batch_size": 16, "max_tokens": 48, "precision": "fp32"}
     fit |= {"learning_rate": 1e-3, "head_learning_rate": 5e-3, "evaluations": 1}
@@ -115,7 +116,7 @@ def tiny_recipe(directory: Path) -> Recipe:
                 "files": ["essays.jsonl"],
                 "task": "section",
                 "column": "topic",
-                "labels": {section.upper(): section for section in WORDS},
+                "labels": {section.upper(): section for section in (*WORDS, "weather")},
                 "limits": "Made of repeated words.",
             },
         }

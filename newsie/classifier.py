@@ -266,6 +266,11 @@ def _as_article(article: Article | str) -> Article:
 
 def _find_bundle(path: str | Path | None) -> Path:
     if path is None:
+        if not bundled_path().is_dir():
+            raise BundleError(
+                "this installation of Newsie brings no model; name a directory, or the id of a "
+                "model on the Hugging Face hub"
+            )
         return bundled_path()
     if str(path) and Path(path).is_dir():
         return Path(path)

@@ -281,6 +281,12 @@ def test_neither_a_directory_nor_an_id(name: str) -> None:
         Classifier.from_pretrained(name)
 
 
+def test_the_bundled_model_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("newsie.classifier.bundled_path", lambda: tmp_path / "default")
+    with pytest.raises(BundleError, match="brings no model"):
+        Classifier.from_pretrained()
+
+
 def test_a_directory_comes_before_the_hub(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,10 @@ class CorpusConfig:
     Attributes:
         name: names the corpus in figures and reports.
         train: file (or hub id) of articles to learn from, relative to the data folder.
-        test: file of articles to measure on; empty means that a share of `train` is held out by hash.
+        test: file of articles to measure on; empty means that `test_from` or a share
+            of `train`, by hash, is held out.
+        test_from: instead of a test file: articles published on this date (ISO 8601) or later are the
+            test articles.
         columns: column names, where the reader does not find them by itself, e.g. {headline = "Titel"}.
         limit: at most this many articles of `train`, chosen at random; 0 means all.
         origin: who made the corpus, when and from what. This and the next two are for people: they are
@@ -51,6 +54,7 @@ class CorpusConfig:
     name: str
     train: str
     test: str = ""
+    test_from: str = ""
     columns: dict[str, str] = Field(default_factory=dict)
     limit: Annotated[int, Field(ge=0)] = 0
     origin: str = ""
@@ -299,6 +303,11 @@ def recipe_from(content: dict[str, Any], source: str = "recipe") -> Recipe:
     ):
         if len(set(names)) != len(names):
             raise RecipeError(f"{source}: each {kind} needs a name of its own; given: {names}")
+    for corpus in recipe.data.corpora:
+        if corpus.test and corpus.test_from:
+            raise RecipeError(
+                f"{source}: corpus {corpus.name!r} has both a test file and test_from; give one of them"
+            )
     corpora = {corpus.name for corpus in recipe.data.corpora}
     for task in recipe.data.tasks:
         if unknown := set(task.corpora) - corpora:

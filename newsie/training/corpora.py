@@ -18,7 +18,7 @@ from newsie.data.articles import Article
 from newsie.data.cleaning import learn_site_suffixes
 from newsie.data.duplicates import duplicate_groups
 from newsie.data.readers import ArticleReader
-from newsie.data.splits import split_by_hash
+from newsie.data.splits import split_by_date, split_by_hash
 from newsie.errors import FingerprintError, RecipeError
 from newsie.labels import IGNORE, LabelSpace, Task
 from newsie.training.config import CorpusConfig, DataConfig, TaskConfig
@@ -258,7 +258,6 @@ def _assign_splits(
 ) -> NDArray[np.str_]:
     """(N,) the split of each article; "" for a training article that duplicates a test article."""
     keys = [article.id or str(i) for i, article in enumerate(articles)]
-    holds_test = {corpus.name for corpus in config.corpora if corpus.test}
     part = split_by_hash(
         keys,
         {"validation": config.validation, "train": 1 - config.validation},
@@ -268,8 +267,15 @@ def _assign_splits(
     held_out = split_by_hash(
         keys, {"test": config.held_out, "train": 1 - config.held_out}, seed=seed + 1, groups=groups
     )
-    own_test = np.array([name in holds_test for name in corpora])
-    test = (given == "test") | (~own_test & (held_out == "test"))
+    names = np.array(corpora)
+    test = given == "test"
+    for corpus in config.corpora:
+        own = np.flatnonzero(names == corpus.name)
+        if corpus.test_from:
+            dates = [articles[i].published for i in own]
+            test[own] = split_by_date(dates, {"train": corpus.test_from, "test": None}) == "test"
+        elif not corpus.test:
+            test[own] = held_out[own] == "test"
     split = np.where(test, "test", part)
     return np.where(~test & np.isin(groups, groups[test]), "", split)
 

@@ -64,6 +64,13 @@ def test_names_must_differ_and_corpora_exist() -> None:
         recipe_from(unknown)
 
 
+def test_one_way_to_name_test_articles() -> None:
+    both = content()
+    both["data"]["corpora"][0] |= {"test": "b.csv", "test_from": "2024-01-01"}
+    with pytest.raises(RecipeError, match="both a test file and test_from"):
+        recipe_from(both)
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"cannot read the recipe .*none\.toml"):
         read_recipe(tmp_path / "none.toml")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from newsie.errors import FingerprintError, RecipeError
+from newsie.errors import FingerprintError, InputError, RecipeError
 from newsie.labels import IGNORE
 from newsie.training.config import DataConfig, recipe_from
 from newsie.training.corpora import Corpora, data_fingerprint, load_corpora, prepare_corpora
@@ -66,6 +66,25 @@ def test_a_corpus_without_a_test_file_holds_articles_out(tmp_path: Path) -> None
     everything = [i for split in corpora.splits for i in ids(corpora, split)]
     assert sorted(everything) == sorted(row["id"] for row in rows_of(300))
     assert 30 < len(ids(corpora, "test")) < 90
+
+
+def test_a_corpus_is_split_by_date(tmp_path: Path) -> None:
+    rows = rows_of(200)
+    for number, row in enumerate(rows):
+        row["published"] = f"2024-0{1 + number % 4}-15"
+    write(tmp_path / "train.jsonl", rows)
+    only = config(corpora=[{"name": "tiny", "train": "train.jsonl", "test_from": "2024-04-01"}])
+    corpora = prepare(tmp_path, only)
+    assert {a.published for a in corpora.articles("test")} == {"2024-04-15"}
+    assert len(ids(corpora, "test")) == 50
+    assert max(a.published or "" for a in corpora.articles("train")) < "2024-04"
+
+
+def test_a_split_by_date_needs_dates(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", rows_of(50))
+    only = config(corpora=[{"name": "tiny", "train": "train.jsonl", "test_from": "2024-04-01"}])
+    with pytest.raises(InputError, match=r"has no date; needed: ISO 8601"):
+        prepare(tmp_path, only)
 
 
 def test_rare_and_unseen_labels_are_unlabelled_and_reported(tmp_path: Path) -> None:

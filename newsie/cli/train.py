@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from newsie.bundle import copy_bundle, read_bundle
 from newsie.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -74,12 +73,15 @@ def train(
     if figures:
         _measure(pipeline, figures)
     if output:
+        from newsie.bundle import copy_bundle
+
         result = copy_bundle(result, output).path
     print(result)
 
 
 def _measure(pipeline: Pipeline, directory: Path) -> None:
     """Write figures into a folder and into the bundle's card."""
+    from newsie.bundle import read_bundle
     from newsie.training.card import write_card
     from newsie.training.figures import write_figures
     from newsie.training.measurement import measure

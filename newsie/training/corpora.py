@@ -272,7 +272,7 @@ def _assign_splits(
     for corpus in config.corpora:
         own = np.flatnonzero(names == corpus.name)
         if corpus.test_from:
-            dates = [articles[i].published for i in own]
+            dates = [articles[int(i)].published for i in own]
             test[own] = split_by_date(dates, {"train": corpus.test_from, "test": None}) == "test"
         elif not corpus.test:
             test[own] = held_out[own] == "test"

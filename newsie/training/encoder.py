@@ -84,10 +84,8 @@ def load_encoder(name: str, dropout: float = 0.0) -> PreTrainedModel:
         if hasattr(config, field):
             setattr(config, field, dropout)
     options: dict[str, Any] = {"add_pooling_layer": False} if config.model_type in POOLED else {}
-    model = cast(
-        PreTrainedModel,
-        AutoModel.from_pretrained(path, config=config, use_safetensors=True, **options),
-    ).float()
+    options |= {"dtype": torch.float32, "use_safetensors": True}
+    model: PreTrainedModel = AutoModel.from_pretrained(path, config=config, **options)
     if isinstance(config, BertConfig) and config.layer_norm_eps == LAYER_NORM_EPSILON:
         return _as_distilbert(model, config, dropout)
     return model

@@ -108,7 +108,7 @@ class Encoder:
         Raises:
             InputError: an article has no text at all.
         """
-        texts = []
+        texts, cut_off = [], []
         for number, article in enumerate(articles, first):
             # The cut comes before the cleaning, which costs time in proportion to the length; a
             # generous one, because cleaning shortens (HTML, runs of white space).
@@ -121,12 +121,13 @@ class Encoder:
                     "control characters); give it at least one word"
                 )
             texts.append(text)
+            cut_off.append(cut is not article or len(text) > self._max_characters)
         encodings = self.tokenizer.encode_batch_fast(
             [text[: self._max_characters] for text in texts]
         )
         truncated = [
-            len(text) > self._max_characters or bool(encoding.overflowing)
-            for text, encoding in zip(texts, encodings, strict=True)
+            was_cut or bool(encoding.overflowing)
+            for was_cut, encoding in zip(cut_off, encodings, strict=True)
         ]
         return EncodedArticles([e.ids for e in encodings], np.asarray(truncated, dtype=np.bool_))
 

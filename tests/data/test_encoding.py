@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from newsie.data.articles import Article
+from newsie.data.encoding import Encoder, EncodingPolicy, pad, view_text
+from newsie.errors import InputError
+from tests.tiny import tiny_articles, tiny_tokenizer
+
+CLS, SEP = 2, 3
+
+
+def encoder(max_tokens: int = 16, *suffixes: str) -> Encoder:
+    return Encoder(tiny_tokenizer(), EncodingPolicy(max_tokens, suffixes))
+
+
+def test_views_are_headline_and_body_or_the_headline_alone() -> None:
+    both = Article("goal", "the match")
+    assert view_text(both, "full") == "goal\nthe match"
+    assert view_text(both, "headline") == "goal"
+    assert view_text(Article("", "the match"), "headline") == "the match"
+    assert view_text(Article("goal"), "full") == "goal"
+
+
+def test_ids_are_the_tokens_between_the_special_ones() -> None:
+    tool = encoder()
+    [ids], _ = tool.encode([Article("Goal,&nbsp; match")])
+    assert (ids[0], ids[-1]) == (CLS, SEP)
+    assert tool.tokenizer.decode(ids) == "[CLS] goal , match [SEP]"
+
+
+def test_outlets_at_the_end_of_headlines_are_removed() -> None:
+    tool = encoder(16, "Tiny Times")
+    plain, named = tool.encode([Article("goal match"), Article("goal match - Tiny Times")]).ids
+    assert plain == named
+
+
+def test_long_text_is_cut_and_says_so() -> None:
+    ids, truncated = encoder(8).encode([Article("goal " * 6), Article("goal " * 7)])
+    assert [len(row) for row in ids] == [8, 8]
+    assert truncated.tolist() == [False, True]
+
+
+def test_the_cut_before_tokenising_changes_no_token() -> None:
+    tool = encoder(64)
+    text = " ".join(f"{article.headline} {article.body}" for article in tiny_articles(40))
+    [short], [whole] = tool.encode([Article("", text)]).ids, tool.tokenizer.encode_batch([text])
+    assert short == whole.ids
+
+
+def test_truncation_before_cleaning_is_told_too() -> None:
+    markup = "<b>goal</b> " + "<i></i>" * 2000 + " match"
+    [ids], truncated = encoder(16).encode([Article("", markup)])
+    assert truncated.tolist() == [True]
+    assert ids[1] == encoder().tokenizer.token_to_id("goal")
+
+
+@pytest.mark.parametrize(
+    "article", [Article(""), Article(" \n\t "), Article("\x00\x00"), Article("<p></p>", "&nbsp;")]
+)
+def test_an_article_without_text_is_an_error(article: Article) -> None:
+    with pytest.raises(InputError, match="article number 2 has neither a headline nor a body"):
+        encoder().encode([Article("goal"), article])
+    named = Article(article.headline, article.body, id="a7")
+    with pytest.raises(InputError, match="article 'a7' has neither"):
+        encoder().encode([named])
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_encoded_or_refused(text: str) -> None:
+    try:
+        [ids], _ = encoder().encode([Article(text)])
+    except InputError:
+        return
+    assert 2 < len(ids) <= 16
+    assert (ids[0], ids[-1]) == (CLS, SEP)
+
+
+@pytest.mark.parametrize("text", ["goal " * 2_000_000, "x" * 10_000_000, "<" * 10_000_000])
+def test_ten_megabytes_cost_little(text: str) -> None:
+    start = time.process_time()
+    [ids], truncated = encoder().encode([Article("goal", text)])
+    assert len(ids) <= 16
+    assert truncated.all()
+    assert time.process_time() - start < 5  # not a measurement: quadratic work would take hours
+
+
+def test_padding() -> None:
+    input_ids, attention_mask = pad([[2, 9, 3], [2, 3]], pad_id=7)
+    np.testing.assert_array_equal(input_ids, [[2, 9, 3], [2, 3, 7]])
+    np.testing.assert_array_equal(attention_mask, [[1, 1, 1], [1, 1, 0]])
+    assert pad([], 0)[0].shape == (0, 0)
+
+
+def test_policy_comes_back_from_json() -> None:
+    policy = EncodingPolicy(99, ("BBC News",))
+    assert EncodingPolicy.from_json(policy.to_json()) == policy
+
+
+def test_pad_id_is_the_tokenizers() -> None:
+    assert encoder().pad_id == 0

@@ -95,7 +95,12 @@ def _header(manifest: Manifest, figures: Figures | None) -> str:
     content["metrics"] = ["accuracy", "f1"]
     lines = [f"{key}: {_json(value)}" for key, value in content.items()]
     if figures is not None:
-        results = [_result(score) for score in figures.scores if score.system == SERVED]
+        # Whole articles are left out: what they are labelled with is our own reading.
+        results = [
+            _result(score)
+            for score in figures.scores
+            if score.system == SERVED and score.corpus != figures.full_text
+        ]
         lines += ["model-index:", f"- name: {_json(manifest.name)}", "  results:"]
         lines += [f"  - {_json(result)}" for result in results]
     return "\n".join(["---", *lines, "---"])

@@ -235,7 +235,7 @@ class Figures:
         missed = [
             d for d in compared if not (100 * d.macro_f1 > least or 100 * d.macro_f1 == least < 0)
         ]
-        exceptions = tuple(f"{d.task} ({d.view}): {100 * d.macro_f1:+.1f}" for d in missed)
+        exceptions = tuple(f"{d.task} ({d.view}): {100 * d.macro_f1:+.2f}" for d in missed)
         return Claim(text, bool(compared) and not missed, exceptions)
 
     def to_markdown(self) -> str:

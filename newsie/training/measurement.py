@@ -226,15 +226,15 @@ def _read_whole(pipeline: Pipeline) -> tuple[list[Article], list[str]]:
         "among the training articles are left out. Nothing is ever learnt from this corpus. The models "
         "read no further than their longest input; the baseline reads everything."
     ]
-    return articles, notes + ([config.limits] if config.limits else [])
+    return articles, notes + ([f"{config.name}: {config.limits}"] if config.limits else [])
 
 
 def _unseen_labels(corpora: Corpora) -> list[str]:
     """Which test articles cannot be measured, since no task holds their label."""
     unseen: dict[str, dict[str, int]] = corpora.report.get("unseen_labels", {})
     return [
-        f"{sum(counts.values()):,} test articles have a label of the task {task!r} that is too rare to be "
-        f"learnt, and are left out there: {', '.join(sorted(counts))}."
+        f"{task}: test articles with a label too rare to be learnt are left out, "
+        f"{sum(counts.values()):,} in all ({', '.join(sorted(counts))})."
         for task, counts in unseen.items()
     ]
 

@@ -34,7 +34,7 @@ def test_claims_that_fail_name_where() -> None:
     assert not broken["student above TF-IDF in macro-F1"].holds
     within = broken["student at most 1.5 points of macro-F1 below teacher"]
     assert not within.holds
-    assert within.exceptions == ("section (headline + body): -5.0",)
+    assert within.exceptions == ("section (headline + body): -5.00",)
     assert broken["teacher above TF-IDF in macro-F1"].holds
     assert broken["student int8 at most 1.5 points of macro-F1 below teacher"].holds
 
@@ -65,7 +65,7 @@ def test_tables_are_readable() -> None:
         "| corpus | task | view | articles | teacher | student | student int8 | TF-IDF |",
         "| wire | section | headline + body | 400 | 95.0 [",
         "| wire | section | headline + body | student − teacher | -5.0 [",
-        "student at most 1.5 points of macro-F1 below teacher: **no**: not section (headline + body): -5.0",
+        "student at most 1.5 points of macro-F1 below teacher: **no**: not section (headline + body): -5.00",
         "## Whole articles (essays)",
         "| section | 300 | 0.012 | 0.020 | 10.0% | sports | 31.0% → 33.0% |",
         "| teacher | 22.0 M |  | 120 min |",

@@ -159,7 +159,7 @@ def test_every_system_is_measured_in_every_view(figures: Figures) -> None:
     assert figures.circumstances.command == "a command"
     assert figures.circumstances.bundle
     assert all(size.training_seconds for size in figures.sizes if size.parameters)
-    assert "Made of repeated words." in figures.notes
+    assert "essays: Made of repeated words." in figures.notes
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from newsie.atomic import new_file
 from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
@@ -73,9 +74,9 @@ class System:
         path = self.directory / f"{_digest(self.fingerprint, view, texts)}.safetensors"
         if not path.exists():
             self.directory.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(".aside")
-            save_file(self.answer(articles, view), aside, {"system": self.name, "view": view})
-            aside.replace(path)
+            found = self.answer(articles, view)
+            with new_file(path) as aside:
+                save_file(found, aside, {"system": self.name, "view": view})
         return dict(load_file(path))
 
     def probabilities(self, articles: Sequence[Article], view: View) -> Answers:

@@ -1,0 +1,131 @@
+"""Results as JSON, with every single measurement, and as a table for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import ROOT
+
+__all__ = ["RESULTS", "Spread", "circumstances", "ratios", "table", "write_report"]
+
+RESULTS = Path(__file__).parent / "results"
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "TOKENIZERS_PARALLELISM",
+)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some measurements with the least and the greatest."""
+
+    median: float
+    least: float
+    greatest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(statistics.median(values), min(values), max(values))
+
+    def text(self, decimals: int, unit: float = 1) -> str:
+        """In that unit, such as "4.18 (4.02–4.91)"."""
+        values = (self.median, self.least, self.greatest)
+        median, least, greatest = (f"{value / unit:,.{decimals}f}" for value in values)
+        return f"{median} ({least}–{greatest})"
+
+
+def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
+    """Ratios of pairs that were measured one after the other, which share the machine's state."""
+    return Spread.of([a / b for a, b in zip(numerators, denominators, strict=True)])
+
+
+def circumstances(module: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """How, when and on what was measured. Call it before measuring: it notes the load."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    load = round(os.getloadavg()[0], 2)
+    if load > 0.3 * cores:
+        print(f"warning: load {load} on {cores} cores; figures will mislead", file=sys.stderr)
+    return {
+        "benchmark": module,
+        "command": shlex.join(["python", "-m", f"benchmarks.{module}", *arguments]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "machine": {
+            "processor": _processor(),
+            "cores": cores,
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "system": platform.platform(),
+            "load_before": load,
+        },
+        "environment": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+    }
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def _processor() -> str:
+    """Model of the CPU, as far as the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.processor() or platform.machine()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write_report(directory: Path, content: Mapping[str, Any], text: str) -> None:
+    """Write NAME.json and NAME.md, and print the latter.
+
+    Args:
+        directory: where they go.
+        content: the circumstances with "sides", "summary" and "measurements".
+        text: title, table and remarks.
+    """
+    name = str(content["benchmark"])
+    directory.mkdir(parents=True, exist_ok=True)
+    raw = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    (directory / f"{name}.json").write_text(raw, encoding="utf-8")
+    text = f"{text}\n{_footer(content)}"
+    (directory / f"{name}.md").write_text(text, encoding="utf-8")
+    print(text, end="")
+
+
+def _footer(content: Mapping[str, Any]) -> str:
+    machine = content["machine"]
+    packages = [
+        f"{side}: " + ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+        for side, found in content["sides"].items()
+    ]
+    threads = [f"{name}={value}" for name, value in content["environment"].items()]
+    threads = threads or ["all cores for each side"]
+    memory = machine["memory_bytes"] / 2**30
+    return (
+        f"`{content['command']}` · {content['date'][:10]} · commit {content['commit']}  \n"
+        f"{machine['processor']}, {machine['cores']} cores, {memory:.0f} GiB, {machine['system']}, "
+        f"load before {machine['load_before']}, {', '.join(threads)}  \n"
+        f"{'; '.join(packages)}  \n"
+        f"Every measurement: [{content['benchmark']}.json]({content['benchmark']}.json)\n"
+    )

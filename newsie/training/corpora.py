@@ -50,6 +50,11 @@ class Corpora:
     splits: dict[str, Any]
     report: dict[str, Any]
 
+    @property
+    def name(self) -> str:
+        """Name of the directory, which holds the fingerprint of the articles."""
+        return self.directory.name
+
     def articles(self, split: str) -> Iterable[Article]:
         """The articles of a split, in order."""
         names = self.labels.names

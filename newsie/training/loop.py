@@ -158,11 +158,11 @@ def fit(
 
     total = steps * batches.batch_size
     with Progress(title, total, enabled=accelerator.is_main_process) as progress:
-        progress.advance(history.step * batches.batch_size)
+        progress.resume(history.step * batches.batch_size)
         saved_at = clock = time.monotonic()
         while history.step < steps and not history.stopped_early:
             indices, headline_only = next(source)
-            set_random_state(config.seed, history.step, accelerator.process_index)
+            set_random_state(batches.seed, history.step, accelerator.process_index)
             factor = get_lr(history.step, steps, config.warmup_ratio)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * factor

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from torch import nn
 
 from newsie.atomic import new_directory, write_text
@@ -70,22 +70,20 @@ class Pipeline:
         self.data = data
         self.directory = runs / recipe.name
         self.directory.mkdir(parents=True, exist_ok=True)
+        # Said outright: several CPU processes find each other only if they know that they are.
+        cpu = not torch.accelerator.is_available()
+        with PartialState(cpu=cpu).main_process_first():
+            # Kept with the run: one that is resumed must compute as it did before.
+            record = self.directory / "precision.json"
+            self.precision = choose_precision(recipe.precision, record)
         self.accelerator = Accelerator(
-            mixed_precision="bf16" if self._precision == "bf16" else "no",
-            # Said outright: several CPU processes find each other only if they know that they are.
-            cpu=not torch.accelerator.is_available(),
+            mixed_precision="bf16" if self.precision == "bf16" else "no",
+            cpu=cpu,
             log_with=list(trackers) or None,
             project_dir=str(self.directory),
         )
         if trackers:
             self.accelerator.init_trackers("trackers")
-
-    @cached_property
-    def _precision(self) -> str:
-        # Measured once a run and kept: a resumed run must compute as it did before.
-        return choose_precision(
-            self.recipe.teacher.fit.precision, self.directory / "precision.json"
-        )
 
     def say(self, text: str) -> None:
         """A line of progress on stderr."""
@@ -108,7 +106,7 @@ class Pipeline:
     @cached_property
     def corpora(self) -> Corpora:
         """Articles read, cleaned, split and stored."""
-        config, seed = self.recipe.data, self.recipe.teacher.fit.seed
+        config, seed = self.recipe.data, self.recipe.seed
         directory = self.directory / f"data-{_digest(data_fingerprint(config, self.data), seed)}"
         with self.accelerator.main_process_first():
             if not directory.exists():
@@ -133,7 +131,7 @@ class Pipeline:
     def tokens(self, encoder: str, split: str, max_tokens: int) -> dict[View, TokenStore]:
         """Token ids of a split in every view, encoded once and memory-mapped."""
         tool = self.encoder(encoder, max_tokens)
-        name = _digest(tool.tokenizer.to_str(), asdict(tool.policy), self.corpora.directory.name)
+        name = _digest(tool.tokenizer.to_str(), asdict(tool.policy), self.corpora.name)
         with self.accelerator.main_process_first():
             return {
                 view: encode_split(
@@ -158,6 +156,11 @@ class Pipeline:
         name = self.recipe.student.encoder
         return self.recipe.teacher.encoder if name == "teacher" else name
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Factor of each task's loss."""
+        return {task.name: task.weight for task in self.recipe.data.tasks}
+
     @cached_property
     def teachers(self) -> list[MultiTaskModel]:
         """One fitted teacher for each seed."""
@@ -165,28 +168,22 @@ class Pipeline:
 
     def _teacher(self, seed: int) -> MultiTaskModel:
         config = self.recipe.teacher
-        fit_config = replace(config.fit, seed=seed)
-        weights = {task.name: task.weight for task in self.recipe.data.tasks}
-        name = _digest(
-            config.encoder,
-            asdict(fit_config),
-            weights,
-            self.corpora.directory.name,
-            self.recipe.data.sampling_temperature,
-        )
+        dropout = config.fit.dropout
+        name = _digest(config.encoder, asdict(config.fit), seed, self.weights, self.corpora.name)
 
         def build() -> MultiTaskModel:
-            torch.manual_seed(seed)
-            encoder = load_encoder(config.encoder, fit_config.dropout)
-            return MultiTaskModel(encoder, self.corpora.labels, fit_config.dropout)
+            return MultiTaskModel(
+                load_encoder(config.encoder, dropout), self.corpora.labels, dropout
+            )
 
         return self._fitted(
             f"teacher-{name}",
             f"teacher {seed}",
             build,
-            config.encoder,
-            HardLoss(weights),
-            fit_config,
+            HardLoss(self.weights),
+            config.fit,
+            encoder=config.encoder,
+            seed=seed,
         )
 
     @cached_property
@@ -198,13 +195,13 @@ class Pipeline:
         tokens = self.tokens(config.encoder, "train", max_tokens)
         models = [model.to(self.accelerator.device) for model in self.teachers]
         prints = [model.fingerprint() for model in models]
-        name = _digest(prints, max_tokens, self.corpora.directory.name)
+        name = _digest(prints, max_tokens, self.corpora.name)
         stores: dict[View, SoftLabels] = {}
         for view in VIEWS:
             header = SoftLabelsHeader.of(
                 prints,
                 self.corpora.labels,
-                self.corpora.directory.name,
+                self.corpora.name,
                 view,
                 max_tokens,
                 len(tokens[view]),
@@ -221,7 +218,7 @@ class Pipeline:
                     header,
                     self.directory / f"soft-labels-{name}" / view,
                     device=self.accelerator.device,
-                    autocast=self._precision == "bf16",
+                    autocast=self.precision == "bf16",
                     advance=progress.advance,
                 )
         return stores
@@ -229,26 +226,31 @@ class Pipeline:
     @cached_property
     def student(self) -> MultiTaskModel:
         """The student, distilled."""
-        config = self.recipe.student
-        weights = {task.name: task.weight for task in self.recipe.data.tasks}
+        config, seed = self.recipe.student, self.recipe.seed
         loss = DistillationLoss(
             config.distillation.temperature,
             config.distillation.alpha,
             config.distillation.standardise,
-            weights,
+            self.weights,
         )
         soft = self.soft_labels
-        name = _digest(asdict(config), weights, asdict(soft["full"].header), self.student_encoder)
+        name = _digest(asdict(config), seed, self.weights, asdict(soft["full"].header))
 
         def build() -> MultiTaskModel:
-            torch.manual_seed(config.fit.seed)
             own = None if config.encoder == "teacher" else load_encoder(config.encoder)
             return student_from_teacher(
                 self.teachers[0], config.layers, encoder=own, dropout=config.fit.dropout
             )
 
         return self._fitted(
-            f"student-{name}", "student", build, self.student_encoder, loss, config.fit, soft
+            f"student-{name}",
+            "student",
+            build,
+            loss,
+            config.fit,
+            encoder=self.student_encoder,
+            seed=seed,
+            soft=soft,
         )
 
     @cached_property
@@ -268,7 +270,7 @@ class Pipeline:
                     max_int8_loss=self.recipe.quality.max_int8_loss,
                     lineage=Lineage(
                         teacher=_digest(*self.soft_labels["full"].header.teacher),
-                        data=self.corpora.directory.name,
+                        data=self.corpora.name,
                         commit=commit_id(),
                         recipe=self.recipe.to_json(),
                     ),
@@ -280,9 +282,11 @@ class Pipeline:
         name: str,
         title: str,
         build: Callable[[], MultiTaskModel],
-        encoder: str,
         loss: Loss,
         config: FitConfig,
+        *,
+        encoder: str,
+        seed: int,
         soft: dict[View, SoftLabels] | None = None,
     ) -> MultiTaskModel:
         """Fit a model, or load it where the folder `name` says that it is done."""
@@ -297,8 +301,9 @@ class Pipeline:
                 config.max_tokens,
                 config.headline_share,
                 self.recipe.data.sampling_temperature,
-                config.seed,
+                seed,
             )
+            torch.manual_seed(seed)
             model = build()
             history = fit(
                 model,

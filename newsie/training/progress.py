@@ -54,11 +54,13 @@ class Progress:
         if kind is None:
             self._line()
 
+    def resume(self, articles: int) -> None:
+        """Count articles that were done before this process began."""
+        self.done = self._start_done = articles
+
     def advance(self, articles: int, loss: float | None = None) -> None:
-        """Count articles as done; those before the first with a loss came from a checkpoint."""
+        """Count articles as done."""
         self.done += articles
-        if loss is None and self._start_done == 0:
-            self._start_done = self.done
         rate = f"{self.rate:.0f}/s" + (f" loss {loss:.3f}" if loss is not None else "")
         self._bar.update(self._task, completed=min(self.done, self.total), rate=rate)
         if not self._console.is_terminal and time.monotonic() - self._spoke > LINE_EVERY_SECONDS:

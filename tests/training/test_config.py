@@ -43,7 +43,7 @@ def test_defaults_are_filled_in_and_rules_built() -> None:
         ({"student": {"distillation": {"temperature": 0.5}}}, r"temperature: .*\(given: 0\.5\)"),
         ({"student": {"distillation": {"alpha": 2}}}, r"alpha: .* less than or equal to 1"),
         ({"teacher": {"seeds": []}}, r"teacher\.seeds: .* at least 1 item"),
-        ({"teacher": {"fit": {"precision": "int4"}}}, r"precision: .*'auto', 'fp32' or 'bf16'"),
+        ({"precision": "int4"}, r"precision: .*'auto', 'fp32' or 'bf16'"),
         ({"data": {"corpora": [], "tasks": []}}, r"has 2 mistake\(s\)"),
         ({"data": {}}, r"data\.corpora: Field required"),
     ],

@@ -21,7 +21,7 @@ from newsie.training.loop import History, fit, get_lr
 from newsie.training.losses import HardLoss
 from tests.training.tiny_run import run, tiny_batches, tiny_model
 
-CONFIG = FitConfig(epochs=2, batch_size=8, micro_batch_size=8, max_tokens=24, precision="fp32")
+CONFIG = FitConfig(epochs=2, batch_size=8, micro_batch_size=8, max_tokens=24)
 SCRIPT = Path(__file__).with_name("tiny_run.py")
 
 

@@ -97,7 +97,7 @@ def tiny_recipe(directory: Path) -> Recipe:
     ]
     essays.append({"headline": "glacier", "body": "reef", "topic": "WEATHER"})  # learnt by nobody
     (directory / "essays.jsonl").write_text("\n".join(map(json.dumps, essays)))
-    fit = {"epochs": 3, "batch_size": 16, "max_tokens": 48, "precision": "fp32"}
+    fit = {"epochs": 3, "batch_size": 16, "max_tokens": 48}
     fit |= {"learning_rate": 1e-3, "head_learning_rate": 5e-3, "evaluations": 1}
     corpora = [
         {"name": n, "train": f"{n}-train.jsonl", "test": f"{n}-test.jsonl"}

@@ -20,6 +20,9 @@ from benchmarks.processes import ROOT
 __all__ = ["RESULTS", "Spread", "circumstances", "ratios", "table", "write_report"]
 
 RESULTS = Path(__file__).parent / "results"
+BUSY_LOAD = 0.3
+"""Load before measuring, for each core, above which the figures are not to be quoted."""
+
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -58,7 +61,8 @@ def circumstances(module: str, arguments: Sequence[str]) -> dict[str, Any]:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     load = round(os.getloadavg()[0], 2)
-    if load > 0.3 * cores:
+    busy = load > BUSY_LOAD * cores
+    if busy:
         print(f"warning: load {load} on {cores} cores; figures will mislead", file=sys.stderr)
     return {
         "benchmark": module,
@@ -71,6 +75,7 @@ def circumstances(module: str, arguments: Sequence[str]) -> dict[str, Any]:
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "system": platform.platform(),
             "load_before": load,
+            "busy": busy,
         },
         "environment": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
     }
@@ -122,7 +127,9 @@ def _footer(content: Mapping[str, Any]) -> str:
     threads = [f"{name}={value}" for name, value in content["environment"].items()]
     threads = threads or ["all cores for each side"]
     memory = machine["memory_bytes"] / 2**30
+    busy = "**The machine was busy with something else: not to be quoted.**\n\n"
     return (
+        f"{busy if machine['busy'] else ''}"
         f"`{content['command']}` · {content['date'][:10]} · commit {content['commit']}  \n"
         f"{machine['processor']}, {machine['cores']} cores, {memory:.0f} GiB, {machine['system']}, "
         f"load before {machine['load_before']}, {', '.join(threads)}  \n"

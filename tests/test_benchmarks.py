@@ -10,7 +10,7 @@ from benchmarks import bulk, command
 from benchmarks.corpus import SAMPLE, article_files, take_articles
 from benchmarks.distilbert import write_distilbert
 from benchmarks.processes import run
-from benchmarks.report import Spread, ratios, table
+from benchmarks.report import Spread, circumstances, ratios, table, write_report
 from newsie.data.readers import read_articles
 
 MB = 2**20
@@ -52,6 +52,16 @@ def test_a_spread_in_words() -> None:
 
 def test_a_table() -> None:
     assert table(["", "x"], [["a", "1"]]) == "|  | x |\n| --- | --- |\n| a | 1 |\n"
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_results_of_a_busy_machine_say_so(busy: bool, tmp_path: Path) -> None:
+    report = circumstances("tried", [])
+    report["machine"]["busy"] = busy
+    write_report(tmp_path, report | {"sides": {}, "summary": {}, "measurements": []}, "# Tried\n")
+    text = (tmp_path / "tried.md").read_text(encoding="utf-8")
+    assert ("not to be quoted" in text) is busy
+    assert "python -m benchmarks.tried" in text
 
 
 def test_articles_begin_again_with_new_ids() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from newsie.errors import MissingExtraError
+from newsie.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from newsie.training.pipeline import Pipeline
@@ -25,6 +26,14 @@ class Until(StrEnum):
     soft_labels = "soft-labels"
     student = "student"
     bundle = "bundle"
+
+
+class Tracker(StrEnum):
+    """Where curves go."""
+
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
+    wandb = "wandb"
 
 
 def train(
@@ -45,9 +54,7 @@ def train(
             "figures into this folder and into the bundle's model card."
         ),
     ] = None,
-    tracker: Annotated[
-        list[str] | None, typer.Option(help="tensorboard, mlflow or wandb; may be repeated.")
-    ] = None,
+    tracker: Annotated[list[Tracker] | None, typer.Option(help="May be repeated.")] = None,
 ) -> None:
     """Make a student: data, teacher, soft labels, student, bundle. Finished stages are skipped."""
     try:
@@ -67,9 +74,12 @@ def train(
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     datasets.disable_progress_bars()
     pipeline = Pipeline(
-        read_recipe(recipe), data=data_folder(data), runs=runs, trackers=tracker or []
+        read_recipe(recipe), data=data_folder(data), runs=runs, trackers=_trackers(tracker)
     )
     result = pipeline.run(until.value)
+    pipeline.accelerator.end_training()
+    if not pipeline.accelerator.is_main_process:
+        return
     if figures:
         _measure(pipeline, figures)
     if output:
@@ -86,13 +96,22 @@ def _measure(pipeline: Pipeline, directory: Path) -> None:
     from newsie.training.figures import write_figures
     from newsie.training.measurement import measure
 
-    command = " ".join(["newsie", *sys.argv[1:]])
-    figures = measure(pipeline, command)
+    figures = measure(pipeline)
     for path in write_figures(figures, directory):
         print(path, file=sys.stderr)
     write_card(read_bundle(pipeline.bundle), figures)
 
 
+def _trackers(asked: list[Tracker] | None) -> list[str]:
+    names = [tracker.value for tracker in asked or []]
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"--tracker {name} needs the package {name}: type  pip install {name}")
+    return names
+
+
 def main() -> None:
     """Entry for launchers that start a module."""
-    typer.run(train)
+    from newsie.cli.app import app
+
+    app(["train", *sys.argv[1:]])

@@ -35,11 +35,12 @@ def calibrate(logits: Logits, labels: Labels) -> dict[str, float]:
     return temperatures
 
 
-def labelled_rows(labels: Labels, most: int, seed: int = 0) -> NDArray[np.int64]:
-    """Rows such that every task has up to `most` labelled articles, drawn at random, ascending."""
+def labelled_rows(labels: Labels, most: Mapping[str, int], seed: int = 0) -> NDArray[np.int64]:
+    """Rows, ascending, such that every task has up to `most` labelled articles, drawn at random."""
     random = np.random.default_rng(seed)
     chosen = [
-        random.permutation(np.flatnonzero(column != IGNORE))[:most] for column in labels.values()
+        random.permutation(np.flatnonzero(column != IGNORE))[: most[task]]
+        for task, column in labels.items()
     ]
     return np.unique(np.concatenate(chosen))
 

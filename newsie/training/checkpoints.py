@@ -65,6 +65,12 @@ class Checkpoints:
         """Restore the weights that `save_best` kept."""
         model.load_state_dict(load_file(self._best))
 
+    def clear(self) -> None:
+        """Remove all of them, with what a killed process left half-written."""
+        for path in (*self._all(), *self.directory.glob(".step-*.aside")):
+            shutil.rmtree(path)
+        self._best.unlink(missing_ok=True)
+
     def _all(self) -> list[Path]:
         return sorted(self.directory.glob("step-*"))
 

@@ -143,7 +143,7 @@ def fit(
         accelerator: device, precision, processes and trackers.
         directory: where checkpoints are kept; belongs to this run alone.
         evaluate: called now and then with the model, returns a score (higher is better).
-        title: of the progress bar.
+        title: of the progress bar and, as a prefix, of what trackers get.
 
     Raises:
         TrainingError: the loss is no longer a number.
@@ -186,11 +186,14 @@ def fit(
             history.note_loss(value, last=steps)
             progress.advance(len(indices), loss=value)
             if evaluate and history.is_time_to_evaluate(steps, config.evaluations):
-                score = evaluate(model)
+                # One process scores for all: they must not disagree on when to stop.
+                own = evaluate(model) if accelerator.is_main_process else 0.0
+                score = _sum_over_processes(own, accelerator)
                 if history.note_score(score, config.patience):
                     checkpoints.save_best(model)
                 progress.note(f"macro-F1 {score:.4f} after {history.step} of {steps} steps")
-            accelerator.log(history.newest() | {"lr": factor}, history.step)
+            noted = history.newest() | {"lr": factor}
+            accelerator.log({f"{title}/{name}": x for name, x in noted.items()}, history.step)
             if time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
                 saved_at = time.monotonic()
                 history.seconds, clock = history.seconds + saved_at - clock, saved_at
@@ -215,7 +218,7 @@ def _backward(
 ) -> float:
     """Add the gradients of all pieces of a batch, over all processes; returns the batch's loss."""
     model.train()
-    total = torch.zeros((), device=accelerator.device)
+    total = 0.0
     for number, piece in enumerate(pieces, start=1):
         piece = piece.to(accelerator.device)
         # Processes exchange gradients once a batch, with its last piece.
@@ -223,5 +226,12 @@ def _backward(
             share = loss(model(piece.input_ids, piece.attention_mask), piece)
             # Processes average their gradients; shares of one batch are meant to be added.
             accelerator.backward(share * accelerator.num_processes)
-        total += share.detach()
-    return float(accelerator.reduce(total, reduction="sum").item())
+        total += float(share.detach())
+    return _sum_over_processes(total, accelerator)
+
+
+def _sum_over_processes(value: float, accelerator: Accelerator) -> float:
+    if accelerator.num_processes == 1:
+        return value
+    total = torch.tensor(value, dtype=torch.float32, device=accelerator.device)
+    return float(accelerator.reduce(total, reduction="sum"))

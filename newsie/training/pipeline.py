@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,16 +22,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
+from filelock import FileLock, Timeout
 from torch import nn
 
 from newsie.atomic import new_directory, write_text
 from newsie.bundle import Lineage
 from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
-from newsie.errors import InputError, RecipeError
+from newsie.errors import InputError, RecipeError, TrainingError
 from newsie.evaluation import macro_f1
 from newsie.labels import IGNORE
 from newsie.training.batches import Batches, TokenStore, TrainingSet
 from newsie.training.bundling import commit_id, make_bundle
+from newsie.training.checkpoints import Checkpoints
 from newsie.training.config import FitConfig, Recipe
 from newsie.training.corpora import Corpora, data_fingerprint, load_corpora, prepare_corpora
 from newsie.training.encoder import encoder_directory, load_encoder
@@ -43,14 +47,15 @@ from newsie.training.soft_labels import (
     SoftLabelsHeader,
     compute_logits,
     compute_soft_labels,
+    load_soft_labels,
 )
 from newsie.training.student import student_from_teacher
 from newsie.training.tokens import encode_split
+from newsie.version import __version__
 
-__all__ = ["STAGES", "Pipeline", "Stage"]
+__all__ = ["Pipeline", "Stage", "data_folder"]
 
 Stage = Literal["data", "teacher", "soft-labels", "student", "bundle"]
-STAGES: tuple[Stage, ...] = ("data", "teacher", "soft-labels", "student", "bundle")
 
 
 class Pipeline:
@@ -72,7 +77,9 @@ class Pipeline:
         self.directory.mkdir(parents=True, exist_ok=True)
         # Said outright: several CPU processes find each other only if they know that they are.
         cpu = not torch.accelerator.is_available()
-        with PartialState(cpu=cpu).main_process_first():
+        # The others wait while one process reads the articles, which may take long.
+        state = PartialState(cpu=cpu, timeout=timedelta(hours=24))
+        with state.main_process_first():
             # Kept with the run: one that is resumed must compute as it did before.
             record = self.directory / "precision.json"
             self.precision = choose_precision(recipe.precision, record)
@@ -91,17 +98,22 @@ class Pipeline:
             print(text, file=sys.stderr, flush=True)
 
     def run(self, until: Stage = "bundle") -> Path:
-        """Run all stages up to one; returns the folder that holds its result."""
-        if until == "bundle":
-            return self.bundle
+        """Run all stages up to one; returns the folder that holds its result.
+
+        Raises:
+            TrainingError: another process is at work in the same folder, or training fails.
+            QualityGateError: the student is not good enough to become a bundle.
+        """
         stages: dict[Stage, Callable[[], object]] = {
             "data": lambda: self.corpora,
             "teacher": lambda: self.teachers,
             "soft-labels": lambda: self.soft_labels,
             "student": lambda: self.student,
+            "bundle": lambda: self.bundle,
         }
-        stages[until]()
-        return self.directory
+        with _locked(self.directory) if self.accelerator.is_main_process else nullcontext():
+            stages[until]()
+        return self.bundle if until == "bundle" else self.directory
 
     @cached_property
     def corpora(self) -> Corpora:
@@ -169,7 +181,13 @@ class Pipeline:
     def _teacher(self, seed: int) -> MultiTaskModel:
         config = self.recipe.teacher
         dropout = config.fit.dropout
-        name = _digest(config.encoder, asdict(config.fit), seed, self.weights, self.corpora.name)
+        name = _digest(
+            _encoder_digest(config.encoder),
+            asdict(config.fit),
+            seed,
+            self.weights,
+            self.corpora.name,
+        )
 
         def build() -> MultiTaskModel:
             return MultiTaskModel(
@@ -208,19 +226,21 @@ class Pipeline:
             )
             title = f"soft labels ({view})"
             enabled = self.accelerator.is_main_process
-            with (
-                self.accelerator.main_process_first(),
-                Progress(title, len(tokens[view]), enabled=enabled) as progress,
-            ):
-                stores[view] = compute_soft_labels(
+            directory = self.directory / f"soft-labels-{name}" / view
+            with Progress(title, len(tokens[view]), enabled=enabled) as progress:
+                compute_soft_labels(
                     models,
                     tokens[view],
                     header,
-                    self.directory / f"soft-labels-{name}" / view,
+                    directory,
                     device=self.accelerator.device,
                     autocast=self.precision == "bf16",
-                    advance=progress.advance,
+                    process=self.accelerator.process_index,
+                    processes=self.accelerator.num_processes,
+                    progress=progress,
                 )
+            self.accelerator.wait_for_everyone()
+            stores[view] = load_soft_labels(directory, header)
         return stores
 
     @cached_property
@@ -234,7 +254,8 @@ class Pipeline:
             self.weights,
         )
         soft = self.soft_labels
-        name = _digest(asdict(config), seed, self.weights, asdict(soft["full"].header))
+        origin = _encoder_digest(self.student_encoder)
+        name = _digest(origin, asdict(config), seed, self.weights, asdict(soft["full"].header))
 
         def build() -> MultiTaskModel:
             own = None if config.encoder == "teacher" else load_encoder(config.encoder)
@@ -257,7 +278,7 @@ class Pipeline:
     def bundle(self) -> Path:
         """The student as a bundle: int8, calibrated, checked."""
         student, config = self.student, self.recipe.student
-        name = _digest(student.fingerprint(), config.max_tokens)
+        name = _digest(student.fingerprint(), self.recipe.to_json(), __version__)
         directory = self.directory / f"bundle-{name}"
         with self.accelerator.main_process_first():
             if not directory.exists():
@@ -324,6 +345,7 @@ class Pipeline:
         write_text(directory / "history.json", json.dumps(history.to_json(), indent=1))
         with new_directory(directory / "model") as aside:
             model.save(aside)
+        Checkpoints(directory).clear()
 
     def _validation_score(self, encoder: str, max_tokens: int) -> Callable[[nn.Module], float]:
         """Mean over tasks of the macro-F1 on the validation articles, headline and body."""
@@ -351,6 +373,29 @@ class Pipeline:
 def _digest(*parts: Any) -> str:
     """Short hex digest of plain values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _encoder_digest(name: str) -> str:
+    """What identifies an encoder: the bytes of a local one, the id of one on the hub."""
+    directory = Path(encoder_directory(name))
+    if not directory.is_dir():
+        return name
+    digest = hashlib.sha256()
+    for file in sorted(directory.glob("*.json")) + sorted(directory.glob("*.safetensors")):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep other processes from working in the same folder."""
+    try:
+        with FileLock(directory / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise TrainingError(
+            f"another newsie train is at work in {directory}; wait for it, or choose another --runs"
+        ) from None
 
 
 def data_folder(given: Path | None) -> Path:

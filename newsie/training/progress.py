@@ -56,7 +56,7 @@ class Progress:
 
     def resume(self, articles: int) -> None:
         """Count articles that were done before this process began."""
-        self.done = self._start_done = articles
+        self.done = self._start_done = min(articles, self.total)
 
     def advance(self, articles: int, loss: float | None = None) -> None:
         """Count articles as done."""

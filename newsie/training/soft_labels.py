@@ -27,6 +27,7 @@ from newsie.data.encoding import View, pad
 from newsie.errors import FingerprintError, TrainingError
 from newsie.labels import LabelSpace
 from newsie.training.batches import TokenStore
+from newsie.training.progress import Progress
 
 __all__ = [
     "SoftLabels",
@@ -111,8 +112,10 @@ def compute_soft_labels(
     *,
     device: torch.device,
     autocast: bool = False,
-    advance: Callable[[int], None] = lambda articles: None,
-) -> SoftLabels:
+    process: int = 0,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> None:
     """Let the teachers answer every article; shards that are there already are kept.
 
     Args:
@@ -122,7 +125,8 @@ def compute_soft_labels(
         directory: of this store alone.
         device: where the teachers are.
         autocast: run in bf16.
-        advance: told the articles done.
+        process, processes: which part of the shards to compute: every `processes`-th.
+        progress: told the articles done.
 
     Raises:
         FingerprintError: the directory holds soft labels of other inputs.
@@ -130,27 +134,39 @@ def compute_soft_labels(
     directory.mkdir(parents=True, exist_ok=True)
     if (directory / HEADER_FILE).exists():
         header.check(_read_header(directory), directory)
-    else:
+    elif process == 0:
         write_text(directory / HEADER_FILE, json.dumps(asdict(header)))
-    for shard, start in enumerate(range(0, len(tokens), SHARD_ARTICLES)):
-        rows = np.arange(start, min(start + SHARD_ARTICLES, len(tokens)))
-        path = directory / f"{shard:05d}.safetensors"
-        if not path.exists():
-            logits = compute_logits(
-                teachers,
-                tokens,
-                rows,
-                max_tokens=header.max_tokens,
-                device=device,
-                autocast=autocast,
-            )
-            content = save_bytes(
-                {task: values.astype(np.float16) for task, values in logits.items()}
-            )
-            with new_file(path) as aside:
-                aside.write_bytes(hashlib.sha256(content).digest() + content)
-        advance(len(rows))
-    return load_soft_labels(directory, header)
+    shards = range(0, len(tokens), SHARD_ARTICLES)
+    missing = {n: start for n, start in enumerate(shards) if not _shard(directory, n).exists()}
+    if progress is not None:
+        progress.resume((len(shards) - len(missing)) * SHARD_ARTICLES)
+    for shard, start in missing.items():
+        if shard % processes != process:
+            continue
+        logits = compute_logits(
+            teachers,
+            tokens,
+            np.arange(start, min(start + SHARD_ARTICLES, len(tokens))),
+            max_tokens=header.max_tokens,
+            device=device,
+            autocast=autocast,
+            advance=progress.advance if progress is not None else None,
+        )
+        content = save_bytes({task: _as_float16(task, z) for task, z in logits.items()})
+        with new_file(_shard(directory, shard)) as aside:
+            aside.write_bytes(hashlib.sha256(content).digest() + content)
+
+
+def _shard(directory: Path, number: int) -> Path:
+    return directory / f"{number:05d}.safetensors"
+
+
+def _as_float16(task: str, logits: NDArray[np.float32]) -> NDArray[np.float16]:
+    if np.abs(logits).max(initial=0) > np.finfo(np.float16).max:
+        raise TrainingError(
+            f"logits of task {task!r} are too large for float16; the teacher diverged"
+        )
+    return logits.astype(np.float16)
 
 
 def load_soft_labels(directory: Path, header: SoftLabelsHeader) -> SoftLabels:
@@ -162,7 +178,7 @@ def load_soft_labels(directory: Path, header: SoftLabelsHeader) -> SoftLabels:
     header.check(_read_header(directory), directory)
     shards = []
     for shard in range(-(-header.articles // SHARD_ARTICLES)):
-        path = directory / f"{shard:05d}.safetensors"
+        path = _shard(directory, shard)
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -184,10 +200,12 @@ def compute_logits(
     max_tokens: int,
     device: torch.device,
     autocast: bool = False,
+    advance: Callable[[int], None] | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """Logits of the given rows, (n, C) by task, in the order of `rows`.
 
-    Several models are averaged as probabilities; their logits are the log of the mean.
+    Several models are averaged as probabilities; their logits are the log of the mean. `advance` is told
+    the articles done.
 
     Raises:
         TrainingError: a model answers with something that is not a number.
@@ -212,6 +230,8 @@ def compute_logits(
             if task not in answers:
                 answers[task] = np.empty((len(rows), values.shape[1]), np.float32)
             answers[task][chosen] = values
+        if advance is not None:
+            advance(len(chosen))
     return answers
 
 

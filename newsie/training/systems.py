@@ -18,11 +18,11 @@ from newsie.atomic import new_file
 from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
-from newsie.data.cleaning import clean_text
 from newsie.data.encoding import VIEWS, Encoder, View, view_text
 from newsie.evaluation import softmax
 from newsie.training.baseline import Baseline, BaselineConfig, fit_baseline
 from newsie.training.batches import TokenStore
+from newsie.training.bundling import without_body
 from newsie.training.calibration import calibrate
 from newsie.training.corpora import Corpora
 from newsie.training.figures import BASELINE, SERVED, STUDENT, TEACHER
@@ -38,7 +38,6 @@ __all__ = [
     "model_system",
     "open_systems",
     "served_system",
-    "without_body",
 ]
 
 Answers = dict[str, NDArray[np.float32]]
@@ -188,11 +187,6 @@ def baseline_system(
         return {task: _log(values) for task, values in found.items()}
 
     return System(BASELINE, _digest(corpora.directory.name, asdict(config)), answer, directory)
-
-
-def without_body(article: Article) -> Article:
-    """An article as one sees it whose body is not known; one without headline stays as it is."""
-    return replace(article, body="") if clean_text(article.headline) else article
 
 
 def _log(probabilities: NDArray[Any]) -> NDArray[np.float32]:

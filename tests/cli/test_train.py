@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +98,56 @@ def test_makes_and_measures_a_bundle(data: Path) -> None:
 def test_ends_at_a_stage(data: Path) -> None:
     code, stdout, _ = newsie(data, "--until", "data")
     assert (code, stdout) == (0, f"{data / 'runs' / 'tiny'}\n")
+
+
+@pytest.mark.slow
+def test_a_student_that_int8_breaks_is_exit_code_3(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = data / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("= 50.0", "= 1e-9"))
+    # No accident of rounding: what int8 answers is shuffled.
+    lost = {"section": 12.5, "mood": 0.0}
+    monkeypatch.setattr("newsie.training.bundling.accuracy_lost", lambda *_: lost)
+    code, stdout, stderr = newsie(data, "-o", str(data / "out"))
+    assert (code, stdout) == (3, "")
+    assert "int8 loses more than 1e-09 points of accuracy on section" in stderr
+    assert not (data / "out").exists()
+
+
+def test_unknown_and_missing_trackers(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, _, stderr = newsie(data, "--tracker", "tensorbord")
+    assert code == 2
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, stderr = newsie(data, "--tracker", "wandb")
+    assert code == 1
+    assert "needs the package wandb: type  pip install wandb" in stderr
+
+
+def test_launchers_get_the_same_exit_codes(data: Path) -> None:
+    command = [sys.executable, "-m", "newsie.training", str(data / "none.toml")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    result = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=data, check=False
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("newsie: cannot read the recipe")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_make_a_bundle(data: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--standalone", "-m", "newsie.training", str(data / "recipe.toml")]
+    torchrun += ["--data", str(data), "--runs", str(data / "runs"), "-o", str(data / "out")]
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        torchrun, capture_output=True, text=True, env=environment, cwd=data, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{data / 'out'}\n"
+    assert read_bundle(data / "out").manifest.name == "tiny"
 
 
 def test_output_needs_the_last_stage(data: Path) -> None:

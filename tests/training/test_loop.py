@@ -38,6 +38,12 @@ def start(directory: Path, *options: str) -> subprocess.Popen[bytes]:
     )
 
 
+def newest_step(directory: Path) -> int:
+    return max(
+        (int(path.name.removeprefix("step-")) for path in directory.glob("step-*")), default=0
+    )
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -65,11 +71,11 @@ def test_killed_and_resumed_equals_unbroken(tmp_path: Path) -> None:
     assert start(tmp_path / "unbroken").wait() == 0
     broken = tmp_path / "broken"
     kills = 0
-    for seconds in (0.15, 0.4, 0.3):
+    for further in (1, 2, 3):  # checkpoints beyond the last one that a killed run left
         process = start(broken, "--slow")
-        while not list(broken.glob("step-*[0-9]")) and process.poll() is None:
+        reached = newest_step(broken)
+        while process.poll() is None and newest_step(broken) < reached + further:
             time.sleep(0.02)
-        time.sleep(seconds)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from accelerate.state import AcceleratorState
+from filelock import FileLock
 
 from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
-from newsie.errors import InputError, QualityGateError, RecipeError
+from newsie.errors import InputError, QualityGateError, RecipeError, TrainingError
 from newsie.training.config import recipe_from
-from newsie.training.pipeline import Pipeline, data_folder
+from newsie.training.pipeline import Pipeline, _encoder_digest, data_folder
 from newsie.training.quantization import quantize_int8
 from tests.tiny import tiny_articles, write_tiny_corpus, write_tiny_encoder
 
@@ -62,6 +63,8 @@ def test_from_recipe_to_a_bundle_that_classifies(data: Path, tmp_path: Path) -> 
     assert bundle.manifest.label_space.names == ("section", "mood")
     assert bundle.manifest.lineage.recipe["name"] == "tiny"
     assert set(bundle.manifest.metrics["int8_accuracy_lost_points"]) == {"section", "mood"}
+    assert "## Tasks and labels" in (path / "README.md").read_text()
+    assert not list(tmp_path.rglob("step-*"))  # checkpoints are gone once a model is there
     assert all(temperature != 1 for temperature in bundle.manifest.calibration.values())
     articles = tiny_articles(50, seed=2)
     predictions = Classifier.from_pretrained(path).classify(articles)
@@ -133,6 +136,33 @@ def test_an_int8_student_that_loses_too_much_is_no_bundle(
         run.run()
     assert caught.value.exit_code == 3
     assert not list((tmp_path / "tiny").glob("bundle*"))
+
+
+@pytest.mark.slow
+def test_a_stricter_gate_is_applied_to_a_finished_student(data: Path, tmp_path: Path) -> None:
+    first = pipeline(data, tmp_path).run()
+    second = pipeline(data, tmp_path, quality={"max_int8_loss": 60.0}).run()
+    assert first != second
+    assert len(list((tmp_path / "tiny").glob("student-*"))) == 1
+
+
+def test_only_one_run_at_a_time(data: Path, tmp_path: Path) -> None:
+    one = pipeline(data, tmp_path)
+    with (
+        FileLock(tmp_path / "tiny" / ".lock"),
+        pytest.raises(TrainingError, match="another newsie train is at work in"),
+    ):
+        one.run("data")
+    one.run("data")
+
+
+def test_other_weights_of_a_local_encoder_are_another_teacher(data: Path, tmp_path: Path) -> None:
+    directory = write_tiny_encoder(tmp_path / "encoder")
+    before = _encoder_digest(str(directory))
+    assert _encoder_digest(str(directory)) == before
+    write_tiny_encoder(tmp_path / "encoder", layers=1)
+    assert _encoder_digest(str(directory)) != before
+    assert _encoder_digest("owner/name") == "owner/name"
 
 
 def test_a_missing_corpus_says_where_it_was_sought(data: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from newsie.errors import FingerprintError, TrainingError
 from newsie.training import soft_labels
 from newsie.training.batches import TokenStore
 from newsie.training.model import MultiTaskModel
+from newsie.training.progress import Progress
 from newsie.training.soft_labels import (
     SoftLabels,
     SoftLabelsHeader,
@@ -51,7 +52,8 @@ def bias_of(model: MultiTaskModel, task: str) -> torch.Tensor:
 def compute(
     teachers: list[MultiTaskModel], tokens: TokenStore, header: SoftLabelsHeader, directory: Path
 ) -> SoftLabels:
-    return compute_soft_labels(teachers, tokens, header, directory, device=CPU)
+    compute_soft_labels(teachers, tokens, header, directory, device=CPU)
+    return load_soft_labels(directory, header)
 
 
 def test_stored_logits_are_the_teachers(
@@ -80,6 +82,46 @@ def test_resumes_at_the_missing_shard(
     again = compute([teacher], tokens, header, tmp_path)
     assert (tmp_path / "00000.safetensors").stat().st_mtime_ns == kept
     assert all((whole.logits[task] == again.logits[task]).all() for task in whole.logits)
+
+
+def test_processes_share_the_shards(
+    teacher: MultiTaskModel, tokens: TokenStore, header: SoftLabelsHeader, tmp_path: Path
+) -> None:
+    whole = compute([teacher], tokens, header, tmp_path / "one")
+    for process in (0, 1):
+        compute_soft_labels(
+            [teacher],
+            tokens,
+            header,
+            tmp_path / "two",
+            device=CPU,
+            process=process,
+            processes=2,
+        )
+        written = {path.name for path in (tmp_path / "two").glob("*.safetensors")}
+        assert written == {f"0000{shard}.safetensors" for shard in ((0, 2), (0, 1, 2))[process]}
+    shared = load_soft_labels(tmp_path / "two", header)
+    assert all((whole.logits[task] == shared.logits[task]).all() for task in whole.logits)
+
+
+def test_progress_counts_articles(
+    teacher: MultiTaskModel, tokens: TokenStore, header: SoftLabelsHeader, tmp_path: Path
+) -> None:
+    compute([teacher], tokens, header, tmp_path)
+    (tmp_path / "00001.safetensors").unlink()
+    with Progress("test", len(tokens)) as progress:
+        compute_soft_labels([teacher], tokens, header, tmp_path, device=CPU, progress=progress)
+        assert progress.done == 100 + 50  # the last shard of 20 counts as a whole one
+
+
+def test_logits_too_large_for_the_store_are_an_error(
+    tokens: TokenStore, header: SoftLabelsHeader, tmp_path: Path
+) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        bias_of(model, "mood")[0] = 1e6
+    with pytest.raises(TrainingError, match="'mood' are too large for float16"):
+        compute([model], tokens, header, tmp_path)
 
 
 def test_several_teachers_average_their_probabilities(tokens: TokenStore) -> None:

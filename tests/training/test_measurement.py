@@ -12,11 +12,12 @@ from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.labels import LabelSpace, Task
+from newsie.training.bundling import without_body
 from newsie.training.config import FullTextConfig, Recipe, recipe_from
 from newsie.training.figures import SERVED, SYSTEMS, Figures
 from newsie.training.measurement import compare_bodies, measure, read_full_text
 from newsie.training.pipeline import Pipeline
-from newsie.training.systems import System, calibrated, without_body
+from newsie.training.systems import System, calibrated
 from tests.tiny import WORDS, tiny_articles, write_tiny_corpus, write_tiny_encoder
 
 
@@ -97,7 +98,7 @@ def tiny_recipe(directory: Path) -> Recipe:
     ]
     essays.append({"headline": "glacier", "body": "reef", "topic": "WEATHER"})  # learnt by nobody
     (directory / "essays.jsonl").write_text("\n".join(map(json.dumps, essays)))
-    fit = {"epochs": 3, "batch_size": 16, "max_tokens": 48}
+    fit: dict[str, float] = {"epochs": 3, "batch_size": 16, "max_tokens": 48}
     fit |= {"learning_rate": 1e-3, "head_learning_rate": 5e-3, "evaluations": 1}
     corpora = [
         {"name": n, "train": f"{n}-train.jsonl", "test": f"{n}-test.jsonl"}

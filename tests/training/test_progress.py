@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from newsie.training import progress
 from newsie.training.progress import Progress
 
 
@@ -10,7 +9,7 @@ def test_lines_in_a_log_tell_rate_and_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr("newsie.training.progress.time.monotonic", lambda: now)
     with Progress("teacher 0", 10_000) as bar:
         bar.resume(4_000)
         now = 100.0

@@ -11,13 +11,16 @@ from collections.abc import Iterable
 
 from newsie.errors import InputError
 
-__all__ = ["clean_text", "learn_site_suffixes", "strip_site_suffix"]
+__all__ = ["clean_start", "clean_text", "learn_site_suffixes", "strip_site_suffix"]
 
 # Every pattern below takes time in proportion to the text, whatever the text: no repetition can
 # start again within what another one has read ("<" ends each), and find() gives up for good once
 # an end is missing.
 _AMPERSANDS = re.compile(r"&(?:(?:amp|#0{0,5}38|#x0{0,5}26);)+", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+# What a text that is cut somewhere may end in: half an entity, half a tag.
+_HALF_ENTITY = re.compile(r"&[#\w]{0,32}\Z")
+_HALF_TAG = re.compile(r"<(?:[a-z/!?][^<>]*+)?\Z", re.IGNORECASE)
 _INLINE_NAMES = (
     "a|abbr|b|bdi|bdo|big|cite|code|del|dfn|em|font|i|ins|kbd|mark|q|s|samp|small|span|strike|"
     "strong|sub|sup|time|tt|u|var|wbr"
@@ -65,13 +68,31 @@ def clean_text(text: str) -> str:
 
     Never raises, and takes time in proportion to the length of the text.
     """
+    return _clean(text, cut=False)
+
+
+def clean_start(text: str, characters: int) -> str:
+    """More than so many characters of what `clean_text` gives, or all of it where it is shorter,
+    without cleaning more than needed. The few behind those characters may differ."""
+    size = 4 * (characters + MAX_MARKS)  # generous, because cleaning shortens
+    while size < len(text):
+        # Further marks might still combine with the last characters and reorder them.
+        start = _clean(text[:size], cut=True)
+        if len(start) > characters + MAX_MARKS:
+            return start
+        size *= 4
+    return clean_text(text)
+
+
+def _clean(text: str, *, cut: bool) -> str:
+    """A clean text; what it ends in is dropped if it is unfinished and the text is `cut`."""
     if _is_plain(text):
         return text
     if "&" in text:
-        text = _unescape(text)
+        text = _unescape(text, cut)
     text = _INVISIBLE.sub("", text)
     if "<" in text:
-        text = _remove_tags(text)
+        text = _remove_tags(text, cut)
     text = " ".join(_UNREADABLE.sub(" ", text).split())
     return text if text.isascii() else _normalise(text)
 
@@ -89,9 +110,10 @@ def _is_plain(text: str) -> bool:
     )
 
 
-def _unescape(text: str) -> str:
+def _unescape(text: str, cut: bool) -> str:
     """Entities as characters, also when escaped more than once ("&amp;amp;quot;")."""
-    return _ENTITY.sub(_unescape_entity, _AMPERSANDS.sub("&", text))
+    text = _AMPERSANDS.sub("&", text)
+    return _ENTITY.sub(_unescape_entity, _HALF_ENTITY.sub("", text) if cut else text)
 
 
 def _unescape_entity(match: re.Match[str]) -> str:
@@ -101,13 +123,17 @@ def _unescape_entity(match: re.Match[str]) -> str:
     return html.entities.html5.get(match[0][1:], match[0])
 
 
-def _remove_tags(text: str) -> str:
-    text = _remove_hidden(text).replace("<![CDATA[", " ").replace("]]>", " ")
+def _remove_tags(text: str, cut: bool) -> str:
+    text = _remove_hidden(text, cut)
+    if cut:
+        text = _HALF_TAG.sub("", text)
+    text = text.replace("<![CDATA[", " ").replace("]]>", " ")
     return _BLOCK_TAG.sub(" ", _INLINE_TAG.sub("", text))
 
 
-def _remove_hidden(text: str) -> str:
-    """Without comments, scripts and styles; one that does not end is left alone."""
+def _remove_hidden(text: str, cut: bool) -> str:
+    """Without comments, scripts and styles. One that does not end is left alone, or if the text is
+    `cut`, all from there on is dropped: the end may be behind the cut."""
     kept, position, endless = [], 0, set[str]()
     for opening in _HIDDEN.finditer(text):
         kind = opening[1].lower()
@@ -115,6 +141,9 @@ def _remove_hidden(text: str) -> str:
             continue
         closing = _HIDDEN_ENDS[kind].search(text, opening.end())
         if closing is None:
+            if cut:
+                text = text[: opening.start()]
+                break
             endless.add(kind)
             continue
         kept.append(text[position : opening.start()])

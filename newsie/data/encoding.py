@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from newsie.data.articles import Article
-from newsie.data.cleaning import clean_text, strip_site_suffix
+from newsie.data.cleaning import clean_start, clean_text, strip_site_suffix
 from newsie.errors import InputError
 
 __all__ = ["VIEWS", "EncodedArticles", "Encoder", "EncodingPolicy", "View", "pad", "view_text"]
@@ -54,7 +54,7 @@ class EncodedArticles(NamedTuple):
 
     Attributes:
         ids: N sequences of token ids, special tokens included.
-        truncated: (N,) bool, True where text was cut off.
+        truncated: (N,) bool, True where text was cut off; markup and blanks are no text.
     """
 
     ids: list[list[int]]
@@ -66,7 +66,10 @@ def view_text(article: Article, view: View, suffixes: frozenset[str] = frozenset
     headline = strip_site_suffix(clean_text(article.headline), suffixes)
     if view == "headline" and headline:
         return headline
-    body = clean_text(article.body)
+    return _join(headline, clean_text(article.body))
+
+
+def _join(headline: str, body: str) -> str:
     return f"{headline}\n{body}" if headline and body else headline or body
 
 
@@ -108,12 +111,9 @@ class Encoder:
         Raises:
             InputError: an article has no text at all.
         """
-        texts, cut_off = [], []
+        texts = []
         for number, article in enumerate(articles, first):
-            # The cut comes before the cleaning, which costs time in proportion to the length; a
-            # generous one, because cleaning shortens (HTML, runs of white space).
-            cut = self._cut(article, 4 * self._max_characters)
-            text = view_text(cut, view, self._suffixes) or view_text(article, view, self._suffixes)
+            text = self._text(article, view)
             if not text:
                 name = repr(article.id) if article.id else f"number {number}"
                 raise InputError(
@@ -121,21 +121,25 @@ class Encoder:
                     "control characters); give it at least one word"
                 )
             texts.append(text)
-            cut_off.append(cut is not article or len(text) > self._max_characters)
         encodings = self.tokenizer.encode_batch_fast(
             [text[: self._max_characters] for text in texts]
         )
         truncated = [
-            was_cut or bool(encoding.overflowing)
-            for was_cut, encoding in zip(cut_off, encodings, strict=True)
+            len(text) > self._max_characters or bool(encoding.overflowing)
+            for text, encoding in zip(texts, encodings, strict=True)
         ]
         return EncodedArticles([e.ids for e in encodings], np.asarray(truncated, dtype=np.bool_))
 
-    @staticmethod
-    def _cut(article: Article, characters: int) -> Article:
-        if len(article.headline) <= characters and len(article.body) <= characters:
-            return article
-        return Article(article.headline[:characters], article.body[:characters], article.id)
+    def _text(self, article: Article, view: View) -> str:
+        """What `view_text` gives, or as much of it as is read and a little more: cleaning costs
+        time in proportion to the length."""
+        headline = clean_start(article.headline, self._max_characters)
+        if len(headline) > self._max_characters:
+            return headline
+        headline = strip_site_suffix(headline, self._suffixes)
+        if view == "headline" and headline:
+            return headline
+        return _join(headline, clean_start(article.body, self._max_characters))
 
 
 def pad(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newsie.data.cleaning import clean_text, learn_site_suffixes, strip_site_suffix
+from newsie.data.cleaning import clean_start, clean_text, learn_site_suffixes, strip_site_suffix
 from newsie.errors import InputError
 
 any_text = st.text(st.characters(codec=None), max_size=200)
@@ -142,6 +142,28 @@ def test_hostile_text_takes_time_in_proportion(text: str) -> None:
     # Quadratic work would take 64 times as long for 8 times the text, and hours in all.
     short = min(seconds(text[: len(text) // 8]) for _ in range(3))
     assert seconds(text) < 24 * short + 0.1
+
+
+PIECES = (
+    *("goal ", "  ", "\u200b", "<b>", "</b>", "<br/>", "<3", " < ", "&amp;", "&amp;nbsp;", "&nbsp;"),
+    *("<!--", "-->", "<style>", "</style>", "<script a='b'>", "</script >", "<a href='x'>", "é"),
+    *("e\u0301", "&lt;style&gt;", "&#60;", "<![CDATA[x]]>", "&", "\U0001f389", "\u1100\u1161"),
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(PIECES), st.integers(1, 60))), st.integers(1, 40))
+def test_the_start_of_a_clean_text(pieces: list[tuple[str, int]], characters: int) -> None:
+    text = "".join(piece * times for piece, times in pieces)
+    whole, start = clean_text(text), clean_start(text, characters)
+    assert start[:characters] == whole[:characters]
+    assert len(start) > characters or start == whole
+
+
+def test_the_start_of_a_hostile_text_takes_time_in_proportion_too() -> None:
+    for text in (*HOSTILE.values(), "<style>" + "x" * 1_000_000, "&nbsp;" * 200_000 + "x"):
+        start = time.process_time()
+        assert clean_start(text, 2_048)[:2_048] == clean_text(text)[:2_048]
+        assert time.process_time() - start < 10  # not a measurement: hours if it were quadratic
 
 
 def test_long_runs_of_combining_marks_are_cut() -> None:

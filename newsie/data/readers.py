@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from newsie.data.articles import Article
-from newsie.data.cleaning import clean_text
+from newsie.data.cleaning import clean_start
 from newsie.data.columns import ALIASES, find_column, find_columns
 from newsie.data.formats import open_records
 from newsie.data.records import BadRow, Row
@@ -21,7 +21,6 @@ __all__ = ["ArticleReader", "Problem", "Problems", "read_articles"]
 
 MAX_FIELD_CHARS = 10_000_000
 MAX_EXAMPLES = 10
-CHECKED_CHARS = 4096
 
 
 @dataclass(frozen=True)
@@ -202,8 +201,9 @@ class ArticleReader:
             if size > self.max_field_chars:
                 detail = f"{size:,} characters, at most {self.max_field_chars:,}"
                 return BadRow("field too long", detail, column)
-        texts = (row.get(self._fields.get(name, ""), "") for name in ("headline", "body"))
-        return None if any(map(_has_text, texts)) else BadRow("no text")
+        # Only columns that were chosen: a file may well have one without a name.
+        texts = (self._fields[name] for name in ("headline", "body") if name in self._fields)
+        return None if any(_has_text(row.get(c, "")) for c in texts) else BadRow("no text")
 
     def _article(self, row: Row) -> Article:
         value = {name: row.get(column, "") for name, column in self._fields.items()}
@@ -230,7 +230,7 @@ class ArticleReader:
 
 def _has_text(text: str) -> bool:
     """Whether anything is left of a text once it is cleaned."""
-    return bool(text) and bool(clean_text(text[:CHECKED_CHARS]) or clean_text(text))
+    return bool(text) and bool(clean_start(text, 1))
 
 
 def read_articles(

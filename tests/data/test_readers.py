@@ -44,6 +44,22 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_column_without_a_name_is_no_body(tmp_path: Path) -> None:
+    path = tmp_path / "frame.csv"
+    path.write_text(",headline\n0,\n1,goal\n2,<p></p>\n", encoding="utf-8")
+    reader = ArticleReader(path)
+    assert list(reader) == [Article("goal")]
+    assert reader.problems.counts == {"no text": 2}
+
+
+@pytest.mark.parametrize("markup", [f"<!-- {'x ' * 9_000} -->", "&nbsp;" * 3_000, " " * 9_000])
+def test_long_markup_is_no_text(path: Path, markup: str) -> None:
+    path.write_text(f"headline,body\n{markup},\n,{markup}\n,{markup}goal\n", encoding="utf-8")
+    reader = ArticleReader(path)
+    assert [article.body for article in reader] == [f"{markup}goal"]
+    assert reader.problems.counts == {"no text": 2}
+
+
 def test_articles(path: Path) -> None:
     reader = ArticleReader(path)
     assert reader.columns == Columns("Title", "text", "ID", "Source", "Date", "Link")

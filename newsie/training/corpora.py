@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +30,11 @@ SPLITS = ("train", "validation", "test")
 FIELDS = ("id", "headline", "body", "publisher", "published", "url")
 DESCRIPTIONS = ("origin", "terms", "limits")
 """What CorpusConfig says to people; the articles are the same whatever it is."""
+
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+SUBSTITUTE = "\x1a"
+"""Unicode's character in place of one that is damaged; `clean_text` treats it as it treats the half of a
+surrogate pair, so that a model is shown the same text."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,9 @@ def prepare_corpora(
                 str(aside / name)
             )
         content = {"labels": labels.to_json(), "site_suffixes": suffixes, "report": report}
-        (aside / "corpora.json").write_text(json.dumps(content, indent=1, ensure_ascii=False))
+        (aside / "corpora.json").write_text(
+            json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
     return load_corpora(directory)
 
 
@@ -238,7 +246,7 @@ def _read(
     source = name if name.startswith("hub:") else find_file(root, name)
     rules = {t.name: t.rule for t in tasks if not t.corpora or corpus.name in t.corpora}
     reader = ArticleReader(source, columns=corpus.columns, rules=rules)
-    found = list(reader)
+    found = [_storable(article) for article in reader]
     say(f"{corpus.name} {split}: {len(found):,} articles; {reader.columns.describe()}")
     if reader.problems:
         say(reader.problems.summary())
@@ -251,6 +259,33 @@ def _read(
         "problems": dict(reader.problems.counts),
     }
     return found
+
+
+def _storable(article: Article) -> Article:
+    """The article without halves of surrogate pairs, which UTF-8 cannot hold.
+
+    JSON can name them alone. In what a model reads they are substituted, elsewhere escaped, so that
+    different ids stay different.
+    """
+    texts = [getattr(article, field) or "" for field in FIELDS]
+    whole = "".join([*texts, *article.labels.values()])
+    if whole.isascii() or not LONE_SURROGATE.search(whole):
+        return article
+    escaped = {field: _escape(text) for field, text in zip(FIELDS, texts, strict=True)}
+    return replace(
+        article,
+        **escaped
+        | {
+            "headline": LONE_SURROGATE.sub(SUBSTITUTE, article.headline),
+            "body": LONE_SURROGATE.sub(SUBSTITUTE, article.body),
+            "published": escaped["published"] or None,
+            "labels": {task: _escape(label) for task, label in article.labels.items()},
+        },
+    )
+
+
+def _escape(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _assign_splits(

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from newsie.data.articles import Article
+from newsie.data.encoding import view_text
 from newsie.errors import FingerprintError, InputError, RecipeError
 from newsie.labels import IGNORE
 from newsie.training.config import DataConfig, recipe_from
@@ -168,3 +170,21 @@ def test_articles_come_back_as_they_were(tmp_path: Path) -> None:
     )
     with pytest.raises(FingerprintError, match="holds no prepared articles"):
         load_corpora(tmp_path)
+
+
+def test_half_a_surrogate_pair_stops_nothing(tmp_path: Path) -> None:
+    train, test = rows_of(200), rows_of(10, seed=1)
+    odd = {"id": "x\ud800", "headline": "caf\u00e9 \U0001f600 goal\ud800striker <b\udfff>"}
+    for row in train[:10]:
+        row["section"] = "caf\u00e9 \udc00"
+    test[0] |= odd | {"publisher": "\ud800"}
+    for name, rows in (("train", train), ("test", test)):
+        lines = "".join(json.dumps(row) + "\n" for row in rows)  # escapes what is not ASCII
+        (tmp_path / f"{name}.jsonl").write_text(lines, encoding="ascii")
+    corpora = prepare(tmp_path, config())
+    first = next(iter(corpora.articles("test")))
+    assert (first.id, first.publisher) == ("x\\ud800", "\\ud800")
+    given = Article(odd["headline"], test[0]["body"])
+    assert "\U0001f600" in first.headline
+    assert view_text(first, "full") == view_text(given, "full")
+    assert corpora.labels["section"].labels[1] == "caf\u00e9 \\udc00"

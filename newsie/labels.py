@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,45 @@ from newsie.errors import LabelError
 if TYPE_CHECKING:
     from newsie.data.articles import Article
 
-__all__ = ["IGNORE", "LabelRule", "LabelSpace", "Task"]
+__all__ = ["IGNORE", "LabelRule", "LabelSpace", "Task", "check_task_names"]
 
 IGNORE = -100
 """Class index of an article without a label; the value that torch's cross entropy skips."""
+
+_TASK_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_TAKEN = frozenset({"attention_mask", "headline", "id", "input_ids", "truncated"})
+"""Inputs of a model and columns of its answers; a task of that name would overwrite them."""
+
+
+def check_task_names(names: Sequence[str]) -> None:
+    """Whether tasks can have these names, in files of answers and in a model, side by side.
+
+    Raises:
+        LabelError: a name is not made of small letters, digits and "_" after a letter, is one that
+            files of answers or models use themselves, or occurs twice.
+    """
+    for name in names:
+        if not _TASK_NAME.fullmatch(name):
+            raise LabelError(
+                "a task needs a name of small letters (a to z), digits and '_', a letter first; "
+                f"given: {name!r}"
+            )
+        if name in _TAKEN:
+            raise LabelError(
+                f"a task cannot be called {name!r}: {', '.join(sorted(_TAKEN))} have a meaning in "
+                "models and their answers; choose another name, and name the column in its rule"
+            )
+    if len(set(names)) != len(names):
+        raise LabelError(f"each task once; given: {list(names)}")
+    for name in names:
+        # Files of answers have the columns TASK, TASK_score, TASK_2, TASK_2_score and so on.
+        ours = re.compile(rf"{name}(_\d+)?(_score)?")
+        for other in names:
+            if other != name and ours.fullmatch(other):
+                raise LabelError(
+                    f"tasks cannot be called both {name!r} and {other!r}, which is a column of "
+                    f"the answers to {name!r}; rename one of them"
+                )
 
 
 @dataclass(frozen=True)
@@ -68,7 +104,7 @@ class Task:
     """One question about an article. The position of a label is its class index.
 
     Attributes:
-        name: the task's name, e.g. "section".
+        name: the task's name, e.g. "section"; see `check_task_names`.
         labels: the possible answers, in the order of the model's outputs.
         rule: where gold labels come from in a file; None means the column of the task's name.
     """
@@ -78,8 +114,7 @@ class Task:
     rule: LabelRule | None = None
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise LabelError("a task needs a name; given: an empty string")
+        check_task_names([self.name])
         if len(self.labels) < 2:
             raise LabelError(
                 f"task {self.name!r} has {len(self.labels)} label(s) {list(self.labels)}; "
@@ -110,11 +145,9 @@ class LabelSpace:
     tasks: tuple[Task, ...]
 
     def __post_init__(self) -> None:
-        names = [task.name for task in self.tasks]
-        if not names:
+        if not self.tasks:
             raise LabelError("a label space needs at least one task; given: none")
-        if len(set(names)) != len(names):
-            raise LabelError(f"each task once; given: {names}")
+        check_task_names(self.names)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -66,12 +66,29 @@ def test_tasks_and_labels_are_checked() -> None:
         Task("section", ("arts",))
     with pytest.raises(LabelError, match=r"names \['arts'\] more than once"):
         Task("section", ("arts", "sports", "arts"))
-    with pytest.raises(LabelError, match="a task needs a name"):
-        Task("", ("a", "b"))
     with pytest.raises(LabelError, match="at least one task"):
         LabelSpace(())
     with pytest.raises(LabelError, match="each task once"):
         LabelSpace((SPACE["mood"], SPACE["mood"]))
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "Section", "2nd", "_a", "a\n", "größe", "../a"])
+def test_names_of_tasks_are_plain(name: str) -> None:
+    with pytest.raises(LabelError, match=r"small letters \(a to z\), digits and '_'.*given"):
+        Task(name, ("a", "b"))
+
+
+@pytest.mark.parametrize("name", ["id", "headline", "truncated", "input_ids"])
+def test_names_of_tasks_are_free(name: str) -> None:
+    with pytest.raises(LabelError, match=rf"cannot be called '{name}': .*choose another name"):
+        Task(name, ("a", "b"))
+
+
+@pytest.mark.parametrize("other", ["mood_2", "mood_score", "mood_10_score"])
+def test_no_task_is_called_like_a_column_of_another(other: str) -> None:
+    with pytest.raises(LabelError, match=rf"both 'mood' and '{other}'"):
+        LabelSpace((Task(other, ("a", "b")), SPACE["mood"]))
+    LabelSpace((Task(other.replace("mood", "moods"), ("a", "b")), SPACE["mood"]))
 
 
 def test_unknown_names_list_what_there_is() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from newsie.errors import RecipeError
-from newsie.labels import LabelRule
+from newsie.errors import LabelError, RecipeError
+from newsie.labels import LabelRule, check_task_names
 
 __all__ = [
     "CorpusConfig",
@@ -32,6 +33,18 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
+def _check_name(name: str) -> str:
+    """Refuse what is not the name of a file in any file system."""
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError(
+            "a name is made of up to 100 letters (A to Z), digits, '.', '_' and '-', no '.' first"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+
+
 @dataclass(frozen=True, config=STRICT)
 class CorpusConfig:
     """One body of articles.
@@ -51,7 +64,7 @@ class CorpusConfig:
         limits: what is known to be one-sided or wrong about it.
     """
 
-    name: str
+    name: Name
     train: str
     test: str = ""
     test_from: str = ""
@@ -67,7 +80,8 @@ class TaskConfig:
     """One question, and where its gold labels are.
 
     Attributes:
-        name: the task's name.
+        name: the task's name: small letters, digits and "_", a letter first. Some names are taken by
+            files of answers or by PyTorch ("id", "type"); with `column` the file may use them all the same.
         column: the column of the gold labels; empty means the column of the task's name.
         where: only rows whose columns have these values, e.g. {press = "tabloid"}.
         merge: label in the file -> label of the task.
@@ -102,6 +116,7 @@ class DataConfig:
         validation: share of the training articles held out for early stopping and calibration.
         held_out: share of a corpus without a test file held out for measuring.
         near_duplicates: Jaccard similarity of word shingles from which two articles are the same.
+        strict: stop at the first row that cannot be used, instead of skipping and counting it.
         sampling_temperature: 1 draws from each corpus in proportion to its size, higher values evens
             out: a corpus of n articles is drawn in proportion to n ** (1 / sampling_temperature).
     """
@@ -111,6 +126,7 @@ class DataConfig:
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.03
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     near_duplicates: Annotated[float, Field(gt=0, le=1)] = 0.8
+    strict: bool = False
     sampling_temperature: Annotated[float, Field(ge=1)] = 1.0
 
 
@@ -228,7 +244,7 @@ class FullTextConfig:
         columns, origin, terms, limits: see CorpusConfig.
     """
 
-    name: str
+    name: Name
     files: Annotated[list[str], Field(min_length=1)]
     task: str
     column: str
@@ -254,7 +270,7 @@ class Recipe:
         full_text: whole articles to measure on besides the test splits; None measures without.
     """
 
-    name: str
+    name: Name
     data: DataConfig
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     student: StudentConfig = Field(default_factory=StudentConfig)
@@ -317,8 +333,25 @@ def recipe_from(content: dict[str, Any], source: str = "recipe") -> Recipe:
                 f"{sorted(corpora)}"
             )
     tasks = [task.name for task in recipe.data.tasks]
+    _check_task_names(tasks, source)
     if recipe.full_text and recipe.full_text.task not in tasks:
         raise RecipeError(
             f"{source}: full_text measures the task {recipe.full_text.task!r}; there are: {tasks}"
         )
     return recipe
+
+
+def _check_task_names(names: list[str], source: str) -> None:
+    from torch import nn
+
+    try:
+        check_task_names(names)
+    except LabelError as error:
+        raise RecipeError(f"{source}: {error}") from error
+    # The heads of a model are an nn.ModuleDict, which has names of its own.
+    heads = nn.ModuleDict()
+    if taken := [name for name in names if hasattr(heads, name)]:
+        raise RecipeError(
+            f"{source}: a task cannot be called {taken[0]!r}, a name that PyTorch uses; choose another "
+            f"name, and give it column = {taken[0]!r} if that is where its labels are"
+        )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import DistilBertModel
 
 from newsie.data.encoding import pad
-from newsie.errors import LabelError, MissingExtraError, QualityGateError, TrainingError
+from newsie.errors import MissingExtraError, QualityGateError, TrainingError
 from newsie.evaluation import softmax
 from newsie.training.model import MultiTaskModel
 
@@ -52,7 +52,6 @@ def export_onnx(model: MultiTaskModel, path: Path) -> None:
         path: the file, e.g. model.onnx; weights are inside.
 
     Raises:
-        LabelError: a task has the name of an input.
         TrainingError: the encoder is not a DistilBERT.
         MissingExtraError: onnx or onnxscript is not installed.
     """
@@ -63,8 +62,6 @@ def export_onnx(model: MultiTaskModel, path: Path) -> None:
             "student of it with student_from_teacher"
         )
     tasks = model.labels.names
-    if taken := sorted(set(tasks) & set(INPUTS)):
-        raise LabelError(f"a task cannot be named {taken}, an input of the graph; rename it")
     example = torch.ones(2, 8, dtype=torch.int64)
     positions = encoder.config.max_position_embeddings
     dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", max=positions)}

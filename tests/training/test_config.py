@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,11 @@ def test_defaults_are_filled_in_and_rules_built() -> None:
         ({"precision": "int4"}, r"precision: .*'auto', 'fp32' or 'bf16'"),
         ({"data": {"corpora": [], "tasks": []}}, r"has 2 mistake\(s\)"),
         ({"data": {}}, r"data\.corpora: Field required"),
+        ({"name": "../esc"}, r"name: .*letters .*no '\.' first \(given: '\.\./esc'\)"),
+        ({"name": ".."}, r"no '\.' first"),
+        ({"name": "a/b"}, r"no '\.' first"),
+        ({"name": ""}, r"no '\.' first"),
+        ({"name": "a\n"}, r"no '\.' first"),
     ],
 )
 def test_mistakes_are_named(changes: dict[str, Any], message: str) -> None:
@@ -62,6 +68,23 @@ def test_names_must_differ_and_corpora_exist() -> None:
     unknown["data"]["tasks"][0]["corpora"] = ["b"]
     with pytest.raises(RecipeError, match=r"names the corpora \['b'\]; there are: \['a'\]"):
         recipe_from(unknown)
+
+
+def test_a_corpus_has_a_name_of_the_same_kind() -> None:
+    odd = content()
+    odd["data"]["corpora"][0]["name"] = "a/b"
+    with pytest.raises(RecipeError, match=r"data\.corpora\.0\.name: .*\(given: 'a/b'\)"):
+        recipe_from(odd)
+
+
+@pytest.mark.parametrize(
+    "name", ["type", "values", "a.b", "headline", "id", "train", "section_score"]
+)
+def test_names_of_tasks_that_break_a_model_or_its_answers_are_refused(name: str) -> None:
+    odd = content()
+    odd["data"]["tasks"][1]["name"] = name
+    with pytest.raises(RecipeError, match=rf"test\.toml: .*task.*'{re.escape(name)}'"):
+        recipe_from(odd, "test.toml")
 
 
 def test_one_way_to_name_test_articles() -> None:

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
-from newsie.errors import LabelError, QualityGateError, TrainingError
-from newsie.labels import LabelSpace, Task
+from newsie.errors import QualityGateError, TrainingError
 from newsie.training.encoder import load_encoder
 from newsie.training.export import Agreement, Parity, check_parity, export_onnx
 from newsie.training.model import MultiTaskModel
@@ -159,14 +158,6 @@ def test_only_students_are_exported(tmp_path: Path) -> None:
     )
     with pytest.raises(TrainingError, match="ModernBertModel"):
         export_onnx(teacher, tmp_path / "model.onnx")
-
-
-def test_a_task_named_like_an_input_is_refused(
-    tiny_student: MultiTaskModel, tmp_path: Path
-) -> None:
-    labels = LabelSpace((Task("input_ids", ("a", "b")),))
-    with pytest.raises(LabelError, match="input_ids"):
-        export_onnx(MultiTaskModel(tiny_student.encoder, labels), tmp_path / "model.onnx")
 
 
 def test_parity_of_a_student_with_its_graphs(tiny_student: MultiTaskModel, graphs: Graphs) -> None:

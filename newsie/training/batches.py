@@ -7,6 +7,7 @@ batch without asking the others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -119,7 +120,8 @@ class Batches:
 
     Attributes:
         data: the articles.
-        batch_size: articles in one optimizer step.
+        batch_size: articles in one optimizer step, at most: an epoch is cut into batches of equal
+            size, give or take one.
         max_tokens: longest input in tokens.
         headline_share: share of the articles shown without their body, drawn anew each epoch.
         sampling_temperature: 1 takes every article once an epoch; above, see DataConfig.
@@ -140,7 +142,7 @@ class Batches:
     @property
     def steps(self) -> int:
         """Optimizer steps in an epoch."""
-        return max(1, round(len(self.data) / self.batch_size))
+        return math.ceil(len(self.data) / self.batch_size)
 
     def epoch(self, epoch: int) -> tuple[list[NDArray[np.int64]], NDArray[np.bool_]]:
         """The batches of an epoch, each (size,) article indices; and (N,) True: headline only."""
@@ -166,7 +168,8 @@ class Batches:
         weights = np.array([len(c) for c in corpora]) ** (1 / self.sampling_temperature)
         wanted = np.round(len(self.data) * weights / weights.sum()).astype(int)
         drawn = [np.resize(random.permutation(c), n) for c, n in zip(corpora, wanted, strict=True)]
-        return random.permutation(np.concatenate(drawn))
+        # Rounding may have drawn one or two too many, which would not fit into the batches.
+        return random.permutation(np.concatenate(drawn))[: len(self.data)]
 
     def from_step(self, step: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
         """Batches without end, from the given step of the run: (article indices, headline only)."""

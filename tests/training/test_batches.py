@@ -37,7 +37,18 @@ def make(count: int = 500, **options: object) -> Batches:
 def test_an_epoch_holds_every_article_once() -> None:
     indices, _ = make().epoch(0)
     assert sorted(np.concatenate(indices)) == list(range(500))
-    assert {len(batch) for batch in indices} <= {16, 17}
+    assert {len(batch) for batch in indices} <= {15, 16}
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 23, 24, 33])
+@pytest.mark.parametrize("sampling_temperature", [1.0, 3.0])
+def test_no_batch_exceeds_its_size(count: int, sampling_temperature: float) -> None:
+    corpus = np.arange(count) % 5  # drawing from five corpora rounds five times
+    data = replace(training_set(count), corpus=corpus)
+    batches = replace(make(count, sampling_temperature=sampling_temperature), data=data)
+    sizes = [len(indices) for indices in batches.epoch(0)[0]]
+    assert len(sizes) == batches.steps
+    assert 1 <= min(sizes) <= max(sizes) <= 16
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:

@@ -36,11 +36,14 @@ def open_records(source: str | Path | IO[Any], *, max_field_chars: int) -> Recor
 
         return open_hub(str(source))
     path = Path(source)
-    if path.is_dir():
-        return _open_folder(path, max_field_chars)
-    if not path.exists():
-        raise ReadError(path, "there is no such file")
-    return _open_file(path, _find_format(path), limit)
+    try:
+        if path.is_dir():
+            return _open_folder(path, max_field_chars)
+        if not path.exists():
+            raise ReadError(path, "there is no such file")
+        return _open_file(path, _find_format(path), limit)
+    except OSError as error:  # a name that is too long, a folder that may not be entered, ...
+        raise ReadError(path, f"cannot be opened: {error.strerror or error}") from error
 
 
 def _find_format(path: Path) -> str:

@@ -31,6 +31,12 @@ def test_a_missing_file(tmp_path: Path) -> None:
         open_path(str(tmp_path / "news.csv"))
 
 
+@pytest.mark.parametrize("name", ["x" * 300 + ".csv", "क" * 120 + ".csv"])
+def test_a_name_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(ReadError, match="cannot be opened: File name too long"):
+        open_path(name)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_an_empty_file(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"news{suffix}"

@@ -25,6 +25,9 @@ from newsie.errors import ReadError
 
 __all__ = ["open_headlines", "open_json", "open_json_lines", "open_stream"]
 
+MAX_ARRAY_BYTES = 256 * 2**20
+"""A JSON array is held in memory, where it takes several times its size."""
+
 Line = bytes | str
 Parse = Callable[[Line], Row | BadRow]
 
@@ -42,8 +45,7 @@ def open_headlines(path: Path, limit: int) -> Records:
 def open_stream(stream: IO[Any], limit: int) -> Records:
     """Objects if the first line with text starts with "{", headlines otherwise; read once.
 
-    Only as many lines as needed are read before the first row is given, so that a pipe that stays
-    open is answered line by line.
+    No line is read before it is asked for, but those up to the first one with a row.
     """
     lines = _lines(stream, limit)
     start = next(lines, None)
@@ -153,19 +155,32 @@ def _as_row(value: object) -> Row | BadRow:
 
 
 def open_json(path: Path, limit: int) -> Records:
-    """An array of objects, or one under "data"; held in memory. Also JSON Lines named .json."""
+    """An array of objects, or one under "data"; held in memory, and so at most `MAX_ARRAY_BYTES`
+    once it is decompressed. Also JSON Lines named .json, of any size."""
     with open_binary(path) as stream:
         try:
             first = stream.readline(limit)
             if _holds_lines(first):
                 return open_json_lines(path, limit)
-            text = (first + stream.read()).decode("utf-8-sig")
+            text = _read_array(path, first, stream).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise ReadError(path, f"not UTF-8 at byte {error.start + 1}") from error
         except DAMAGE as error:
             raise ReadError(path, f"the file is damaged or ends early: {error}") from error
     records = [Record(number, row) for number, row in enumerate(_parse_array(path, text), 1)]
     return Records(all_columns(path, records[:1000]), lambda _wanted: iter(records))
+
+
+def _read_array(path: Path, first: bytes, stream: IO[bytes]) -> bytes:
+    content = first + stream.read(max(0, MAX_ARRAY_BYTES + 1 - len(first)))
+    if len(content) > MAX_ARRAY_BYTES:
+        raise ReadError(
+            path,
+            f"holds a JSON array of more than {MAX_ARRAY_BYTES >> 20} MiB, which would have to be "
+            "held in memory; write it as JSON Lines, an object a line, which is read line by line "
+            "(jq -c '.[]' FILE.json > FILE.jsonl)",
+        )
+    return content
 
 
 def _holds_lines(line: bytes) -> bool:

@@ -145,7 +145,19 @@ def test_hostile_text_takes_time_in_proportion(text: str) -> None:
 
 
 PIECES = (
-    *("goal ", "  ", "\u200b", "<b>", "</b>", "<br/>", "<3", " < ", "&amp;", "&amp;nbsp;", "&nbsp;"),
+    *(
+        "goal ",
+        "  ",
+        "\u200b",
+        "<b>",
+        "</b>",
+        "<br/>",
+        "<3",
+        " < ",
+        "&amp;",
+        "&amp;nbsp;",
+        "&nbsp;",
+    ),
     *("<!--", "-->", "<style>", "</style>", "<script a='b'>", "</script >", "<a href='x'>", "é"),
     *("e\u0301", "&lt;style&gt;", "&#60;", "<![CDATA[x]]>", "&", "\U0001f389", "\u1100\u1161"),
 )

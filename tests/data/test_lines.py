@@ -145,7 +145,7 @@ def test_streams_hold_headlines_or_json(mark: str) -> None:
         assert isinstance(second.content, BadRow)
 
 
-def test_a_stream_is_answered_line_by_line() -> None:
+def test_a_stream_is_read_line_by_line() -> None:
     taken = []
 
     class Lines(io.StringIO):
@@ -238,3 +238,19 @@ def test_a_compressed_array_that_ends_early(tmp_path: Path) -> None:
     path = save(tmp_path / "news.json.gz", packed[:-9])
     with pytest.raises(ReadError, match="ends early"):
         open_json(path, LIMIT)
+
+
+@pytest.mark.parametrize("name", ["news.json", "news.json.gz"])
+def test_an_array_that_is_too_large_to_hold(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(count: int, opening: str, between: str, closing: str) -> Path:
+        text = opening + between.join(['{"a": "xxxxx"}'] * count) + closing
+        return save(tmp_path / name, gzip.compress(text.encode()) if ".gz" in name else text)
+
+    monkeypatch.setattr("newsie.data.lines.MAX_ARRAY_BYTES", 2**20)
+    assert len(rows(open_json(write(60_000, "[", ", ", "]"), LIMIT))) == 60_000
+    for opening in ("[", "[\n"):
+        with pytest.raises(ReadError, match=r"more than 1 MiB.*JSON Lines"):
+            open_json(write(80_000, opening, ",\n", "]"), LIMIT)
+    assert len(rows(open_json(write(80_000, "", "\n", "\n"), LIMIT))) == 80_000

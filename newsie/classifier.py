@@ -32,6 +32,9 @@ MAX_BATCH_TOKENS = 2_048
 WINDOW_ARTICLES = 4_096
 """Articles of a stream that are sorted by length together, and so held in memory."""
 
+WINDOW_CHARACTERS = 16_000_000
+"""A window ends with the article that fills this: 4,096 articles of usual length are within it."""
+
 FIRST_WINDOW_ARTICLES = 256
 """Articles of a stream's first window: the first answers come early, the windows then grow."""
 
@@ -176,13 +179,14 @@ class Classifier:
     ) -> Iterator[tuple[Article, Prediction]]:
         """Classify any number of articles in constant memory, in order, each with its article.
 
-        Articles are taken from the source a window at a time (256 at first, then up to 4,096),
-        which lets those of like length be computed together. Arguments and errors are those of
-        `classify`.
+        Articles are taken from the source a window at a time, which lets those of like length be
+        computed together: 256 at first, then up to 4,096, of 16 million characters in all. Their
+        answers come when the window is full or the source ends. Arguments and errors are those
+        of `classify`.
         """
         chosen = self._chosen(tasks)
-        source, size, first = iter(articles), FIRST_WINDOW_ARTICLES, 1
-        while window := [_as_article(article) for article in islice(source, size)]:
+        source, size, first = map(_as_article, articles), FIRST_WINDOW_ARTICLES, 1
+        while window := _take_window(source, size):
             yield from zip(window, self._predict(window, chosen, first), strict=True)
             size, first = min(4 * size, WINDOW_ARTICLES), first + len(window)
 
@@ -264,6 +268,16 @@ def _as_article(article: Article | str) -> Article:
     return article
 
 
+def _take_window(source: Iterator[Article], size: int) -> list[Article]:
+    window, characters = [], 0
+    for article in islice(source, size):
+        window.append(article)
+        characters += len(article.headline) + len(article.body)
+        if characters >= WINDOW_CHARACTERS:
+            break
+    return window
+
+
 def _find_bundle(path: str | Path | None) -> Path:
     if path is None:
         if not bundled_path().is_dir():
@@ -272,7 +286,7 @@ def _find_bundle(path: str | Path | None) -> Path:
                 "model on the Hugging Face hub"
             )
         return bundled_path()
-    if str(path) and Path(path).is_dir():
+    if str(path) and _is_directory(Path(path)):
         return Path(path)
     if isinstance(path, str) and _HUB_ID.fullmatch(path):
         return _download(path)
@@ -280,6 +294,13 @@ def _find_bundle(path: str | Path | None) -> Path:
         f"there is no model {str(path)!r}; allowed are a directory that holds a newsie.json, or "
         "the id of a model on the Hugging Face hub, written owner/name"
     )
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # longer than any name, or in a directory that may not be entered
+        return False
 
 
 def _download(hub_id: str) -> Path:

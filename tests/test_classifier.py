@@ -102,7 +102,7 @@ def test_answers_do_not_depend_on_the_company(tiny_classifier: Classifier) -> No
         np.testing.assert_allclose(np.concatenate([a[task] for a in alone]), logits, atol=2e-5)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [2, 3])
 def test_answers_do_not_depend_on_the_threads(tiny_bundle: Path, threads: int) -> None:
     one = Classifier.from_pretrained(tiny_bundle, threads=1).logits(ARTICLES)
     more = Classifier.from_pretrained(tiny_bundle, threads=threads).logits(ARTICLES)
@@ -166,6 +166,24 @@ def test_a_stream_is_read_a_window_at_a_time(tiny_classifier: Classifier) -> Non
     for _ in range(257):
         next(stream)
     assert taken == 256 + 1024
+
+
+def test_a_window_of_a_stream_holds_so_many_characters(
+    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("newsie.classifier.WINDOW_CHARACTERS", 10_000)
+    taken = []
+
+    def source() -> Iterator[str]:
+        for number in range(40):
+            taken.append(number)
+            yield f"goal {number}\n" + "cup " * 1_000
+
+    stream = tiny_classifier.classify_stream(source())
+    headlines = [next(stream)[0].headline]
+    assert len(taken) == 3  # 12,000 characters
+    headlines += [article.headline for article, _ in stream]
+    assert headlines == [f"goal {number}" for number in range(40)]
 
 
 def test_an_error_names_the_article_of_a_stream(tiny_classifier: Classifier) -> None:

@@ -51,7 +51,8 @@ def new_file(target: Path) -> Iterator[Path]:
         aside.replace(target)
         _sync(target.parent)
     finally:
-        aside.unlink(missing_ok=True)
+        if os.path.lexists(aside):  # unlink would fail in a folder that is none, and hide why
+            aside.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -44,6 +44,12 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "result").iterdir()] == ["content"]
 
 
+def test_a_folder_that_is_none_is_what_the_error_is_about(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InterruptedError), new_file(tmp_path / "file" / "note.json"):
+        raise InterruptedError
+
+
 def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     path = tmp_path / "note.json"
     write_text(path, "old")

@@ -36,6 +36,11 @@ class Commands(TyperGroup):
             # be flushed into the closed pipe when Python exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except OSError as error:  # the disk is full, a file is gone, ...
+            if os.environ.get("NEWSIE_DEBUG", "0") not in ("", "0"):
+                raise
+            print(f"newsie: {error}", file=sys.stderr)
+            raise typer.Exit(NewsieError.exit_code) from error
         except KeyboardInterrupt:
             print("newsie: interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["classify"]
 
+JSON_LINES = (".jsonl", ".ndjson")
 Pairs = Iterable[tuple["Article", "Prediction"]]
 TABLE_LABELS, TABLE_SCORE = 3, 0.01
 """A table shows this many labels of a task, without those below this score but the first."""
@@ -54,7 +55,9 @@ def classify(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write to a file: .jsonl, .csv or .parquet."),
+        typer.Option(
+            "--output", "-o", help="Write to a file: .jsonl, .csv or .parquet; - is --json."
+        ),
     ] = None,
     columns: Columns = None,
     strict: Strict = False,
@@ -62,6 +65,9 @@ def classify(
     """Classify news articles."""
     fields = parse_columns(columns)
     _check_usage(texts, file)
+    if str(output) == "-":
+        json_, output = True, None
+    _check_output(output, json_, file)
     from newsie.classifier import Classifier
 
     classifier = Classifier.from_pretrained(model)
@@ -89,11 +95,33 @@ def _check_usage(texts: list[str] | None, file: str | None) -> None:
     if texts and "-" in texts and len(texts) > 1:
         raise typer.BadParameter("- cannot be mixed with texts", param_hint="TEXT")
     for text in texts or ():
-        if len(text) < 256 and "\n" not in text and Path(text).suffix and Path(text).is_file():
+        if Path(text).suffix and _is_file(text):
             raise typer.BadParameter(
                 f"{text!r} is a file; to classify the articles in it, type --file {text}",
                 param_hint="TEXT",
             )
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # a text may be longer than any name of a file, or name what is locked away
+        return False
+
+
+def _check_output(output: Path | None, json_: bool, file: str | None) -> None:
+    if output is None:
+        return
+    if json_ and output.suffix.lower() not in JSON_LINES:
+        raise typer.BadParameter(
+            f"--json asks for JSON Lines, and {str(output)!r} is another format; leave --json out, "
+            "or name a file that ends in .jsonl",
+            param_hint="--output",
+        )
+    if file is not None and _is_file(file) and _is_file(str(output)) and output.samefile(file):
+        raise typer.BadParameter(
+            f"{str(output)!r} is the file that is read; name another one", param_hint="--output"
+        )
 
 
 def _open_reader(
@@ -132,8 +160,8 @@ class _Tally:
 
         if self.truncated:
             note(
-                f"{self.truncated:,} of {self.articles:,} articles are longer than "
-                f"{self._max_tokens} tokens; the rest of each was not read"
+                f"{self.truncated:,} of {self.articles:,} articles are longer than the model reads "
+                f"({self._max_tokens} tokens); the rest of each was not read"
             )
         if reader is None:
             return
@@ -147,7 +175,7 @@ def _write(pairs: Pairs, output: Path, top_k: int | None) -> None:
     from newsie.cli.terminal import counted, note
     from newsie.data.writers import open_writer
 
-    nested = output.suffix.lower() in (".jsonl", ".ndjson")
+    nested = output.suffix.lower() in JSON_LINES
     with open_writer(output) as writer:
         for article, prediction in counted(pairs, "articles"):
             writer.write(

@@ -68,20 +68,24 @@ def open_writer(path: Path | str) -> Iterator[RowWriter]:
         return
     path = Path(path)
     open_format = _find_format(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file")
-    with new_file(path) as aside:
+    with new_file(path) as aside, _create(path, aside) as stream:
+        writer = open_format(stream)
         try:
-            stream = aside.open("wb")
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
-        with stream:
-            writer = open_format(stream)
-            try:
-                yield writer
-                writer.finish()
-            finally:
-                writer.close()
+            yield writer
+            writer.finish()
+        finally:
+            writer.close()
+
+
+def _create(path: Path, aside: Path) -> io.BufferedWriter:
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file")
+        if not path.parent.is_dir():
+            raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
+        return aside.open("wb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _find_format(path: Path) -> Callable[[io.BufferedIOBase], RowWriter]:

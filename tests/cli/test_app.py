@@ -52,6 +52,17 @@ def test_each_error_has_its_exit_code(newsie: Any, monkeypatch: pytest.MonkeyPat
         assert newsie("classify", "goal") == (code, "", f"newsie: {error}\n")
 
 
+def test_errors_of_the_machine_are_told_in_a_line(
+    newsie: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", "out.jsonl")
+
+    monkeypatch.setattr("newsie.classifier.Classifier.from_pretrained", fail)
+    message = "newsie: [Errno 28] No space left on device: 'out.jsonl'\n"
+    assert newsie("classify", "goal") == (1, "", message)
+
+
 def test_tracebacks_are_for_debugging(
     newsie: Any, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -112,7 +123,7 @@ def test_stdout_is_data_only(environment: dict[str, str], tmp_path: Path) -> Non
     assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == ["1", "3"]
     assert "columns:" in result.stderr
     assert "skipped" in result.stderr
-    assert "longer than 32 tokens" in result.stderr
+    assert "longer than the model reads (32 tokens)" in result.stderr
     assert "\r" not in result.stderr  # no progress where there is no terminal
 
 

@@ -107,7 +107,10 @@ def test_long_headlines_are_shortened_on_the_page(
 def test_truncation_is_said_in_one_line(newsie: Any) -> None:
     code, out, err = newsie("classify", "goal " * 40, "cup", "--json")
     assert (code, [row["truncated"] for row in rows_of(out)]) == (0, [True, False])
-    assert err == "1 of 2 articles are longer than 32 tokens; the rest of each was not read\n"
+    assert err == (
+        "1 of 2 articles are longer than the model reads (32 tokens); the rest of each was not "
+        "read\n"
+    )
 
 
 @pytest.mark.parametrize("text", ["", " ", "\0"])
@@ -207,6 +210,15 @@ def test_the_name_of_a_file_is_not_a_headline(newsie: Any, file: Path) -> None:
     assert "--file" in err
 
 
+@pytest.mark.parametrize("text", ["क" * 120 + ".क", "goal. " + "x" * 5_000, "goal\0.x"])
+def test_a_text_may_be_longer_than_the_name_of_a_file(newsie: Any, text: str) -> None:
+    assert newsie("classify", text).code == 0
+    code, out, err = newsie("classify", "-f", text + ".csv")
+    assert (code, out) == (1, "")
+    assert err.startswith("newsie: ")
+    assert newsie("classify", "goal", "--model", text).code == 1
+
+
 # --- files that are written -----------------------------------------------------------------------
 
 
@@ -255,6 +267,35 @@ def test_a_failure_leaves_no_file_and_the_one_before_as_it_was(newsie: Any, tmp_
         assert code == 1
         assert {path.name for path in tmp_path.iterdir()} == names
     assert (tmp_path / "out.jsonl").read_text() == "old"
+
+
+def test_an_output_that_cannot_be_written(newsie: Any, file: Path, tmp_path: Path) -> None:
+    for target, reason in (
+        (file / "out.jsonl", f"there is no folder {file}"),
+        (tmp_path / "none" / "out.csv", f"there is no folder {tmp_path / 'none'}"),
+        (tmp_path / ("x" * 300 + ".csv"), "File name too long"),
+    ):
+        code, out, err = newsie("classify", "goal", "-o", target)
+        assert (code, out) == (1, "")
+        assert err == f"newsie: {target} cannot be written: {reason}\n"
+
+
+def test_an_output_to_the_terminal_is_json(newsie: Any, file: Path) -> None:
+    wanted = newsie("classify", "-f", file, "--json")
+    assert newsie("classify", "-f", file, "-o", "-") == wanted
+    assert newsie("classify", "-f", file, "-o", "-", "--json") == wanted
+
+
+def test_outputs_that_contradict(newsie: Any, file: Path, tmp_path: Path) -> None:
+    code, _, err = newsie("classify", "goal", "--json", "-o", tmp_path / "out.csv")
+    assert code == 2
+    assert "--json asks for JSON Lines" in err
+    assert newsie("classify", "goal", "--json", "-o", tmp_path / "out.jsonl").code == 0
+    before = file.read_bytes()
+    code, _, err = newsie("classify", "-f", file, "-o", file)
+    assert code == 2
+    assert "is the file that is read" in err
+    assert file.read_bytes() == before
 
 
 def test_an_output_of_an_unknown_kind(newsie: Any, tmp_path: Path) -> None:

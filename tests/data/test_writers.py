@@ -145,7 +145,7 @@ def test_unknown_endings(tmp_path: Path, name: str) -> None:
 
 
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be written: No such file"):
+    with pytest.raises(InputError, match="cannot be written: there is no folder"):
         write(tmp_path / "missing" / "out.csv", ROWS)
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match="is a folder"):

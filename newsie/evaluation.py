@@ -26,7 +26,6 @@ __all__ = [
     "accuracy",
     "bootstrap_difference",
     "bootstrap_interval",
-    "bootstrap_mean",
     "brier_score",
     "evaluate",
     "evaluate_predictions",
@@ -308,21 +307,6 @@ def bootstrap_difference(
         for drawn in _draw(counts, resamples, seed, c)
     ]
     return _percentiles(np.concatenate(values), confidence)
-
-
-def bootstrap_mean(
-    values: ArrayLike, *, confidence: float = 0.95, resamples: int = 2_000, seed: int = 0
-) -> Interval:
-    """Percentile interval of the mean of values (N,); for a paired difference give a - b."""
-    x = np.asarray(values, dtype=np.float64)
-    if x.ndim != 1 or not len(x):
-        raise InputError(f"values have the shape {x.shape}; give at least one number, (N,)")
-    random, means = np.random.default_rng(seed), np.empty(resamples)
-    step = max(1, _CHUNK // len(x))
-    for start in range(0, resamples, step):
-        rows = random.integers(0, len(x), (min(step, resamples - start), len(x)))
-        means[start : start + step] = x[rows].mean(axis=1)
-    return _percentiles(means, confidence)
 
 
 def _accuracy(confusion: NDArray[Any]) -> Floats:

@@ -6,8 +6,9 @@
     README.md        the model card
 
 The manifest ends in a seal, the sha256 of all that stands before it in the file, and names the
-sha256 of every other file. `read_bundle` verifies all of them before it parses anything, so that a
-byte that changed anywhere is an error and never a different answer.
+sha256 of every other file. `read_bundle` checks the seal before it parses the manifest, and every
+other file before anybody can open it, so that a byte that changed anywhere is an error and never a
+different answer.
 """
 
 from __future__ import annotations
@@ -207,7 +208,7 @@ def bundled_path() -> Path:
 
 
 def read_bundle(path: str | Path) -> Bundle:
-    """Verify every file of a bundle, then read its manifest.
+    """Verify and read the manifest of a bundle, then verify every file that it names.
 
     Files that the manifest does not name are left alone.
 

@@ -30,7 +30,7 @@ def classify(
         typer.Argument(
             metavar="TEXT...",
             help="Articles; the first line of each is its headline. - reads lines of standard "
-            "input, JSON objects or a headline each.",
+            "input, JSON objects or a headline each, and answers after 256 lines or at the end.",
             show_default=False,
         ),
     ] = None,

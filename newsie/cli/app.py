@@ -51,7 +51,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Classify news articles, and measure and train the models that do it.",
+    help="Classify news articles, and measure and train the models that do it.\n\n"
+    'Try: newsie classify "Late goal wins the cup"',
 )
 app.command()(classify)
 app.command()(evaluate)

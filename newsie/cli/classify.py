@@ -47,7 +47,7 @@ def classify(
             "--top-k",
             "-k",
             min=1,
-            help="Labels of each task. [default: 3 in tables, 1 in CSV and Parquet, all in JSON]",
+            help="Labels of each task. (default: 3 in tables, 1 in CSV and Parquet, all in JSON)",
             show_default=False,
         ),
     ] = None,
@@ -95,17 +95,34 @@ def _check_usage(texts: list[str] | None, file: str | None) -> None:
     if texts and "-" in texts and len(texts) > 1:
         raise typer.BadParameter("- cannot be mixed with texts", param_hint="TEXT")
     for text in texts or ():
-        if Path(text).suffix and _is_file(text):
-            raise typer.BadParameter(
-                f"{text!r} is a file; to classify the articles in it, type --file {text}",
-                param_hint="TEXT",
-            )
+        if reason := _why_no_text(text):
+            raise typer.BadParameter(reason, param_hint="TEXT")
+
+
+def _why_no_text(text: str) -> str:
+    """Why a text is the name of a file or folder and no headline; empty if it may be one."""
+    from newsie.data.formats import SUFFIXES
+
+    path = Path(text)
+    if (path.suffix and _is_file(text)) or ("/" in text and _is_directory(text)):
+        kind = "file" if path.suffix else "folder"
+        return f"{text!r} is a {kind}; to classify the articles in it, type --file {text}"
+    if path.suffix.lower() in SUFFIXES and len(text.split()) == 1:
+        return f"{text!r} looks like a file, and there is no such file; --file reads files"
+    return ""
 
 
 def _is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
     except OSError:  # a text may be longer than any name of a file, or name what is locked away
+        return False
+
+
+def _is_directory(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except OSError:
         return False
 
 
@@ -168,7 +185,9 @@ class _Tally:
         if summary := reader.problems.summary():
             note(summary)
         if not self.articles:
-            raise InputError(f"{reader.path}: no article could be classified")
+            raise InputError(
+                f"{reader.path}: no article could be classified; rows read: {reader.rows:,}"
+            )
 
 
 def _write(pairs: Pairs, output: Path, top_k: int | None) -> None:

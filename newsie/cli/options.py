@@ -24,7 +24,7 @@ Model = Annotated[
     str | None,
     typer.Option(
         envvar="NEWSIE_MODEL",
-        help="Directory of a bundle, or owner/name on the Hugging Face hub. [default: bundled]",
+        help="Directory of a bundle, or owner/name on the Hugging Face hub. (default: bundled)",
         show_default=False,
     ),
 ]
@@ -32,7 +32,7 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="Stop at the first row that cannot be used.")
 ]
 Tasks = Annotated[
-    list[str] | None, typer.Option(help="A task to answer; repeatable. [default: all]")
+    list[str] | None, typer.Option(help="A task to answer; repeatable. (default: all)")
 ]
 
 

@@ -35,6 +35,12 @@ def test_help_lists_the_commands(newsie: Any) -> None:
         assert newsie(command, "--help").code == 0
 
 
+def test_help_shows_the_defaults(newsie: Any) -> None:
+    out = newsie("classify", "--help").out
+    for default in ("bundled", "all", "3 in tables, 1 in CSV and Parquet, all in JSON"):
+        assert f"(default: {default})" in out
+
+
 def test_no_command_is_wrong_usage(newsie: Any) -> None:
     code, out, err = newsie()
     assert code == 2

@@ -205,9 +205,14 @@ def test_texts_or_a_file(newsie: Any, file: Path) -> None:
 
 
 def test_the_name_of_a_file_is_not_a_headline(newsie: Any, file: Path) -> None:
-    code, _, err = newsie("classify", file)
+    for text in (file, file.parent):
+        code, _, err = newsie("classify", text)
+        assert code == 2
+        assert f"--file {text}" in " ".join(err.replace("│", " ").split())
+    code, _, err = newsie("classify", "articels.csv")
     assert code == 2
-    assert "--file" in err
+    assert "there is no such file" in err
+    assert newsie("classify", "goal at the cup.com").code == 0
 
 
 @pytest.mark.parametrize("text", ["क" * 120 + ".क", "goal. " + "x" * 5_000, "goal\0.x"])

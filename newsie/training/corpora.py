@@ -6,8 +6,8 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from newsie.atomic import new_directory
 from newsie.data.articles import Article
-from newsie.data.cleaning import learn_site_suffixes
+from newsie.data.cleaning import clean_text, learn_site_suffixes, strip_site_suffix
 from newsie.data.duplicates import duplicate_groups
 from newsie.data.readers import ArticleReader
 from newsie.data.splits import split_by_date, split_by_hash
 from newsie.errors import FingerprintError, RecipeError
-from newsie.labels import IGNORE, LabelSpace, Task
-from newsie.training.config import CorpusConfig, DataConfig, TaskConfig
+from newsie.labels import IGNORE, LabelRule, LabelSpace, Task
+from newsie.training.config import DataConfig, TaskConfig
+from newsie.training.progress import Progress
 
 __all__ = ["Corpora", "data_fingerprint", "load_corpora", "prepare_corpora"]
 
@@ -84,11 +85,18 @@ class Corpora:
 
 
 def data_fingerprint(config: DataConfig, root: Path) -> str:
-    """Hex digest of the data section of a recipe and the bytes of the files it names."""
+    """Hex digest of all that decides the prepared articles: of the recipe, and the bytes of its files.
+
+    What only weighs articles and tasks while a model is fitted is left out. Of a hub dataset the name
+    counts and not the content, which is not looked at: delete the folder to read a changed one again.
+    """
     content = asdict(config)
+    del content["sampling_temperature"]
     for corpus in content["corpora"]:
         for name in DESCRIPTIONS:
             del corpus[name]
+    for task in content["tasks"]:
+        del task["weight"]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for source in config.corpora:
         for name in filter(None, (source.train, source.test)):
@@ -123,23 +131,12 @@ def prepare_corpora(
     Raises:
         RecipeError: a file is missing, a task is left with fewer than two labels, or a split with no
             articles.
+        ReadError: a file cannot be read; with `config.strict` also a row.
     """
-    articles: list[Article] = []
-    splits: list[str] = []
-    corpora: list[str] = []
     report: dict[str, Any] = {"corpora": {}}
-    for corpus in config.corpora:
-        for split, name in (("train", corpus.train), ("test", corpus.test)):
-            if not name:
-                continue
-            found = _read(corpus, split, name, config.tasks, root, report, say, seed)
-            articles += found
-            splits += [split] * len(found)
-            corpora += [corpus.name] * len(found)
-
-    say(f"looking for duplicates among {len(articles):,} articles")
-    groups = duplicate_groups(articles, threshold=config.near_duplicates)
-    assigned = _assign_splits(config, articles, np.array(splits), corpora, groups, seed)
+    articles, given, corpora = _read_all(config, root, report, say, seed)
+    groups = _find_duplicates(articles, config.near_duplicates, say)
+    assigned = _assign_splits(config, articles, given, corpora, groups, seed)
     kept = {name: _first_of_group(assigned == name, groups) for name in ("train", "validation")}
     kept["test"] = np.flatnonzero(assigned == "test")
     report["duplicates_dropped"] = {
@@ -194,14 +191,18 @@ def build_label_space(
 ) -> LabelSpace:
     """The tasks with all labels that have at least `min_count` articles, in alphabetical order.
 
-    Tasks that read the same column with the same merges share one label set, so that their answers can be
-    compared label by label.
+    Tasks that read the same column with the same merges and drops share one label set, so that their
+    answers can be compared label by label.
     """
+
+    def key(task: TaskConfig) -> tuple[str, dict[str, str], set[str]]:
+        return task.rule.column, task.merge, set(task.drop)
+
     counts = {task.name: Counter(a.labels.get(task.name) for a in articles) for task in tasks}
     report["dropped_labels"] = {}
     built = []
     for task in tasks:
-        siblings = [t for t in tasks if (t.rule.column, t.merge) == (task.rule.column, task.merge)]
+        siblings = [t for t in tasks if key(t) == key(task)]
         total: Counter[str] = Counter()
         for sibling in siblings:
             # The same article may answer several siblings, so the largest count is what there is.
@@ -233,32 +234,90 @@ def _unseen_labels(labels: LabelSpace, articles: Sequence[Article]) -> dict[str,
     return {task: dict(counts) for task, counts in unseen.items() if counts}
 
 
-def _read(
-    corpus: CorpusConfig,
-    split: str,
-    name: str,
-    tasks: Sequence[TaskConfig],
-    root: Path,
-    report: dict[str, Any],
-    say: Callable[[str], None],
-    seed: int,
-) -> list[Article]:
-    source = name if name.startswith("hub:") else find_file(root, name)
-    rules = {t.name: t.rule for t in tasks if not t.corpora or corpus.name in t.corpora}
-    reader = ArticleReader(source, columns=corpus.columns, rules=rules)
-    found = [_storable(article) for article in reader]
-    say(f"{corpus.name} {split}: {len(found):,} articles; {reader.columns.describe()}")
+@dataclass(frozen=True)
+class _WatchedRule(LabelRule):
+    """A rule that knows which labels it merges or drops have not been met in any row: misspelt ones.
+
+    Attributes:
+        unmet: the labels that have not.
+    """
+
+    unmet: set[str] = field(default_factory=set)
+
+    def label(self, row: Mapping[str, str]) -> str | None:
+        self.unmet.discard(row.get(self.column, "").strip())
+        return super().label(row)
+
+
+def _watch(rule: LabelRule) -> _WatchedRule:
+    labels = {*rule.merge, *rule.drop}
+    return _WatchedRule(rule.column, rule.where, rule.merge, rule.drop, labels)
+
+
+def _read_all(
+    config: DataConfig, root: Path, report: dict[str, Any], say: Callable[[str], None], seed: int
+) -> tuple[list[Article], NDArray[np.str_], list[str]]:
+    """All articles; (N,) the split of the file that each comes from; and N names of corpora."""
+    articles: list[Article] = []
+    splits: list[str] = []
+    corpora: list[str] = []
+    rules = {task.name: _watch(task.rule) for task in config.tasks}
+    for corpus in config.corpora:
+        asked = {
+            t.name: rules[t.name]
+            for t in config.tasks
+            if corpus.name in (t.corpora or [corpus.name])
+        }
+        for split, name in (("train", corpus.train), ("test", corpus.test)):
+            if not name:
+                continue
+            source = name if name.startswith("hub:") else find_file(root, name)
+            reader = ArticleReader(
+                source, columns=corpus.columns, rules=asked, strict=config.strict
+            )
+            found = [_storable(article) for article in reader]
+            _report_reading(f"{corpus.name}/{split}", reader, report, say)
+            if split == "train":
+                found = _sample(found, corpus.limit, seed)
+            report["corpora"][f"{corpus.name}/{split}"]["articles"] = len(found)
+            articles += found
+            splits += [split] * len(found)
+            corpora += [corpus.name] * len(found)
+    report["unmet_labels"] = {t: sorted(rule.unmet) for t, rule in rules.items() if rule.unmet}
+    for task, unmet in report["unmet_labels"].items():
+        say(
+            f"task {task}: merge or drop names {unmet}, which no row has in column "
+            f"{rules[task].column!r}; check the spelling"
+        )
+    return articles, np.array(splits), corpora
+
+
+def _sample(articles: list[Article], limit: int, seed: int) -> list[Article]:
+    """At most `limit` of the articles, chosen at random, in their order; 0 means all."""
+    if not 0 < limit < len(articles):
+        return articles
+    chosen = np.random.default_rng(seed).permutation(len(articles))[:limit]
+    return [articles[i] for i in sorted(chosen)]
+
+
+def _report_reading(
+    name: str, reader: ArticleReader, report: dict[str, Any], say: Callable[[str], None]
+) -> None:
+    """Say and record what a reader found in a file, and what it did not."""
+    count = reader.rows - len(reader.problems)
+    say(f"{name}: {count:,} articles; {reader.columns.describe()}")
     if reader.problems:
         say(reader.problems.summary())
-    if split == "train" and 0 < corpus.limit < len(found):
-        chosen = np.random.default_rng(seed).permutation(len(found))[: corpus.limit]
-        found = [found[i] for i in sorted(chosen)]
-    report["corpora"][f"{corpus.name}/{split}"] = {
+    for task, column in reader.missing_rules.items():
+        say(f"{name}: no column {column!r}, so nothing answers the task {task}")
+    for task, column in reader.empty_rules.items():
+        say(f"{name}: no row gives the task {task} a label; check column {column!r} and `where`")
+    report["corpora"][name] = {
         "rows": reader.rows,
-        "articles": len(found),
         "problems": dict(reader.problems.counts),
+        "missing_columns": reader.missing_rules,
+        "without_labels": reader.empty_rules,
     }
-    return found
 
 
 def _storable(article: Article) -> Article:
@@ -271,21 +330,41 @@ def _storable(article: Article) -> Article:
     whole = "".join([*texts, *article.labels.values()])
     if whole.isascii() or not LONE_SURROGATE.search(whole):
         return article
-    escaped = {field: _escape(text) for field, text in zip(FIELDS, texts, strict=True)}
-    return replace(
-        article,
-        **escaped
-        | {
-            "headline": LONE_SURROGATE.sub(SUBSTITUTE, article.headline),
-            "body": LONE_SURROGATE.sub(SUBSTITUTE, article.body),
-            "published": escaped["published"] or None,
-            "labels": {task: _escape(label) for task, label in article.labels.items()},
-        },
+    return Article(
+        headline=LONE_SURROGATE.sub(SUBSTITUTE, article.headline),
+        body=LONE_SURROGATE.sub(SUBSTITUTE, article.body),
+        id=_escape(article.id),
+        publisher=_escape(article.publisher),
+        published=_escape(article.published or "") or None,
+        url=_escape(article.url),
+        labels={task: _escape(label) for task, label in article.labels.items()},
     )
 
 
 def _escape(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _find_duplicates(
+    articles: Sequence[Article], threshold: float, say: Callable[[str], None]
+) -> NDArray[np.int64]:
+    """(N,) group of each article. Copies may differ in the outlet's name at the end of the headline."""
+    # Learnt from test articles too, to compare with and not to train with.
+    suffixes = frozenset(
+        learn_site_suffixes([a.headline for a in articles], [a.publisher for a in articles])
+    )
+    compared = [
+        replace(a, headline=strip_site_suffix(clean_text(a.headline), suffixes)) for a in articles
+    ]
+    say(f"looking for duplicates among {len(articles):,} articles")
+    with Progress("duplicates", len(articles)) as progress:
+        groups = duplicate_groups(
+            compared,
+            threshold=threshold,
+            progress=lambda done, total: progress.advance(done - progress.done),
+        )
+        progress.advance(len(articles) - progress.done)  # short ones and exact copies, not compared
+    return groups
 
 
 def _assign_splits(

@@ -186,6 +186,7 @@ class Pipeline:
             asdict(config.fit),
             seed,
             self.weights,
+            self.recipe.data.sampling_temperature,
             self.corpora.name,
         )
 
@@ -255,7 +256,14 @@ class Pipeline:
         )
         soft = self.soft_labels
         origin = _encoder_digest(self.student_encoder)
-        name = _digest(origin, asdict(config), seed, self.weights, asdict(soft["full"].header))
+        name = _digest(
+            origin,
+            asdict(config),
+            seed,
+            self.weights,
+            self.recipe.data.sampling_temperature,
+            asdict(soft["full"].header),
+        )
 
         def build() -> MultiTaskModel:
             own = None if config.encoder == "teacher" else load_encoder(config.encoder)

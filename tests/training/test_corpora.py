@@ -9,7 +9,7 @@ import pytest
 
 from newsie.data.articles import Article
 from newsie.data.encoding import view_text
-from newsie.errors import FingerprintError, InputError, RecipeError
+from newsie.errors import FingerprintError, InputError, ReadError, RecipeError
 from newsie.labels import IGNORE
 from newsie.training.config import DataConfig, recipe_from
 from newsie.training.corpora import Corpora, data_fingerprint, load_corpora, prepare_corpora
@@ -38,8 +38,9 @@ def config(**data: Any) -> DataConfig:
     return recipe_from({"name": "test", "data": content}).data
 
 
-def prepare(directory: Path, config: DataConfig) -> Corpora:
-    return prepare_corpora(config, directory, directory / "prepared", say=lambda text: None)
+def prepare(directory: Path, config: DataConfig, said: list[str] | None = None) -> Corpora:
+    lines: list[str] = [] if said is None else said
+    return prepare_corpora(config, directory, directory / "prepared", say=lines.append)
 
 
 def ids(corpora: Corpora, split: str) -> list[str]:
@@ -59,6 +60,43 @@ def test_splits_share_nothing_and_lose_nothing(tmp_path: Path) -> None:
     assert 30 < len(ids(corpora, "validation")) < 90
     assert corpora.report["duplicates_dropped"]["shared_with_test"] == 1
     assert sum(corpora.report["duplicates_dropped"].values()) == 2
+
+
+def test_copies_that_were_edited_or_signed_are_in_one_split(tmp_path: Path) -> None:
+    train, test = rows_of(300), rows_of(60, seed=1)
+    for row in (*train[:40], *test[:40]):
+        row["headline"] += " - Sky News"
+        row["publisher"] = "Sky News"
+    signed = {**train[100], "headline": test[0]["headline"].removesuffix(" - Sky News")}
+    signed |= {"id": "signed", "body": test[0]["body"]}
+    words = "one long lede of many words that differ from each other as ledes of newspapers do here"
+    test[50]["body"] = f"{words} {words.upper()[::-1]}"
+    near = {**test[50], "id": "near", "headline": test[50]["headline"] + " again"}
+    write(tmp_path / "train.jsonl", [*train, signed, near])
+    write(tmp_path / "test.jsonl", test)
+    corpora = prepare(tmp_path, config(validation=0.2))
+    rest = ids(corpora, "train") + ids(corpora, "validation")
+    assert sorted(rest) == sorted(row["id"] for row in train)
+    assert corpora.report["duplicates_dropped"]["shared_with_test"] == 2
+    assert corpora.site_suffixes == ("Sky News",)
+    assert next(iter(corpora.articles("test"))).headline.endswith(" - Sky News")
+
+
+def test_near_duplicates_share_a_split_that_is_drawn(tmp_path: Path) -> None:
+    rows = rows_of(200)
+    for row in rows[:100]:
+        row["body"] = f"{row['body']} {' '.join(row['id'] + str(i) for i in range(20))}"
+    copies = [
+        {**row, "id": f"{row['id']}-copy", "body": row["body"] + " more"} for row in rows[:100]
+    ]
+    write(tmp_path / "train.jsonl", [*rows, *copies])
+    only = config(corpora=[{"name": "tiny", "train": "train.jsonl"}], validation=0.3, held_out=0.3)
+    corpora = prepare(tmp_path, only)
+    where = {i: split for split in corpora.splits for i in ids(corpora, split)}
+    assert {row["id"] for row in rows} <= where.keys()
+    both = [row["id"] for row in rows[:100] if f"{row['id']}-copy" in where]
+    assert all(where[i] == where[f"{i}-copy"] == "test" for i in both)
+    assert both  # test articles stay as they are, copies and all
 
 
 def test_a_corpus_without_a_test_file_holds_articles_out(tmp_path: Path) -> None:
@@ -123,6 +161,51 @@ def test_tasks_of_one_column_share_a_label_set(tmp_path: Path) -> None:
     assert (targets["tabloid"][known] == targets["section"][known]).all()
 
 
+def test_what_one_task_drops_does_not_come_back_through_another(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", rows_of(300))
+    write(tmp_path / "test.jsonl", rows_of(10, seed=1))
+    tasks = [
+        {"name": "section"},
+        {"name": "narrow", "column": "section", "drop": ["sports"]},
+        {"name": "narrow_too", "column": "section", "drop": ["sports", "sports"]},
+    ]
+    labels = prepare(tmp_path, config(tasks=tasks)).labels
+    assert labels["section"].labels == ("business", "science", "sports")
+    assert labels["narrow"].labels == labels["narrow_too"].labels == ("business", "science")
+
+
+def test_what_gives_no_label_is_said_and_reported(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", rows_of(300))
+    unlabelled = [{k: v for k, v in row.items() if k != "section"} for row in rows_of(10, seed=1)]
+    write(tmp_path / "test.jsonl", unlabelled)
+    tasks: list[dict[str, Any]] = [
+        {"name": "section", "merge": {"science": "nature", "sprots": "sports"}, "drop": ["chess"]},
+        {"name": "broadsheet", "column": "section", "where": {"id": "nobody"}},
+    ]
+    said: list[str] = []
+    with pytest.raises(RecipeError, match="'broadsheet' has 0 label"):
+        prepare(tmp_path, config(tasks=tasks), said)
+    corpora = prepare(tmp_path, config(tasks=tasks[:1]), said)
+    assert corpora.report["unmet_labels"] == {"section": ["chess", "sprots"]}
+    assert corpora.report["corpora"]["tiny/test"]["missing_columns"] == {"section": "section"}
+    assert corpora.report["corpora"]["tiny/train"]["missing_columns"] == {}
+    text = "\n".join(said)
+    assert "tiny/train: no row gives the task broadsheet a label; check column 'section'" in text
+    assert "tiny/test: no column 'section', so nothing answers the task section" in text
+    assert "task section: merge or drop names ['chess', 'sprots'], which no row has" in text
+
+
+def test_a_strict_reader_stops_at_the_first_bad_row(tmp_path: Path) -> None:
+    rows = rows_of(200)
+    rows[3] |= {"headline": "", "body": ""}
+    write(tmp_path / "train.jsonl", rows)
+    write(tmp_path / "test.jsonl", rows_of(10, seed=1))
+    with pytest.raises(ReadError, match=r"train\.jsonl, row 4: no text"):
+        prepare(tmp_path, config(strict=True))
+    prepared = prepare(tmp_path, config())
+    assert prepared.report["corpora"]["tiny/train"]["problems"] == {"no text": 1}
+
+
 def test_limit_takes_a_stable_sample(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", rows_of(300))
     write(tmp_path / "test.jsonl", rows_of(10, seed=1))
@@ -149,6 +232,18 @@ def test_fingerprint_follows_bytes_and_settings(tmp_path: Path) -> None:
     assert data_fingerprint(config(validation=0.2), tmp_path) != first
     write(tmp_path / "train.jsonl", rows_of(11))
     assert data_fingerprint(config(), tmp_path) != first
+
+
+def test_fingerprint_leaves_out_what_only_weighs(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", rows_of(10))
+    write(tmp_path / "test.jsonl", rows_of(10, seed=1))
+    first = data_fingerprint(config(), tmp_path)
+    heavy = [{"name": "section", "min_count": 5, "weight": 0.5}]
+    assert data_fingerprint(config(tasks=heavy, sampling_temperature=2.0), tmp_path) == first
+    fewer = [{"name": "section", "min_count": 6}]
+    assert data_fingerprint(config(tasks=fewer), tmp_path) != first
+    hubs = [config(corpora=[{"name": "tiny", "train": f"hub:owner/{name}"}]) for name in "ab"]
+    assert len({data_fingerprint(hub, tmp_path) for hub in hubs}) == 2
 
 
 def test_a_split_without_articles_is_refused(tmp_path: Path) -> None:

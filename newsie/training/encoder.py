@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from safetensors import SafetensorError
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModel,
     BertConfig,
     DistilBertConfig,
     DistilBertModel,
+    PretrainedConfig,
     PreTrainedModel,
 )
 
-from newsie.errors import InputError, MissingExtraError
+from newsie.errors import InputError, MissingExtraError, RecipeError
 
-__all__ = ["encode_first", "encoder_directory", "load_encoder", "take_layers"]
-
-POOLED = frozenset({"bert", "roberta", "xlm-roberta", "camembert"})
-"""Model types whose constructor takes `add_pooling_layer`."""
+__all__ = [
+    "check_max_tokens",
+    "encode_first",
+    "encoder_directory",
+    "load_encoder",
+    "max_positions",
+    "take_layers",
+]
 
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 """What configurations call their dropout rates."""
@@ -70,25 +78,96 @@ def load_encoder(name: str, dropout: float = 0.0) -> PreTrainedModel:
         dropout: replaces the dropout rates of its configuration, whatever they are called.
 
     Raises:
-        InputError: there is no such encoder.
+        InputError: there is no such encoder, it is damaged, or it needs code of its own.
     """
-    path = encoder_directory(name)
-    try:
-        config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"no encoder {name!r}: allowed are a hub id (needs the network), a directory with "
-            f"config.json and model.safetensors, or 'minilm'. transformers says: {error}"
-        ) from error
+    config = _read_config(name)
     for field in DROPOUTS:
         if hasattr(config, field):
             setattr(config, field, dropout)
-    options: dict[str, Any] = {"add_pooling_layer": False} if config.model_type in POOLED else {}
-    options |= {"dtype": torch.float32, "use_safetensors": True}
-    model: PreTrainedModel = AutoModel.from_pretrained(path, config=config, **options)
+    kind = type(_without_weights(name, config))
+    pooled = "add_pooling_layer" in inspect.signature(kind).parameters
+    options: dict[str, Any] = {"add_pooling_layer": False} if pooled else {}
+    options |= {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
+    try:
+        model: PreTrainedModel = AutoModel.from_pretrained(
+            encoder_directory(name), config=config, **options
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _no_encoder(name, error) from error
+    pooler = getattr(model, "pooler", None)
+    if isinstance(pooler, nn.Module):
+        pooler.requires_grad_(False)  # DDP wants a gradient of all that can be learnt
     if isinstance(config, BertConfig) and config.layer_norm_eps == LAYER_NORM_EPSILON:
         return _as_distilbert(model, config, dropout)
     return model
+
+
+def max_positions(name: str) -> int | None:
+    """Longest input in tokens of an encoder; None where it has no table of positions that bounds it.
+
+    Raises:
+        InputError: there is no such encoder.
+    """
+    for part, module in _without_weights(name, _read_config(name)).named_modules():
+        if part.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa and its like count positions from the one behind the padding's.
+            first = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - first
+    return None
+
+
+def check_max_tokens(name: str, wanted: Mapping[str, int]) -> None:
+    """Whether an encoder has positions for inputs of these lengths.
+
+    Args:
+        name: of the encoder, see `load_encoder`.
+        wanted: field of the recipe ("student.max_tokens") -> longest input in tokens.
+
+    Raises:
+        RecipeError: an input may be longer than the encoder allows.
+        InputError: there is no such encoder.
+    """
+    allowed = max_positions(name)
+    for field, tokens in wanted.items():
+        if allowed is not None and tokens > allowed:
+            raise RecipeError(
+                f"{field} is {tokens}, but the encoder {name!r} takes at most {allowed} tokens; lower it, "
+                "or choose an encoder for longer texts"
+            )
+
+
+def _read_config(name: str) -> PretrainedConfig:
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            encoder_directory(name), trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise _no_encoder(name, error) from error
+    if getattr(config, "auto_map", None):
+        raise InputError(
+            f"the encoder {name!r} comes with code of its own (auto_map in config.json), which is never "
+            "run; choose one that transformers knows by itself"
+        )
+    return config
+
+
+def _without_weights(name: str, config: PretrainedConfig) -> PreTrainedModel:
+    """The model of a configuration, to look at: it takes no memory."""
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
+                config, trust_remote_code=False
+            )
+    except ValueError as error:
+        raise _no_encoder(name, error) from error
+    return model
+
+
+def _no_encoder(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"no encoder {name!r}: allowed are a hub id (needs the network), a directory with "
+        f"config.json and model.safetensors, or 'minilm'. transformers says: {error}"
+    )
 
 
 def encode_first(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

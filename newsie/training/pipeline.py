@@ -36,7 +36,7 @@ from newsie.training.bundling import commit_id, make_bundle
 from newsie.training.checkpoints import Checkpoints
 from newsie.training.config import FitConfig, Recipe
 from newsie.training.corpora import Corpora, data_fingerprint, load_corpora, prepare_corpora
-from newsie.training.encoder import encoder_directory, load_encoder
+from newsie.training.encoder import check_max_tokens, encoder_directory, load_encoder
 from newsie.training.loop import History, fit
 from newsie.training.losses import DistillationLoss, HardLoss, Loss
 from newsie.training.model import MultiTaskModel
@@ -133,7 +133,7 @@ class Pipeline:
             return Encoder.from_file(path, policy)
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(encoder_directory(name))
+        tokenizer = AutoTokenizer.from_pretrained(encoder_directory(name), trust_remote_code=False)
         if not getattr(tokenizer, "is_fast", False):
             raise RecipeError(
                 f"the encoder {name!r} has no fast tokenizer (tokenizer.json); use another"
@@ -176,7 +176,17 @@ class Pipeline:
     @cached_property
     def teachers(self) -> list[MultiTaskModel]:
         """One fitted teacher for each seed."""
+        self._check_lengths()
         return [self._teacher(seed) for seed in self.recipe.teacher.seeds]
+
+    def _check_lengths(self) -> None:
+        """Refuse inputs that are too long for an encoder before anything is fitted."""
+        teacher, student = self.recipe.teacher, self.recipe.student
+        seen = {"student.fit.max_tokens": student.fit.max_tokens}  # by both: soft labels
+        check_max_tokens(
+            teacher.encoder, {"teacher.fit.max_tokens": teacher.fit.max_tokens, **seen}
+        )
+        check_max_tokens(self.student_encoder, {**seen, "student.max_tokens": student.max_tokens})
 
     def _teacher(self, seed: int) -> MultiTaskModel:
         config = self.recipe.teacher

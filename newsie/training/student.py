@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from transformers import DistilBertModel, PreTrainedModel
+from transformers import BertModel, DistilBertModel, PreTrainedModel
 
 from newsie.errors import RecipeError
-from newsie.training.encoder import take_layers
+from newsie.training.encoder import LAYER_NORM_EPSILON, take_layers
 from newsie.training.model import MultiTaskModel
 
 __all__ = ["chosen_layers", "student_from_teacher"]
@@ -44,16 +44,23 @@ def student_from_teacher(
         dropout: of the student while it trains.
 
     Raises:
-        RecipeError: the encoder is of another type, or has fewer layers.
+        RecipeError: the encoder is of another type, normalises otherwise, or has fewer layers.
     """
     source = encoder if encoder is not None else teacher.encoder
     if not isinstance(source, DistilBertModel):
         raise RecipeError(
-            f"a student cannot take its layers from an encoder of type {source.config.model_type!r}; "
-            "allowed are bert and distilbert. Name one in student.encoder, for example 'minilm'"
+            f"a student cannot take its layers from {_describe(source)}; allowed are distilbert, and "
+            f"bert with layer_norm_eps {LAYER_NORM_EPSILON}. Name one in student.encoder, for example "
+            "'minilm'"
         )
     chosen = chosen_layers(source.config.n_layers, layers)
     student = MultiTaskModel(take_layers(source, chosen, dropout), teacher.labels, dropout)
     if student.encoder.config.hidden_size == teacher.encoder.config.hidden_size:
         student.heads.load_state_dict(teacher.heads.state_dict())
     return student
+
+
+def _describe(encoder: PreTrainedModel) -> str:
+    if isinstance(encoder, BertModel):
+        return f"a BERT with layer_norm_eps {encoder.config.layer_norm_eps}"
+    return f"an encoder of type {encoder.config.model_type!r}"

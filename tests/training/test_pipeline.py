@@ -104,6 +104,26 @@ def test_a_teacher_of_another_kind_with_a_tokenizer_of_its_own(data: Path, tmp_p
     assert run.student.encoder.config.model_type == "distilbert"
 
 
+def test_inputs_longer_than_the_encoder_takes_are_refused_before_fitting(
+    data: Path, tmp_path: Path
+) -> None:
+    student = recipe(data)["student"] | {"max_tokens": 65}
+    with pytest.raises(RecipeError, match=r"student\.max_tokens is 65, .* at most 64 tokens"):
+        pipeline(data, tmp_path, student=student).run(until="teacher")
+    assert not list(tmp_path.rglob("teacher-*"))
+
+
+def test_another_sampling_is_another_teacher_on_the_same_articles(
+    data: Path, tmp_path: Path
+) -> None:
+    for sampling_temperature in (1.0, 2.0):
+        content = recipe(data)
+        content["data"]["sampling_temperature"] = sampling_temperature
+        Pipeline(recipe_from(content), data=data, runs=tmp_path).run(until="teacher")
+    assert len(list(tmp_path.rglob("data-*"))) == 1
+    assert len(list(tmp_path.rglob("teacher-*"))) == 2
+
+
 def test_ends_at_the_stage_asked_for(data: Path, tmp_path: Path) -> None:
     assert pipeline(data, tmp_path).run("data") == tmp_path / "tiny"
     [directory] = (tmp_path / "tiny").glob("data-*")

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 from newsie.errors import RecipeError
 from newsie.training.encoder import load_encoder
 from newsie.training.model import MultiTaskModel
 from newsie.training.student import chosen_layers, student_from_teacher
-from tests.tiny import LABELS, write_tiny_encoder
+from tests.tiny import LABELS, tiny_encoder, write_tiny_encoder
 
 
 def model_of(directory: Path, kind: str = "bert", layers: int = 4) -> MultiTaskModel:
@@ -63,11 +64,19 @@ def test_a_thinner_student_keeps_the_chosen_layers_and_the_heads(tmp_path: Path)
 
 def test_another_type_of_teacher_needs_an_encoder_for_the_student(tmp_path: Path) -> None:
     teacher = model_of(tmp_path / "teacher", "modernbert")
-    with pytest.raises(RecipeError, match="'modernbert'; allowed are bert and distilbert"):
+    with pytest.raises(RecipeError, match="'modernbert'; allowed are distilbert, and bert"):
         student_from_teacher(teacher, 2)
     encoder = load_encoder(str(write_tiny_encoder(tmp_path / "own")))
     student = student_from_teacher(teacher, 2, encoder=encoder)
     assert student.encoder.config.n_layers == 2
+
+
+def test_a_bert_that_normalises_otherwise_is_told_so(tmp_path: Path) -> None:
+    config = BertConfig.from_dict(tiny_encoder("bert").config.to_dict() | {"layer_norm_eps": 1e-5})
+    BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    teacher = MultiTaskModel(load_encoder(str(tmp_path)), LABELS)
+    with pytest.raises(RecipeError, match=r"a BERT with layer_norm_eps 1e-05; allowed .* 1e-12"):
+        student_from_teacher(teacher, 2)
 
 
 def test_a_model_comes_back_from_disk(tmp_path: Path) -> None:

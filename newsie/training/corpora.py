@@ -305,6 +305,7 @@ def _report_reading(
 ) -> None:
     """Say and record what a reader found in a file, and what it did not."""
     count = reader.rows - len(reader.problems)
+    key, name = name, name.replace("/", " ")
     say(f"{name}: {count:,} articles; {reader.columns.describe()}")
     if reader.problems:
         say(reader.problems.summary())
@@ -312,7 +313,7 @@ def _report_reading(
         say(f"{name}: no column {column!r}, so nothing answers the task {task}")
     for task, column in reader.empty_rules.items():
         say(f"{name}: no row gives the task {task} a label; check column {column!r} and `where`")
-    report["corpora"][name] = {
+    report["corpora"][key] = {
         "rows": reader.rows,
         "problems": dict(reader.problems.counts),
         "missing_columns": reader.missing_rules,

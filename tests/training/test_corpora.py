@@ -190,8 +190,8 @@ def test_what_gives_no_label_is_said_and_reported(tmp_path: Path) -> None:
     assert corpora.report["corpora"]["tiny/test"]["missing_columns"] == {"section": "section"}
     assert corpora.report["corpora"]["tiny/train"]["missing_columns"] == {}
     text = "\n".join(said)
-    assert "tiny/train: no row gives the task broadsheet a label; check column 'section'" in text
-    assert "tiny/test: no column 'section', so nothing answers the task section" in text
+    assert "tiny train: no row gives the task broadsheet a label; check column 'section'" in text
+    assert "tiny test: no column 'section', so nothing answers the task section" in text
     assert "task section: merge or drop names ['chess', 'sprots'], which no row has" in text
 
 

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from newsie.classifier import Classifier
 from tests.tiny import LABELS, tiny_articles, tiny_tokenizer, write_tiny_encoder
 
 if TYPE_CHECKING:
     from newsie.training.model import MultiTaskModel
+
+# The same examples every time, however busy the machine is; HYPOTHESIS_PROFILE=default looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(scope="session")

@@ -175,12 +175,13 @@ def _quantize_columns(weight: Floats) -> tuple[Integers, Floats]:
     """
     even, odd = weight[0::2], np.zeros_like(weight[0::2])
     odd[: len(weight) // 2] = weight[1::2]
-    together = np.where(even * odd > 0, np.abs(even + odd), np.maximum(np.abs(even), np.abs(odd)))
+    alike = np.sign(even) == np.sign(odd)  # a product of tiny ones would be 0
+    together = np.where(alike, np.abs(even + odd), np.maximum(np.abs(even), np.abs(odd)))
     # Rounding may add a half to each of the two: 127 becomes 128, and 255 * 128 < 2 ** 15.
     scale = _safe(together.max(axis=0) / LARGEST)
     return np.rint(weight / scale).astype(np.int8), scale
 
 
 def _safe(scale: Floats) -> Floats:
-    """Scales of zeros become 1."""
-    return np.where(scale == 0, 1, scale).astype(np.float32)
+    """Scales of zeros, and of numbers too small for float32 to divide by, become 1."""
+    return np.where(scale < np.finfo(np.float32).tiny, 1, scale).astype(np.float32)

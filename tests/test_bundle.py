@@ -99,9 +99,11 @@ def test_nothing_is_left_beside_a_bundle(small: Path) -> None:
 
 
 def test_other_files_are_left_alone(small: Path) -> None:
+    before = read_bundle(small).fingerprint
     (small / ".gitattributes").write_text("*.onnx filter=lfs")
     (small / "more").mkdir()
-    read_bundle(small)
+    assert read_bundle(small).fingerprint == before
+    assert (small / "more").is_dir()
 
 
 @pytest.mark.parametrize("name", ["newsie.json", "tokenizer.json", "README.md", "model.onnx"])

@@ -100,6 +100,12 @@ def get_lr(step: int, steps: int, warmup_ratio: float) -> float:
     return max(0.0, (steps - step) / max(1, steps - warmup))
 
 
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Give each group its peak learning rate times a factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+
+
 def build_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
     """AdamW with a higher rate for the heads, which start from nothing, and no decay of vectors."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -164,8 +170,7 @@ def fit(
             indices, headline_only = next(source)
             set_random_state(batches.seed, history.step, accelerator.process_index)
             factor = get_lr(history.step, steps, config.warmup_ratio)
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * factor
+            set_lr(optimizer, factor)
             pieces = batches.micro_batches(
                 indices,
                 headline_only,
@@ -174,11 +179,7 @@ def fit(
                 processes=accelerator.num_processes,
             )
             value = _backward(prepared, pieces, loss, accelerator)
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"the loss is {value} at step {history.step}; lower the learning rate, or look "
-                    "for broken soft labels. The last checkpoint is kept"
-                )
+            _check_loss(value, history.step)
             accelerator.clip_grad_norm_(prepared.parameters(), config.max_grad_norm)
             prepared_optimizer.step()
             prepared_optimizer.zero_grad(set_to_none=True)
@@ -186,9 +187,7 @@ def fit(
             history.note_loss(value, last=steps)
             progress.advance(len(indices), loss=value)
             if evaluate and history.is_time_to_evaluate(steps, config.evaluations):
-                # One process scores for all: they must not disagree on when to stop.
-                own = evaluate(model) if accelerator.is_main_process else 0.0
-                score = _sum_over_processes(own, accelerator)
+                score = _score(model, evaluate, accelerator)
                 if history.note_score(score, config.patience):
                     checkpoints.save_best(model)
                 progress.note(f"macro-F1 {score:.4f} after {history.step} of {steps} steps")
@@ -228,6 +227,22 @@ def _backward(
             accelerator.backward(share * accelerator.num_processes)
         total += float(share.detach())
     return _sum_over_processes(total, accelerator)
+
+
+def _check_loss(value: float, step: int) -> None:
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"the loss is {value} at step {step}; lower the learning rate, or look for broken soft "
+            "labels. The last checkpoint is kept"
+        )
+
+
+def _score(
+    model: nn.Module, evaluate: Callable[[nn.Module], float], accelerator: Accelerator
+) -> float:
+    """The score of a model, the same on every process: they must not disagree on when to stop."""
+    own = evaluate(model) if accelerator.is_main_process else 0.0
+    return _sum_over_processes(own, accelerator)
 
 
 def _sum_over_processes(value: float, accelerator: Accelerator) -> float:

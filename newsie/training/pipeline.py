@@ -35,7 +35,7 @@ from newsie.training.batches import Batches, TokenStore, TrainingSet
 from newsie.training.bundling import commit_id, make_bundle
 from newsie.training.checkpoints import Checkpoints
 from newsie.training.config import FitConfig, Recipe
-from newsie.training.corpora import Corpora, data_fingerprint, load_corpora, prepare_corpora
+from newsie.training.corpora import Corpora, load_corpora, prepare_corpora
 from newsie.training.encoder import check_max_tokens, encoder_directory, load_encoder
 from newsie.training.loop import History, fit
 from newsie.training.losses import DistillationLoss, HardLoss, Loss
@@ -49,6 +49,7 @@ from newsie.training.soft_labels import (
     compute_soft_labels,
     load_soft_labels,
 )
+from newsie.training.sources import data_fingerprint
 from newsie.training.student import student_from_teacher
 from newsie.training.tokens import encode_split
 from newsie.version import __version__

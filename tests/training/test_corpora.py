@@ -12,7 +12,8 @@ from newsie.data.encoding import view_text
 from newsie.errors import FingerprintError, InputError, ReadError, RecipeError
 from newsie.labels import IGNORE
 from newsie.training.config import DataConfig, recipe_from
-from newsie.training.corpora import Corpora, data_fingerprint, load_corpora, prepare_corpora
+from newsie.training.corpora import Corpora, load_corpora, prepare_corpora
+from newsie.training.sources import data_fingerprint
 from tests.tiny import tiny_articles
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from newsie.evaluation import Evaluation, TaskMetrics, evaluate, evaluate_predictions
+    from newsie.explanation import Explanation, Word
     from newsie.labels import LabelRule, LabelSpace, Task
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "BundleError",
     "Classifier",
     "Evaluation",
+    "Explanation",
     "FingerprintError",
     "InputError",
     "LabelError",
@@ -60,6 +62,7 @@ __all__ = [
     "Task",
     "TaskMetrics",
     "TrainingError",
+    "Word",
     "__version__",
     "copy_bundle",
     "evaluate",
@@ -77,6 +80,7 @@ _MODULES = {
     "newsie.errors": "BundleError FingerprintError InputError LabelError MissingExtraError "
     "NewsieError QualityGateError ReadError RecipeError TrainingError",
     "newsie.evaluation": "Evaluation TaskMetrics evaluate evaluate_predictions",
+    "newsie.explanation": "Explanation Word",
     "newsie.labels": "LabelRule LabelSpace Task",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -19,6 +19,7 @@ from newsie.data.articles import Article
 from newsie.data.encoding import Encoder, pad
 from newsie.errors import BundleError, InputError, MissingExtraError
 from newsie.evaluation import softmax
+from newsie.explanation import MAX_PASSES, Explanation, occlude, split_words
 from newsie.labels import LabelSpace
 
 if TYPE_CHECKING:
@@ -190,6 +191,54 @@ class Classifier:
             yield from zip(window, self._predict(window, chosen, first), strict=True)
             size, first = min(4 * size, WINDOW_ARTICLES), first + len(window)
 
+    def explain(
+        self,
+        article: Article | str,
+        *,
+        tasks: Sequence[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        max_passes: int = MAX_PASSES,
+    ) -> Explanation:
+        """How each word of an article moves its probabilities, by leaving it out.
+
+        One pass for the article and one for each word answer all tasks together, in batches.
+
+        Args:
+            article: an article or a text; the first line of a text is its headline.
+            tasks: the tasks to explain; None means all.
+            labels: task -> the label to explain; where there is none, the most probable one.
+            max_passes: neighbouring words are taken together where there are more words than this.
+
+        Raises:
+            InputError: the article has no text, or `max_passes` is below 2: headline and body are
+                never taken together.
+            LabelError: there is no such task or label.
+        """
+        chosen = self._chosen(tasks)
+        labels = labels or {}
+        for task, label in labels.items():
+            self.labels[task].index(label)
+            if task not in chosen:
+                raise InputError(f"a label is given for {task!r}; asked for: {', '.join(chosen)}")
+        if max_passes < 2:
+            raise InputError(f"max_passes is {max_passes}; at least 2")
+        article = _as_article(article)
+        read = self._encoder.read(article)
+        words, owners, together = split_words(read, article, max_passes)
+        found = self._probabilities([read.ids, *occlude(read.ids, owners, len(words))], chosen)
+        return Explanation(
+            labels=self.labels,
+            words=words,
+            probabilities={task: found[task][0] for task in chosen},
+            without={task: found[task][1:] for task in chosen},
+            chosen={
+                task: labels.get(task, self.labels[task].labels[int(found[task][0].argmax())])
+                for task in chosen
+            },
+            words_together=together,
+            truncated=read.truncated,
+        )
+
     def logits(self, articles: Sequence[Article | str]) -> dict[str, NDArray[np.float32]]:
         """The model's raw answers by task, (N, C) float32, before calibration.
 
@@ -209,14 +258,19 @@ class Classifier:
         self, articles: Sequence[Article], tasks: tuple[str, ...], first: int = 1
     ) -> list[Prediction]:
         encoded = self._encoder.encode(articles, first=first)
-        logits = self._logits(encoded.ids, tasks)
-        probabilities = {task: softmax(logits[task] / self._temperatures[task]) for task in tasks}
+        probabilities = self._probabilities(encoded.ids, tasks)
         return [
             Prediction(
                 self.labels, {task: probabilities[task][row] for task in tasks}, bool(truncated)
             )
             for row, truncated in enumerate(encoded.truncated)
         ]
+
+    def _probabilities(
+        self, ids: Sequence[Sequence[int]], tasks: tuple[str, ...]
+    ) -> dict[str, NDArray[np.float64]]:
+        logits = self._logits(ids, tasks)
+        return {task: softmax(logits[task] / self._temperatures[task]) for task in tasks}
 
     def _logits(
         self, ids: Sequence[Sequence[int]], tasks: tuple[str, ...]

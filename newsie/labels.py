@@ -124,6 +124,19 @@ class Task:
             twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
             raise LabelError(f"task {self.name!r} names {twice} more than once; each label once")
 
+    def index(self, label: str) -> int:
+        """The class index of a label.
+
+        Raises:
+            LabelError: the task does not hold the label.
+        """
+        try:
+            return self.labels.index(label)
+        except ValueError:
+            raise LabelError(
+                f"task {self.name!r} has no label {label!r}; it has: {', '.join(self.labels)}"
+            ) from None
+
 
 @dataclass(frozen=True)
 class LabelSpace:

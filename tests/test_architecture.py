@@ -4,7 +4,7 @@ own package:
     cli
     training      serving
     classifier    confusion
-    bundle        evaluation
+    bundle        evaluation    explanation
     data
     labels
     atomic, errors, version
@@ -27,7 +27,7 @@ LAYERS = [
     {"cli"},
     {"training", "serving"},
     {"classifier", "confusion"},
-    {"bundle", "evaluation"},
+    {"bundle", "evaluation", "explanation"},
     {"data"},
     {"labels"},
     {"atomic", "errors", "version"},
@@ -38,6 +38,7 @@ FORBIDDEN = {  # package -> what none of its modules may import, not even inside
     "classifier": HEAVY,
     "bundle": HEAVY,
     "evaluation": HEAVY,
+    "explanation": HEAVY,
     "labels": HEAVY,
     "errors": HEAVY,
     "serving": {"torch", "transformers", "accelerate", "datasets", "pickle", "joblib"},

@@ -7,11 +7,17 @@ import html.entities
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from newsie.errors import InputError
 
-__all__ = ["clean_start", "clean_text", "learn_site_suffixes", "strip_site_suffix"]
+__all__ = [
+    "blank_markup",
+    "clean_start",
+    "clean_text",
+    "learn_site_suffixes",
+    "strip_site_suffix",
+]
 
 # Every pattern below takes time in proportion to the text, whatever the text: no repetition can
 # start again within what another one has read ("<" ends each), and find() gives up for good once
@@ -84,6 +90,24 @@ def clean_start(text: str, characters: int) -> str:
     return clean_text(text)
 
 
+def blank_markup(text: str) -> str:
+    """A text of the same length with blanks for comments, scripts, styles and tags: what is left
+    stands where it stood."""
+
+    def blank(match: re.Match[str]) -> str:
+        return " " * len(match[0])
+
+    if "<" not in text:
+        return text
+    kept, position = [], 0
+    for start, end in _find_hidden(text):
+        if end is not None:
+            kept += [text[position:start], " " * (end - start)]
+            position = end
+    text = "".join([*kept, text[position:]])
+    return _BLOCK_TAG.sub(blank, _INLINE_TAG.sub(blank, text))
+
+
 def _clean(text: str, *, cut: bool) -> str:
     """A clean text; what it ends in is dropped if it is unfinished and the text is `cut`."""
     if _is_plain(text):
@@ -134,22 +158,33 @@ def _remove_tags(text: str, cut: bool) -> str:
 def _remove_hidden(text: str, cut: bool) -> str:
     """Without comments, scripts and styles. One that does not end is left alone, or if the text is
     `cut`, all from there on is dropped: the end may be behind the cut."""
-    kept, position, endless = [], 0, set[str]()
+    kept, position = [], 0
+    for start, end in _find_hidden(text):
+        if end is None:
+            if cut:
+                text = text[:start]
+                break
+            continue
+        kept.append(text[position:start])
+        position = end
+    kept.append(text[position:])
+    return " ".join(kept)
+
+
+def _find_hidden(text: str) -> Iterator[tuple[int, int | None]]:
+    """Where comments, scripts and styles start and end; None for the first of a kind without end."""
+    position, endless = 0, set[str]()
     for opening in _HIDDEN.finditer(text):
         kind = opening[1].lower()
         if opening.start() < position or kind in endless:
             continue
         closing = _HIDDEN_ENDS[kind].search(text, opening.end())
         if closing is None:
-            if cut:
-                text = text[: opening.start()]
-                break
             endless.add(kind)
-            continue
-        kept.append(text[position : opening.start()])
-        position = closing.end()
-    kept.append(text[position:])
-    return " ".join(kept)
+            yield opening.start(), None
+        else:
+            position = closing.end()
+            yield opening.start(), position
 
 
 def _normalise(text: str) -> str:

@@ -15,7 +15,16 @@ from newsie.data.articles import Article
 from newsie.data.cleaning import clean_start, clean_text, strip_site_suffix
 from newsie.errors import InputError
 
-__all__ = ["VIEWS", "EncodedArticles", "Encoder", "EncodingPolicy", "View", "pad", "view_text"]
+__all__ = [
+    "VIEWS",
+    "EncodedArticles",
+    "Encoder",
+    "EncodingPolicy",
+    "ReadText",
+    "View",
+    "pad",
+    "view_text",
+]
 
 View = Literal["full", "headline"]
 VIEWS: tuple[View, ...] = ("full", "headline")
@@ -59,6 +68,30 @@ class EncodedArticles(NamedTuple):
 
     ids: list[list[int]]
     truncated: NDArray[np.bool_]
+
+
+class ReadText(NamedTuple):
+    """What a model reads of one article, and which characters each token stands for.
+
+    Attributes:
+        headline: cleaned, as far as its characters are read; may be empty.
+        body: likewise.
+        ids: (T,) token ids, special tokens included.
+        spans: (T, 2) int, first and behind the last character of each token in `text`; equal where
+            a token stands for no text.
+        truncated: whether text was cut off.
+    """
+
+    headline: str
+    body: str
+    ids: list[int]
+    spans: NDArray[np.int64]
+    truncated: bool
+
+    @property
+    def text(self) -> str:
+        """Headline and body as the tokenizer was given them."""
+        return _join(self.headline, self.body)
 
 
 def view_text(article: Article, view: View, suffixes: frozenset[str] = frozenset()) -> str:
@@ -111,16 +144,10 @@ class Encoder:
         Raises:
             InputError: an article has no text at all.
         """
-        texts = []
-        for number, article in enumerate(articles, first):
-            text = self._text(article, view)
-            if not text:
-                name = repr(article.id) if article.id else f"number {number}"
-                raise InputError(
-                    f"article {name} has neither a headline nor a body (or only blank and "
-                    "control characters); give it at least one word"
-                )
-            texts.append(text)
+        texts = [
+            _join(*self._parts(article, view, number))
+            for number, article in enumerate(articles, first)
+        ]
         encodings = self.tokenizer.encode_batch_fast(
             [text[: self._max_characters] for text in texts]
         )
@@ -130,16 +157,41 @@ class Encoder:
         ]
         return EncodedArticles([e.ids for e in encodings], np.asarray(truncated, dtype=np.bool_))
 
-    def _text(self, article: Article, view: View) -> str:
-        """What `view_text` gives, or as much of it as is read and a little more: cleaning costs
-        time in proportion to the length."""
+    def read(self, article: Article) -> ReadText:
+        """One article, as `encode` gives it, with the characters behind each token.
+
+        Raises:
+            InputError: the article has no text at all.
+        """
+        headline, body = self._parts(article, "full", 1)
+        text = _join(headline, body)[: self._max_characters]
+        kept = text[: len(headline)] if headline else ""
+        encoding = self.tokenizer.encode(text)
+        truncated = len(_join(headline, body)) > len(text) or bool(encoding.overflowing)
+        return ReadText(
+            kept,
+            text[len(kept) :].lstrip("\n"),
+            encoding.ids,
+            np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2),
+            truncated,
+        )
+
+    def _parts(self, article: Article, view: View, number: int) -> tuple[str, str]:
+        """Headline and body of what `view_text` gives, or as much of them as is read and a little
+        more: cleaning costs time in proportion to the length."""
         headline = clean_start(article.headline, self._max_characters)
-        if len(headline) > self._max_characters:
-            return headline
-        headline = strip_site_suffix(headline, self._suffixes)
-        if view == "headline" and headline:
-            return headline
-        return _join(headline, clean_start(article.body, self._max_characters))
+        body = ""
+        if len(headline) <= self._max_characters:
+            headline = strip_site_suffix(headline, self._suffixes)
+            if view == "full" or not headline:
+                body = clean_start(article.body, self._max_characters)
+        if not (headline or body):
+            name = repr(article.id) if article.id else f"number {number}"
+            raise InputError(
+                f"article {name} has neither a headline nor a body (or only blank and "
+                "control characters); give it at least one word"
+            )
+        return headline, body
 
 
 def pad(

@@ -1,0 +1,214 @@
+"""Answers: the probabilities of a model for many articles, checked once and read in pieces.
+
+N articles, C labels. `probabilities` are (N, C), float32 or float64, and may be memory-mapped; no step
+of the analysis copies them whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from newsie.errors import InputError, LabelError
+from newsie.labels import IGNORE
+
+__all__ = ["Answers", "read_answers"]
+
+Floats = NDArray[np.floating[Any]]
+Indices = NDArray[np.int64]
+
+TOLERANCE = 1e-3
+"""How far from 1 the probabilities of an article may sum: float16 and printed figures are rounded."""
+
+BLOCKS = 40
+"""Blocks that the articles are dealt into, for intervals by leaving out one at a time."""
+
+_CHUNK = 4_000_000  # probabilities that are held at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Probabilities for N articles, with what is most often asked of them.
+
+    Attributes:
+        labels: the C names.
+        probabilities: (N, C).
+        gold: class indices (N,), IGNORE where there is no gold label.
+        predicted: the best label (N,).
+        second: the second best label (N,).
+        confidence: probability of the best label (N,).
+        runner_up: probability of the second best label (N,).
+    """
+
+    labels: tuple[str, ...]
+    probabilities: Floats
+    gold: Indices
+    predicted: Indices
+    second: Indices
+    confidence: NDArray[np.float32]
+    runner_up: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return len(self.labels)
+
+    @property
+    def labelled(self) -> Indices:
+        """The rows with a gold label."""
+        return np.flatnonzero(self.gold != IGNORE)
+
+    @property
+    def block_count(self) -> int:
+        """B, the number of blocks."""
+        return min(BLOCKS, len(self))
+
+    @property
+    def blocks(self) -> Indices:
+        """(N,) the block that each article is dealt into, in turn: 0 to B - 1."""
+        return np.arange(len(self)) % self.block_count
+
+    def chunks(self) -> Iterator[slice]:
+        """Pieces of the articles, few enough to hold their probabilities."""
+        return _chunks(*self.probabilities.shape)
+
+    def columns(self, labels: Sequence[int]) -> NDArray[np.float32]:
+        """Probabilities of some labels, (len(labels), N)."""
+        found = np.empty((len(labels), len(self)), np.float32)
+        for chunk in self.chunks():
+            found[:, chunk] = self.probabilities[chunk][:, list(labels)].T
+        return found
+
+    def sums(self, groups: Indices, count: int, *, squared: bool = False) -> NDArray[np.float64]:
+        """Probabilities, or their squares, summed over the articles of each group, (count, C).
+
+        Args:
+            groups: (N,) numbers below `count`; articles with a negative one are left out.
+            count: number of groups.
+            squared: sum the squares.
+        """
+        total = np.zeros((count, self.classes))
+        for chunk in self.chunks():
+            group = groups[chunk]
+            order = np.argsort(group, kind="stable")
+            order = order[np.searchsorted(group[order], 0) :]
+            if not len(order):
+                continue
+            values = np.asarray(self.probabilities[chunk][order], dtype=np.float64)
+            found, starts = np.unique(group[order], return_index=True)
+            total[found] += np.add.reduceat(values**2 if squared else values, starts, axis=0)
+        return total
+
+
+def read_answers(
+    labels: Sequence[str], probabilities: ArrayLike, gold: ArrayLike | None = None
+) -> Answers:
+    """Check answers and find the two best labels of each article.
+
+    Args:
+        labels: C names.
+        probabilities: (N, C); rows sum to 1.
+        gold: (N,) class indices, IGNORE (-100) where there is none; or names, None or "" where
+            there is none.
+
+    Raises:
+        InputError: there is no article or one label only, the shapes do not belong together, or a
+            row holds something that is not a probability or does not sum to 1.
+        LabelError: a gold label is not among the labels.
+    """
+    names = tuple(labels)
+    p = np.asanyarray(probabilities)
+    _check_shape(names, p)
+    n = len(p)
+    predicted, second = np.empty(n, np.int64), np.empty(n, np.int64)
+    confidence, runner_up = np.empty(n, np.float32), np.empty(n, np.float32)
+    for chunk in _chunks(*p.shape):
+        part = np.array(p[chunk])
+        _check_rows(part, chunk.start)
+        rows = np.arange(len(part))
+        predicted[chunk] = best = part.argmax(axis=1)
+        confidence[chunk] = part[rows, best]
+        part[rows, best] = -1
+        second[chunk] = next_best = part.argmax(axis=1)
+        runner_up[chunk] = part[rows, next_best]
+    return Answers(names, p, _indices(gold, names, n), predicted, second, confidence, runner_up)
+
+
+def _chunks(articles: int, classes: int) -> Iterator[slice]:
+    step = max(1, _CHUNK // classes)
+    return (slice(start, min(start + step, articles)) for start in range(0, articles, step))
+
+
+def _check_shape(labels: tuple[str, ...], p: NDArray[Any]) -> None:
+    if len(labels) < 2:
+        raise InputError(
+            f"{len(labels)} label(s) {list(labels)}: nothing can be confused; give at least 2"
+        )
+    if len(set(labels)) != len(labels):
+        raise InputError(f"each label once; given: {list(labels)}")
+    if p.ndim != 2 or p.shape[1] != len(labels):
+        raise InputError(
+            f"probabilities are {p.shape}; for {len(labels)} labels they must be (N, {len(labels)})"
+        )
+    if not len(p):
+        raise InputError("there is no article; give the probabilities of at least one")
+    if not np.issubdtype(p.dtype, np.floating):
+        raise InputError(f"probabilities are of type {p.dtype}; give float32 or float64")
+
+
+def _check_rows(part: NDArray[Any], first: int) -> None:
+    """A row of an array that is no distribution is told with its number and what to do."""
+    sums = part.sum(axis=1, dtype=np.float64)
+    bad = ~((abs(sums - 1) <= TOLERANCE) & (part.min(axis=1) >= 0))  # NaN is bad, too
+    if not bad.any():
+        return
+    row = int(bad.argmax())
+    if not np.isfinite(part[row]).all():
+        reason = f"holds {part[row][~np.isfinite(part[row])][0]}, which is no number"
+    elif part[row].min() < 0:
+        reason = f"holds {part[row].min():g}, and no probability is below 0"
+    else:
+        reason = f"sums to {sums[row]:g} and not to 1"
+    raise InputError(
+        f"the probabilities of article {first + row:,} {reason}; {int(bad.sum()):,} of the "
+        f"{len(part):,} articles around it are like that. Give a softmax over the labels; logits "
+        "are turned into one by newsie.evaluation.softmax"
+    )
+
+
+def _indices(gold: ArrayLike | None, labels: tuple[str, ...], n: int) -> Indices:
+    if gold is None:
+        return np.full(n, IGNORE, np.int64)
+    given = np.asarray(gold)
+    if given.shape != (n,):
+        raise InputError(f"gold labels are {given.shape}; for {n:,} articles they must be ({n},)")
+    if given.dtype.kind in "OU":
+        return _named(given.tolist(), labels)
+    if given.dtype.kind not in "iu":
+        raise InputError(f"gold labels are of type {given.dtype}; give class indices or names")
+    unknown = (given != IGNORE) & ((given < 0) | (given >= len(labels)))
+    if unknown.any():
+        raise LabelError(
+            f"gold label {given[unknown][0]} of article {int(unknown.argmax()):,} is no class "
+            f"index of {len(labels)} labels; allowed are 0 to {len(labels) - 1}, and {IGNORE} for none"
+        )
+    return given.astype(np.int64)
+
+
+def _named(gold: list[Any], labels: tuple[str, ...]) -> Indices:
+    index: dict[Any, int] = {label: i for i, label in enumerate(labels)} | {None: IGNORE}
+    index.setdefault("", IGNORE)
+    unknown = [name for name in dict.fromkeys(gold) if name not in index]
+    if unknown:
+        raise LabelError(
+            f"gold labels that are not among the labels: {', '.join(map(repr, unknown[:5]))}; "
+            f"allowed: {', '.join(labels)}, and None or '' for none"
+        )
+    return np.array([index[name] for name in gold], np.int64)

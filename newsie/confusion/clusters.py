@@ -1,0 +1,173 @@
+"""Clusters: which labels are near each other, and the coarser label sets that come of it.
+
+Two labels are as far apart as little of their mass crosses:
+
+    d(a, b) = 1 - 2 s,   s = (M_ab + M_ba) / (M_aa + M_ab + M_ba + M_bb)
+
+with M the soft confusion: 0 where the two cannot be told apart, 1 where neither ever gets any of the
+other's. Average linkage (Sokal & Michener 1958) makes the dendrogram. Its groups are what Hinton,
+Vinyals & Dean 2015 (arXiv 1503.02531, section 5) give to specialists: labels often predicted together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.confusion.answers import Answers
+from newsie.confusion.soft import SoftConfusion
+from newsie.errors import MissingExtraError
+
+__all__ = ["Clusters", "Cut", "LabelMerge", "cluster_labels", "label_distances"]
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+NEAR = 0.5
+"""At this distance a quarter of the mass of two labels crosses: the cut to begin with is here."""
+
+_CUTS = 30  # that are told, where there are more
+
+
+@dataclass(frozen=True)
+class LabelMerge:
+    """A step of the dendrogram.
+
+    Attributes:
+        left, right: class indices, or C + the number of an earlier merge.
+        distance: mean distance between the labels of the two.
+        size: labels in the new cluster.
+    """
+
+    left: int
+    right: int
+    distance: float
+    size: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A coarser label set.
+
+    Attributes:
+        labels: how many are left.
+        distance: of the last merge made.
+        groups: the clusters of two labels or more.
+        accuracy, macro_f1: with the probabilities of each group added; None without gold labels.
+    """
+
+    labels: int
+    distance: float
+    groups: tuple[tuple[str, ...], ...]
+    accuracy: float | None
+    macro_f1: float | None
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The dendrogram of the labels.
+
+    Attributes:
+        order: labels as its leaves stand.
+        merges: the C - 1 steps, nearest first.
+        cuts: coarser label sets, the finest first; 30 of them where there are more.
+        suggested: number of labels of the cut to begin with; None where no two labels are near.
+    """
+
+    order: tuple[str, ...]
+    merges: tuple[LabelMerge, ...]
+    cuts: tuple[Cut, ...]
+    suggested: int | None
+
+
+def label_distances(soft: SoftConfusion) -> Floats:
+    """(C, C) distances, 0 to 1; a label without articles is 1 from all others."""
+    m = np.nan_to_num(soft.mean)
+    own = np.diagonal(m)
+    crossing = m + m.T
+    total = own[:, None] + own[None, :] + crossing
+    known = soft.support > 0
+    valid = (total > 0) & known[:, None] & known[None, :]
+    shared = np.divide(crossing, total, out=np.zeros_like(m), where=valid)
+    distances = np.clip(1 - 2 * shared, 0, 1)
+    np.fill_diagonal(distances, 0)
+    return np.asarray(distances)
+
+
+def cluster_labels(answers: Answers, soft: SoftConfusion) -> Clusters | None:
+    """The dendrogram, and what each coarser label set would reach; None for two labels.
+
+    Raises:
+        MissingExtraError: scipy is not installed.
+    """
+    if answers.classes < 3:
+        return None
+    hierarchy = _hierarchy()
+    distances = label_distances(soft)
+    condensed = distances[np.triu_indices(answers.classes, 1)]
+    steps = hierarchy.linkage(condensed, method="average")
+    merges = tuple(LabelMerge(int(a), int(b), float(d), int(n)) for a, b, d, n in steps)
+    near = sum(merge.distance <= NEAR for merge in merges)
+    return Clusters(
+        order=tuple(answers.labels[i] for i in hierarchy.leaves_list(steps)),
+        merges=merges,
+        cuts=_cuts(answers, merges, near),
+        # To merge everything is no label set.
+        suggested=answers.classes - near if 0 < near < answers.classes - 1 else None,
+    )
+
+
+def _cuts(answers: Answers, merges: tuple[LabelMerge, ...], near: int) -> tuple[Cut, ...]:
+    """The label sets after 1, 2, ... C - 2 merges."""
+    c = answers.classes
+    counts = _count(answers, merges) if len(answers.labelled) else None
+    told = set(np.unique(np.linspace(1, c - 2, min(c - 2, _CUTS)).astype(int)).tolist()) | {near}
+    members: dict[int, tuple[int, ...]] = {i: (i,) for i in range(c)}
+    cuts = []
+    for step, merge in enumerate(merges[: c - 2]):
+        members[c + step] = members.pop(merge.left) + members.pop(merge.right)
+        if step + 1 not in told:
+            continue
+        groups = sorted(tuple(sorted(group)) for group in members.values() if len(group) > 1)
+        names = tuple(tuple(answers.labels[i] for i in group) for group in groups)
+        accuracy = macro_f1 = None
+        if counts is not None:
+            right, gold, predicted = counts[:, step]
+            present = gold > 0
+            f1 = 2 * right[present] / (gold + predicted)[present]
+            accuracy, macro_f1 = float(right.sum() / gold.sum()), float(f1.mean())
+        cuts.append(Cut(c - 1 - step, merge.distance, names, accuracy, macro_f1))
+    return tuple(cuts)
+
+
+def _count(answers: Answers, merges: tuple[LabelMerge, ...]) -> Indices:
+    """(3, steps, 2 C - 1) right, gold and predicted articles of each cluster after each merge."""
+    c, rows = answers.classes, answers.labelled
+    counts = np.zeros((3, len(merges), 2 * c - 1), np.int64)
+    for chunk in answers.chunks():
+        low, high = np.searchsorted(rows, [chunk.start, chunk.stop])
+        chosen = rows[low:high]
+        p = answers.probabilities[chunk][chosen - chunk.start].T.astype(np.float32, order="C")
+        columns = dict(enumerate(p))
+        gold, best = answers.gold[chosen].copy(), answers.predicted[chosen].copy()
+        confidence = answers.confidence[chosen].copy()
+        for step, merge in enumerate(merges):
+            new = c + step
+            columns[new] = merged = columns.pop(merge.left) + columns.pop(merge.right)
+            best[(best == merge.left) | (best == merge.right) | (merged > confidence)] = new
+            np.maximum(confidence, merged, out=confidence, where=best == new)
+            gold[(gold == merge.left) | (gold == merge.right)] = new
+            for table, labels in zip(counts, (gold[gold == best], gold, best), strict=True):
+                table[step] += np.bincount(labels, minlength=2 * c - 1)
+    return counts
+
+
+def _hierarchy() -> Any:
+    try:
+        from scipy.cluster import hierarchy
+    except ImportError as error:
+        raise MissingExtraError("an analysis of confusion", "scipy", "analysis") from error
+    return hierarchy

@@ -1,0 +1,150 @@
+"""Hard confusion: how often articles of one label are read as another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from newsie.confusion.intervals import Estimate, share
+from newsie.errors import InputError
+
+__all__ = ["ConfusedPair", "ConfusionMatrix", "LabelMetrics"]
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LabelMetrics:
+    """How well one label is found.
+
+    Attributes:
+        label: its name.
+        support: articles of this gold label.
+        predicted: articles that got this label.
+        precision: share of those that got the label and are of it; None if none got it.
+        recall: share of those of the label that got it; None if there are none.
+        f1: 2 TP / (support + predicted); None if both are 0.
+    """
+
+    label: str
+    support: int
+    predicted: int
+    precision: Estimate | None
+    recall: Estimate | None
+    f1: Estimate | None
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """A direction of confusion: articles of `gold` that were read as `predicted`.
+
+    Attributes:
+        articles: how many.
+        share: of the articles of `gold`.
+    """
+
+    gold: str
+    predicted: str
+    articles: int
+    share: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class ConfusionMatrix:
+    """Counts of gold and predicted labels.
+
+    Attributes:
+        labels: C names.
+        counts: (C, C) articles, rows gold, columns predicted.
+    """
+
+    labels: tuple[str, ...]
+    counts: Indices
+
+    def __post_init__(self) -> None:
+        c = len(self.labels)
+        if self.counts.shape != (c, c):
+            raise InputError(f"counts are {self.counts.shape}; {c} labels need ({c}, {c})")
+        if self.counts.dtype.kind not in "iu" or (self.counts < 0).any():
+            raise InputError("counts are numbers of articles: whole and not below 0")
+
+    @classmethod
+    def from_labels(
+        cls, labels: Sequence[str], gold: ArrayLike, predicted: ArrayLike
+    ) -> ConfusionMatrix:
+        """Count pairs of class indices, both (N,) and within 0 to C - 1."""
+        y, p = np.asarray(gold, np.int64), np.asarray(predicted, np.int64)
+        c = len(labels)
+        if y.shape != p.shape or y.ndim != 1:
+            raise InputError(f"gold {y.shape} and predicted {p.shape} must both be (N,)")
+        if len(y) and (min(y.min(), p.min()) < 0 or max(y.max(), p.max()) >= c):
+            raise InputError(f"class indices of {c} labels are 0 to {c - 1}")
+        counts = np.bincount(y * c + p, minlength=c * c).reshape(c, c)
+        return cls(tuple(labels), counts)
+
+    @cached_property
+    def support(self) -> Indices:
+        """(C,) articles of each gold label."""
+        return np.asarray(self.counts.sum(axis=1))
+
+    @cached_property
+    def predicted(self) -> Indices:
+        """(C,) articles that got each label."""
+        return np.asarray(self.counts.sum(axis=0))
+
+    def normalised(self, by: Literal["gold", "predicted"] = "gold") -> Floats:
+        """(C, C) shares of each row (by gold) or column (by predicted); NaN where that is empty."""
+        total = self.support[:, None] if by == "gold" else self.predicted[None, :]
+        with np.errstate(invalid="ignore"):
+            return np.asarray(self.counts / total, dtype=np.float64)
+
+    @property
+    def accuracy(self) -> Estimate | None:
+        """Share of articles that got their gold label; None without articles."""
+        return share(int(np.trace(self.counts)), int(self.counts.sum()))
+
+    def label_metrics(self) -> tuple[LabelMetrics, ...]:
+        """Precision, recall and F1 of each label, with 95 % intervals.
+
+        Precision and recall are proportions. So is J = TP / (TP + FP + FN), of which F1 is the
+        growing function 2 J / (1 + J) (Hand, Christen & Kirielle 2021, "F*", Machine Learning 110):
+        its interval is Wilson's of J, carried over.
+        """
+        right = np.diagonal(self.counts)
+        return tuple(
+            LabelMetrics(
+                label,
+                int(support),
+                int(predicted),
+                share(int(tp), int(predicted)),
+                share(int(tp), int(support)),
+                _f1(int(tp), int(support + predicted - tp)),
+            )
+            for label, tp, support, predicted in zip(
+                self.labels, right, self.support, self.predicted, strict=True
+            )
+        )
+
+    def most_confused(self, k: int | None = None) -> tuple[ConfusedPair, ...]:
+        """The k directions with the most articles, the most first; None means all that occur."""
+        off = self.counts.copy()
+        np.fill_diagonal(off, 0)
+        order = np.argsort(-off, axis=None, kind="stable")[: np.count_nonzero(off)][:k]
+        pairs = []
+        for row, column in zip(*np.unravel_index(order, off.shape), strict=True):
+            found = share(int(off[row, column]), int(self.support[row]))
+            assert found is not None  # the cell holds an article
+            names = self.labels[row], self.labels[column]
+            pairs.append(ConfusedPair(*names, int(off[row, column]), found))
+        return tuple(pairs)
+
+
+def _f1(right: int, union: int) -> Estimate | None:
+    jaccard = share(right, union)
+    return None if jaccard is None else jaccard.map(lambda j: 2 * j / (1 + j))

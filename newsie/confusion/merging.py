@@ -1,0 +1,114 @@
+"""What a coarser label set would do: probabilities of merged labels add up.
+
+Merging only raises one probability of an article. So the best label after a merge is the merged one
+where it holds the best label before, or where its sum is now greater, and stays otherwise: no table of
+probabilities is computed again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.confusion.answers import Answers
+from newsie.confusion.intervals import Estimate, jackknife
+
+__all__ = ["Merge", "Tally", "merge_pair", "tally"]
+
+Indices = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """Right answers, gold and predicted labels, each (B, C) articles of each block."""
+
+    right: Indices
+    gold: Indices
+    predicted: Indices
+
+    @property
+    def macro_f1(self) -> Estimate:
+        """Mean F1 of the labels that occur in gold; see `newsie.evaluation.macro_f1`."""
+        return jackknife(float(_macro_f1(self._all())), _macro_f1(self._without()))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return float(self.right.sum() / self.gold.sum())
+
+    def gain(self, before: Tally) -> Estimate:
+        """How much macro-F1 is above that of another tally of the same articles."""
+        value = float(_macro_f1(self._all()) - _macro_f1(before._all()))
+        return jackknife(value, _macro_f1(self._without()) - _macro_f1(before._without()))
+
+    def _all(self) -> Indices:
+        return np.stack([part.sum(axis=0) for part in (self.right, self.gold, self.predicted)])
+
+    def _without(self) -> Indices:
+        parts = (self.right, self.gold, self.predicted)
+        return np.stack([part.sum(axis=0) - part for part in parts])
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What merging two labels would do, on the articles at hand.
+
+    Attributes:
+        macro_f1_before, macro_f1_after: over all labels; one label fewer after.
+        gain: their difference, with its interval.
+        accuracy_before, accuracy_after: shares of right answers.
+    """
+
+    macro_f1_before: float
+    macro_f1_after: float
+    gain: Estimate
+    accuracy_before: float
+    accuracy_after: float
+
+
+def tally(gold: Indices, predicted: Indices, blocks: Indices, classes: int) -> Tally:
+    """Count labelled articles by block: all (N,), the first two class indices."""
+    size = int(blocks.max()) + 1
+
+    def count(labels: Indices, where: Indices) -> Indices:
+        key = where * classes + labels
+        return np.bincount(key, minlength=size * classes).reshape(size, classes)
+
+    right = gold == predicted
+    return Tally(count(gold[right], blocks[right]), count(gold, blocks), count(predicted, blocks))
+
+
+def merge_pair(answers: Answers, a: int, b: int, shared: NDArray[np.float32]) -> Merge:
+    """Merge two labels of answers that have gold labels.
+
+    Args:
+        answers: all articles.
+        a, b: class indices.
+        shared: (N,) the probabilities of the two, added.
+    """
+    rows = answers.labelled
+    gold, predicted = answers.gold[rows], answers.predicted[rows]
+    blocks = np.unique(answers.blocks[rows], return_inverse=True)[1]
+    before = tally(gold, predicted, blocks, answers.classes)
+    wins = (predicted == b) | (shared[rows] > answers.confidence[rows])
+    after = tally(
+        np.where(gold == b, a, gold), np.where(wins, a, predicted), blocks, answers.classes
+    )
+    return Merge(
+        before.macro_f1.value,
+        after.macro_f1.value,
+        after.gain(before),
+        before.accuracy,
+        after.accuracy,
+    )
+
+
+def _macro_f1(counts: Indices) -> Floats:
+    """(3, ..., C) right, gold, predicted -> (...)"""
+    right, gold, predicted = counts
+    f1 = 2 * right / np.maximum(gold + predicted, 1)
+    present = gold > 0
+    return np.asarray((f1 * present).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1))

@@ -1,0 +1,234 @@
+r"""Overlap of labels, from probabilities alone: which labels share the mass of an article.
+
+Let an article be read as a, its best label. What it gives to another label b is, if the model is
+calibrated, how probably the article is b. Summed over the articles that are read as a,
+
+    S[a, b] = sum over articles read as a of p_b
+
+is the confusion matrix that is to be expected, without a gold label. As p_b < p_a there, S[a, b] +
+S[b, a] is also the sum of min(p_a, p_b) over the articles that either label leads: the mass that the
+two share.
+
+Large labels share much with all others. What frequencies alone would give is
+
+    E[a, b] = r_a c_b  for a != b
+
+with the row sums (how unsure the model is about articles read as a) and column sums (how often b is
+in what is left) of S: the quasi-independence of Goodman 1968 (JASA 63). The diagonal, which is not
+there, makes this honest about rows that sum to 1: what a gives to itself it cannot give to others,
+and no negative correlation is taken for a finding. Pairs that share more would raise E elsewhere, so
+they are taken out and E fitted again until no more are found.
+
+A pair overlaps if S[a, b] + S[b, a] is more than `minimum_lift` times E[a, b] + E[b, a], beyond chance
+at a false discovery rate of 5 %. Both directions together, because a model that is surer of one label
+than of another bends each direction by itself; and a lift of 1.5, because this bends the sum as well,
+but by less. `docs/confusion.md` tabulates false alarms and power.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.confusion.answers import Answers
+from newsie.confusion.intervals import (
+    Estimate,
+    jackknife_variance,
+    q_values,
+    student_quantile,
+    student_tail,
+)
+
+__all__ = ["MINIMUM_LIFT", "Overlap", "OverlapPair", "find_overlap", "shared_mass"]
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+MINIMUM_LIFT = 1.5
+MINIMUM_LABELS = 4
+"""With 3 labels, what each gives to the two others fits any pattern of pairs."""
+MINIMUM_ARTICLES = 100
+
+FALSE_DISCOVERY_RATE = 0.05
+_ROUNDS = 10
+_STEPS = 100  # of proportional fitting
+_KEPT = 200  # pairs that are told
+
+
+@dataclass(frozen=True)
+class OverlapPair:
+    """Two labels, and the mass that they share.
+
+    Attributes:
+        labels: the two.
+        mass: in articles: the sum of min(p_a, p_b) over the articles that either leads.
+        expected: what frequencies alone would give.
+        lift: mass / expected.
+        p_value: of a lift above the minimum, one-sided.
+        q_value: after Benjamini and Hochberg, over all pairs.
+        overlapping: whether the q-value is at most 5 %.
+        articles: those whose best two labels these are.
+        shares: of what the articles read as a give to other labels, what b gets; and the reverse.
+    """
+
+    labels: tuple[str, str]
+    mass: float
+    expected: float
+    lift: Estimate
+    p_value: float
+    q_value: float
+    overlapping: bool
+    articles: int
+    shares: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The pairs that share mass, those with the most beyond what is expected first.
+
+    Attributes:
+        minimum_lift: how many times the expected mass an overlapping pair has.
+        tested: number of pairs.
+        overlapping: number of pairs that overlap.
+        pairs: the first 200.
+    """
+
+    minimum_lift: float
+    tested: int
+    overlapping: int
+    pairs: tuple[OverlapPair, ...]
+
+    def find(self, first: str, second: str) -> OverlapPair | None:
+        """The pair of two labels, in any order; None if it is not among those that are told."""
+        wanted = {first, second}
+        return next((pair for pair in self.pairs if set(pair.labels) == wanted), None)
+
+
+def shared_mass(answers: Answers) -> Floats:
+    """S of each block of articles, (B, C, C); rows the label read, columns where the rest goes."""
+    c, blocks = answers.classes, answers.block_count
+    groups = answers.blocks * c + answers.predicted
+    mass = answers.sums(groups, blocks * c).reshape(blocks, c, c)
+    mass[:, np.arange(c), np.arange(c)] = 0
+    return mass
+
+
+def find_overlap(answers: Answers, *, minimum_lift: float = MINIMUM_LIFT) -> Overlap | None:
+    """Which pairs of labels share more mass than their frequencies alone would give.
+
+    Returns:
+        None for fewer than 4 labels or 100 articles: nothing can be told.
+    """
+    if answers.classes < MINIMUM_LABELS or len(answers) < MINIMUM_ARTICLES:
+        return None
+    mass = shared_mass(answers)
+    expected, without, p, q = _test(mass, minimum_lift)
+    found = _Table(mass.sum(axis=0), expected, _log_lift_error(mass, without), p, q)
+    return _collect(answers, found, minimum_lift)
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """All (C, C): the mass, what is expected, the error of the logarithm of the lift, p and q."""
+
+    mass: Floats
+    expected: Floats
+    log_error: Floats
+    p: Floats
+    q: Floats
+
+
+def _test(mass: Floats, minimum_lift: float) -> tuple[Floats, Floats, Floats, Floats]:
+    """(B, C, C) mass -> expected mass, that without each block, p-values and q-values."""
+    blocks, c = mass.shape[:2]
+    total = mass.sum(axis=0)
+    rest = total - mass
+    upper = np.triu(np.ones((c, c), bool), 1)
+    kept = ~np.eye(c, dtype=bool)
+    for _ in range(_ROUNDS):
+        expected, without = _fit(total, kept), _fit(rest, kept)
+        excess = _both(total - minimum_lift * expected)
+        error = np.sqrt(jackknife_variance(_both(rest - minimum_lift * without)))
+        # Leaving out one of B blocks leaves (B - 1) / B of a sum; its error is scaled back.
+        error *= blocks / (blocks - 1)
+        t = np.divide(excess, error, out=np.full((c, c), -np.inf), where=error > 0)
+        p, q = np.ones((c, c)), np.ones((c, c))
+        p[upper] = student_tail(t[upper], blocks)
+        q[upper] = q_values(p[upper])
+        smaller = _without_pairs(kept, q <= FALSE_DISCOVERY_RATE)
+        if (smaller == kept).all():
+            break
+        kept = smaller
+    return expected, without, p, q
+
+
+def _fit(mass: Floats, kept: Mask) -> Floats:
+    """r_a c_b for every cell of (..., C, C), with the row and column sums of the cells kept.
+
+    Iterative proportional fitting (Deming & Stephan 1940).
+    """
+    weights = kept.astype(np.float64)
+    rows, columns = (mass * weights).sum(axis=-1), (mass * weights).sum(axis=-2)
+    tiny = np.finfo(np.float64).tiny
+    c = columns / np.maximum(columns.sum(axis=-1, keepdims=True), tiny)
+    for _ in range(_STEPS):
+        r = rows / np.maximum(c @ weights.T, tiny)
+        before, c = c, columns / np.maximum(r @ weights, tiny)
+        if np.abs(c - before).max() <= 1e-9 * c.max():
+            break
+    r = rows / np.maximum(c @ weights.T, tiny)
+    return np.asarray(r[..., :, None] * c[..., None, :])
+
+
+def _without_pairs(kept: Mask, found: Mask) -> Mask:
+    """The cells to fit to: no pairs that were found, but at least half of each row and column."""
+    c = len(kept)
+    smaller = kept & ~(found | found.T)
+    full = (smaller.sum(axis=1) < (c - 1) / 2) | (smaller.sum(axis=0) < (c - 1) / 2)
+    smaller[full], smaller[:, full] = kept[full], kept[:, full]
+    return np.asarray(smaller)
+
+
+def _both(table: Floats) -> Floats:
+    return np.asarray(table + np.swapaxes(table, -1, -2))
+
+
+def _log_lift_error(mass: Floats, without: Floats) -> Floats:
+    rest = _both(mass.sum(axis=0) - mass)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sqrt(jackknife_variance(np.log(rest / _both(without))))
+
+
+def _collect(answers: Answers, found: _Table, minimum_lift: float) -> Overlap:
+    c = answers.classes
+    mass, expected = _both(found.mass), _both(found.expected)
+    upper = np.triu(np.ones((c, c), bool), 1) & (expected > 0)
+    order = np.argsort(np.where(upper, expected - mass, np.inf), axis=None, kind="stable")
+    best_two = np.bincount(answers.predicted * c + answers.second, minlength=c * c).reshape(c, c)
+    rest = np.maximum(found.mass.sum(axis=1), np.finfo(np.float64).tiny)
+    wide = student_quantile(answers.block_count)
+    pairs = []
+    for a, b in zip(*np.unravel_index(order[: min(_KEPT, upper.sum())], (c, c)), strict=True):
+        lift = float(mass[a, b] / expected[a, b])
+        error = float(found.log_error[a, b])  # not a number where a block holds all of the mass
+        factor = math.exp(min(wide * error, 700)) if math.isfinite(error) else math.inf
+        q = float(found.q[a, b])
+        pairs.append(
+            OverlapPair(
+                labels=(answers.labels[a], answers.labels[b]),
+                mass=float(mass[a, b]),
+                expected=float(expected[a, b]),
+                lift=Estimate(lift, lift / factor, lift * factor if lift else math.inf),
+                p_value=float(found.p[a, b]),
+                q_value=q,
+                overlapping=q <= FALSE_DISCOVERY_RATE,
+                articles=int(best_two[a, b] + best_two[b, a]),
+                shares=(float(found.mass[a, b] / rest[a]), float(found.mass[b, a] / rest[b])),
+            )
+        )
+    return Overlap(
+        minimum_lift, int(upper.sum()), int((found.q <= FALSE_DISCOVERY_RATE).sum()), tuple(pairs)
+    )

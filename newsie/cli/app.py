@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from newsie.cli.classify import classify
 from newsie.cli.evaluate import evaluate
+from newsie.cli.explain import explain
 from newsie.cli.train import train
 from newsie.errors import NewsieError
 from newsie.version import __version__
@@ -56,6 +57,7 @@ app = typer.Typer(
 )
 app.command()(classify)
 app.command()(evaluate)
+app.command()(explain)
 app.command()(train)
 
 

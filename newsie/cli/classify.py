@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from newsie.cli.options import Columns, Model, Strict, Tasks, chosen_tasks, parse_columns
+from newsie.cli.sources import check_source, is_file, open_source
 
 if TYPE_CHECKING:
     from newsie.classifier import Classifier, Prediction
@@ -64,7 +65,7 @@ def classify(
 ) -> None:
     """Classify news articles."""
     fields = parse_columns(columns)
-    _check_usage(texts, file)
+    check_source(texts, file)
     if str(output) == "-":
         json_, output = True, None
     _check_output(output, json_, file)
@@ -72,7 +73,7 @@ def classify(
 
     classifier = Classifier.from_pretrained(model)
     tasks = chosen_tasks(task, classifier.labels)
-    reader = _open_reader(texts, file, fields, strict)
+    reader = open_source(texts, file, fields, strict)
     articles: Iterable[Article | str] = (texts or []) if reader is None else reader
     tally = _Tally(classifier)
     pairs = tally.watch(classifier.classify_stream(articles, tasks=tasks))
@@ -85,47 +86,6 @@ def classify(
     tally.report(reader)
 
 
-def _check_usage(texts: list[str] | None, file: str | None) -> None:
-    if bool(texts) == (file is not None):
-        given = "both" if texts else "neither"
-        raise typer.BadParameter(
-            f"give texts or --file FILE, and {given} was given; - reads standard input",
-            param_hint="TEXT",
-        )
-    if texts and "-" in texts and len(texts) > 1:
-        raise typer.BadParameter("- cannot be mixed with texts", param_hint="TEXT")
-    for text in texts or ():
-        if reason := _why_no_text(text):
-            raise typer.BadParameter(reason, param_hint="TEXT")
-
-
-def _why_no_text(text: str) -> str:
-    """Why a text is the name of a file or folder and no headline; empty if it may be one."""
-    from newsie.data.formats import SUFFIXES
-
-    path = Path(text)
-    if (path.suffix and _is_file(text)) or ("/" in text and _is_directory(text)):
-        kind = "file" if path.suffix else "folder"
-        return f"{text!r} is a {kind}; to classify the articles in it, type --file {text}"
-    if path.suffix.lower() in SUFFIXES and len(text.split()) == 1:
-        return f"{text!r} looks like a file, and there is no such file; --file reads files"
-    return ""
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except OSError:  # a text may be longer than any name of a file, or name what is locked away
-        return False
-
-
-def _is_directory(text: str) -> bool:
-    try:
-        return Path(text).is_dir()
-    except OSError:
-        return False
-
-
 def _check_output(output: Path | None, json_: bool, file: str | None) -> None:
     if output is None:
         return
@@ -135,25 +95,10 @@ def _check_output(output: Path | None, json_: bool, file: str | None) -> None:
             "or name a file that ends in .jsonl",
             param_hint="--output",
         )
-    if file is not None and _is_file(file) and _is_file(str(output)) and output.samefile(file):
+    if file is not None and is_file(file) and is_file(str(output)) and output.samefile(file):
         raise typer.BadParameter(
             f"{str(output)!r} is the file that is read; name another one", param_hint="--output"
         )
-
-
-def _open_reader(
-    texts: list[str] | None, file: str | None, columns: dict[str, str], strict: bool
-) -> ArticleReader | None:
-    """The reader of the file or of standard input; None where the texts are given."""
-    source = "-" if texts == ["-"] else file
-    if source is None:
-        return None
-    from newsie.cli.terminal import note
-    from newsie.data.readers import ArticleReader
-
-    reader = ArticleReader(source, columns=columns, strict=strict)
-    note(f"columns: {reader.columns.describe()}")
-    return reader
 
 
 class _Tally:

@@ -15,6 +15,8 @@ __all__ = ["Style", "bar", "counted", "note", "shorten", "width_of"]
 T = TypeVar("T")
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 UPDATE_SECONDS = 0.2
+WEIGHTS = (0.6, 0.25, 0.08)
+"""Least weight of a word in reverse, in bold, in colour."""
 
 
 class Style:
@@ -34,6 +36,19 @@ class Style:
 
     def accent(self, text: str) -> str:
         return self._wrap("36", text)
+
+    def weigh(self, text: str, weight: float) -> str:
+        """A text that speaks for something (weight up to 1) or against it (down to -1): cyan or
+        yellow, the stronger the louder."""
+        level = next((i for i, least in enumerate(WEIGHTS) if abs(weight) >= least), None)
+        if level is None:
+            return text
+        return self._wrap(("7;1;", "1;", "")[level] + ("36" if weight > 0 else "33"), text)
+
+    @property
+    def coloured(self) -> bool:
+        """Whether anything of this is seen."""
+        return self._enabled
 
     def _wrap(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._enabled and text else text

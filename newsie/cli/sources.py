@@ -1,0 +1,71 @@
+"""Where a command gets its articles: texts, a file, or standard input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from newsie.data.readers import ArticleReader
+
+__all__ = ["check_source", "is_file", "open_source"]
+
+
+def check_source(texts: list[str] | None, file: str | None) -> None:
+    """A wrong usage unless either texts or a file are given, and no text is the name of a file."""
+    if bool(texts) == (file is not None):
+        given = "both" if texts else "neither"
+        raise typer.BadParameter(
+            f"give texts or --file FILE, and {given} was given; - reads standard input",
+            param_hint="TEXT",
+        )
+    if texts and "-" in texts and len(texts) > 1:
+        raise typer.BadParameter("- cannot be mixed with texts", param_hint="TEXT")
+    for text in texts or ():
+        if reason := _why_no_text(text):
+            raise typer.BadParameter(reason, param_hint="TEXT")
+
+
+def _why_no_text(text: str) -> str:
+    """Why a text is the name of a file or folder and no headline; empty if it may be one."""
+    from newsie.data.formats import SUFFIXES
+
+    path = Path(text)
+    if (path.suffix and is_file(text)) or ("/" in text and _is_directory(text)):
+        kind = "file" if path.suffix else "folder"
+        return f"{text!r} is a {kind}; to read the articles in it, type --file {text}"
+    if path.suffix.lower() in SUFFIXES and len(text.split()) == 1:
+        return f"{text!r} looks like a file, and there is no such file; --file reads files"
+    return ""
+
+
+def is_file(text: str) -> bool:
+    """Whether there is a file of that name."""
+    try:
+        return Path(text).is_file()
+    except OSError:  # a text may be longer than any name of a file, or name what is locked away
+        return False
+
+
+def _is_directory(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except OSError:
+        return False
+
+
+def open_source(
+    texts: list[str] | None, file: str | None, columns: dict[str, str], strict: bool
+) -> ArticleReader | None:
+    """The reader of the file or of standard input; None where the texts are given."""
+    source = "-" if texts == ["-"] else file
+    if source is None:
+        return None
+    from newsie.cli.terminal import note
+    from newsie.data.readers import ArticleReader
+
+    reader = ArticleReader(source, columns=columns, strict=strict)
+    note(f"columns: {reader.columns.describe()}")
+    return reader

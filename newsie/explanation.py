@@ -105,7 +105,10 @@ class Explanation:
             InputError: the task was not asked for.
         """
         index = self._index(task, label)
-        return self.probabilities[self._known(task)][index] - self.without[task][:, index]
+        effects: NDArray[np.float64] = (
+            self.probabilities[task][index] - self.without[task][:, index]
+        )
+        return effects
 
     def strongest(
         self, task: str, k: int | None = None, label: str | None = None
@@ -161,10 +164,13 @@ def split_words(
     """
     words: list[Word] = []
     ends: list[int] = []  # in read.text
-    for part, start in (("headline", 0), ("body", len(read.text) - len(read.body))):
-        text = read.headline if part == "headline" else read.body
+    parts: list[tuple[Part, str, str, int]] = [
+        ("headline", read.headline, article.headline, 0),
+        ("body", read.body, article.body, len(read.text) - len(read.body)),
+    ]
+    for part, text, given, start in parts:
         found = list(_WORD.finditer(text))
-        spans = _find_words([word[0] for word in found], getattr(article, part))
+        spans = _find_words([word[0] for word in found], given)
         for word, span in zip(found, spans, strict=True):
             words.append(Word(word[0], part, *span))
             ends.append(start + word.end())

@@ -271,9 +271,7 @@ def test_passes_are_bounded(tiny_classifier: Classifier, passes: int) -> None:
     assert sum(len(word.text.split()) for word in found.words) == 30
 
 
-@pytest.mark.parametrize(
-    "text", ["a" * 10_000_000, "goal " * 2_000_000, "<i>" * 1_000_000 + "goal"]
-)
+@pytest.mark.parametrize("text", ["a" * 10_000_000, "goal " * 2_000_000, "<i>" * 100_000 + "goal"])
 def test_enormous_texts(tiny_classifier: Classifier, text: str) -> None:
     assert isinstance(tiny_classifier.explain(Article("", text), max_passes=2), Explanation)
 
@@ -294,7 +292,7 @@ def test_tokens_belong_to_the_words_that_hold_them() -> None:
     article = Article("goals: 12", "the cup")
     read = Encoder(tiny_tokenizer(), EncodingPolicy(64)).read(article)
     words, owners, _ = split_words(read, article)
-    tokens = [tiny_tokenizer().id_to_token(i) for i in read.ids]
+    tokens = [str(tiny_tokenizer().id_to_token(i)) for i in read.ids]
     spelt = [
         "".join(t.removeprefix("##") for t, owner in zip(tokens, owners, strict=True) if owner == i)
         for i in range(len(words))

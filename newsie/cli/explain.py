@@ -178,7 +178,8 @@ def _coloured(found: Explanation, task: str, top: float, style: Style) -> Iterat
     """The words that were read, in lines of the terminal's width, headline and body apart."""
     from newsie.cli.terminal import width_of
 
-    line, used, part = [], 0, found.words[0].part
+    line: list[str] = []
+    used, part = 0, found.words[0].part
     for word, effect in zip(found.words, found.effects(task), strict=True):
         if line and (used + 1 + width_of(word.text) > style.width - 2 or word.part != part):
             yield "  " + " ".join(line)

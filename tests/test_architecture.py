@@ -3,8 +3,9 @@ own package:
 
     cli
     training      serving
+    doctor
     classifier    confusion
-    bundle        evaluation    explanation
+    bundle        evaluation    explanation    baseline
     data
     labels
     atomic, errors, version
@@ -26,8 +27,9 @@ ROOT = Path(newsie.__file__ or "").parent
 LAYERS = [
     {"cli"},
     {"training", "serving"},
+    {"doctor"},
     {"classifier", "confusion"},
-    {"bundle", "evaluation", "explanation"},
+    {"bundle", "evaluation", "explanation", "baseline"},
     {"data"},
     {"labels"},
     {"atomic", "errors", "version"},
@@ -43,10 +45,14 @@ FORBIDDEN = {  # package -> what none of its modules may import, not even inside
     "errors": HEAVY,
     "serving": {"torch", "transformers", "accelerate", "datasets", "pickle", "joblib"},
     "confusion": {"torch", "transformers", "accelerate", "fastapi"},
+    "baseline": {"torch", "transformers", "accelerate", "datasets", "fastapi"},
+    "doctor": {"torch", "transformers", "accelerate", "datasets", "fastapi"},
     "training": {"fastapi", "uvicorn"},
 }
 LATE = {  # package -> what its modules may import inside functions only
     "data": HEAVY,
+    "baseline": HEAVY,
+    "doctor": HEAVY | {"cleanlab", "py3langid"},
     "cli": HEAVY | {"numpy", "onnxruntime", "tokenizers", "rich", "uvicorn"},
     "classifier": {"onnxruntime", "huggingface_hub"},
 }

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from newsie.atomic import new_file
+from newsie.baseline import Baseline, BaselineConfig, fit_baseline
 from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.encoding import VIEWS, Encoder, View, view_text
 from newsie.evaluation import softmax
-from newsie.training.baseline import Baseline, BaselineConfig, fit_baseline
 from newsie.training.batches import TokenStore
 from newsie.training.bundling import without_body
 from newsie.training.calibration import calibrate

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from newsie.baseline import BaselineConfig, fit_baseline, out_of_fold_probabilities
 from newsie.data.encoding import view_text
 from newsie.errors import TrainingError
 from newsie.labels import IGNORE
-from newsie.training.baseline import BaselineConfig, fit_baseline
 from tests.tiny import LABELS, tiny_articles
 
 CLASSES = {task.name: len(task.labels) for task in LABELS.tasks}
@@ -71,3 +71,28 @@ def test_a_task_needs_two_labels() -> None:
     labels["mood"][:] = IGNORE
     with pytest.raises(TrainingError, match="two labels or more in task 'mood'; given: 0"):
         fit_baseline(texts, labels, CLASSES)
+
+
+def test_out_of_fold_answers_do_not_know_the_label_of_their_own_text() -> None:
+    texts, labels = tiny_texts(300, 0)
+    known = np.flatnonzero(labels["section"] != IGNORE)
+    chosen, gold = [texts[i] for i in known], labels["section"][known]
+    wrong = gold.copy()
+    wrong[:5] = (gold[:5] + 1) % 3
+    steps: list[tuple[int, int]] = []
+    answer = out_of_fold_probabilities(
+        chosen, wrong, 3, folds=4, progress=lambda done, total: steps.append((done, total))
+    )
+    np.testing.assert_allclose(answer.sum(axis=1), 1, rtol=1e-5)
+    assert (answer.argmax(axis=1) == gold).mean() > 0.9
+    assert (answer.argmax(axis=1)[:5] == gold[:5]).sum() >= 4
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    np.testing.assert_array_equal(answer, out_of_fold_probabilities(chosen, wrong, 3, folds=4))
+
+
+def test_out_of_fold_gives_nothing_to_a_label_that_its_classifier_never_saw() -> None:
+    texts = ["goal match"] * 4 + ["shares profit"] * 4 + ["comet reef"]
+    labels = np.array([0] * 4 + [1] * 4 + [2])
+    answer = out_of_fold_probabilities(texts, labels, 3, folds=2)
+    assert answer[8, 2] == 0
+    assert answer[8].sum() == pytest.approx(1)

@@ -26,13 +26,13 @@ class Suspects:
     """Articles whose gold label is likely wrong.
 
     Attributes:
-        examined: number of articles looked at.
+        examined_rows: the articles looked at.
         rows: those with a suspect label, the likeliest first.
         crossing: (C, C) of the examined articles, how many cleanlab thinks carry one label of a
             pair and belong to the other, both ways.
     """
 
-    examined: int
+    examined_rows: NDArray[np.int64] = field(repr=False)
     rows: NDArray[np.int64]
     crossing: NDArray[np.float64] = field(repr=False)
 
@@ -55,11 +55,11 @@ def find_suspects(answers: Answers) -> Suspects:
     present, gold = np.unique(answers.gold[rows], return_inverse=True)
     crossing = np.zeros((answers.classes, answers.classes))
     if len(present) < 2:
-        return Suspects(len(rows), rows[:0], crossing)
+        return Suspects(rows, rows[:0], crossing)
     p = np.asarray(answers.probabilities[rows][:, present], dtype=np.float64)
     p = (p + 1e-9) / (p + 1e-9).sum(axis=1, keepdims=True)
     found = find_label_issues(gold, p, return_indices_ranked_by="self_confidence", n_jobs=1)
     pairs = find_overlapping_classes(gold, p)
     a, b = (present[pairs[f"Class Index {side}"].to_numpy()] for side in "AB")
     crossing[a, b] = crossing[b, a] = pairs["Num Overlapping Examples"].to_numpy()
-    return Suspects(len(rows), rows[found], crossing)
+    return Suspects(rows, rows[found], crossing)

@@ -1,0 +1,198 @@
+"""The whole analysis of one task's answers, with or without gold labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from newsie.confusion.answers import Answers, read_answers
+from newsie.confusion.cells import Cell, find_cells
+from newsie.confusion.clusters import Clusters, cluster_labels
+from newsie.confusion.document import as_json
+from newsie.confusion.groups import Groups, compare_groups
+from newsie.confusion.intervals import Estimate
+from newsie.confusion.matrix import ConfusionMatrix
+from newsie.confusion.merging import tally
+from newsie.confusion.overlap import MINIMUM_ARTICLES, MINIMUM_LABELS, Overlap, find_overlap
+from newsie.confusion.pairs import LabelPair, examine_pairs
+from newsie.confusion.reliability import Calibration, calibration
+from newsie.confusion.soft import SoftConfusion, soft_confusion
+from newsie.confusion.suspects import Suspects, find_suspects
+
+__all__ = ["Analysis", "analyse"]
+
+_CONFUSED = 200  # directions that are told
+_DRIFTING = 8  # directions that groups are compared by
+_SUSPECTS = 1_000  # rows that are told
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What the probabilities of one task say about its labels.
+
+    Attributes:
+        answers: what was analysed.
+        matrix: hard confusion; None without gold labels, as are the following two.
+        calibration: how far the probabilities can be trusted.
+        suspects: articles whose gold label is likely wrong.
+        macro_f1: with its interval; None without gold labels.
+        soft: mean probabilities, by gold label or else by the label that articles got.
+        overlap: which labels share mass; None where that cannot be told.
+        pairs: the pairs most confused, with the reason and what to do.
+        cells: articles to show for the cells of the table.
+        clusters: the dendrogram; None for two labels.
+        groups: by publisher or month, if asked for.
+        left_out: sentences: what is missing, and why.
+    """
+
+    answers: Answers
+    matrix: ConfusionMatrix | None
+    calibration: Calibration | None
+    suspects: Suspects | None
+    macro_f1: Estimate | None
+    soft: SoftConfusion
+    overlap: Overlap | None
+    pairs: tuple[LabelPair, ...]
+    cells: tuple[Cell, ...]
+    clusters: Clusters | None
+    groups: Groups | None
+    left_out: tuple[str, ...]
+
+    def to_json(self, task: str = "") -> dict[str, Any]:
+        """As plain JSON values; `docs/confusion.md` describes them."""
+        matrix, suspects = self.matrix, self.suspects
+        content = {
+            "task": task,
+            "labels": self.answers.labels,
+            "articles": len(self.answers),
+            "labelled": len(self.answers.labelled),
+            "accuracy": matrix.accuracy if matrix else None,
+            "macro_f1": self.macro_f1,
+            "hard": {"counts": matrix.counts, "labels": matrix.label_metrics()} if matrix else None,
+            "soft": {
+                name: getattr(self.soft, name)
+                for name in ("rows", "mean", "standard_error", "support")
+            },
+            "confused": self._confused(),
+            "suspects": {
+                "articles": len(suspects.rows),
+                "examined": len(suspects.examined_rows),
+                "rows": suspects.rows[:_SUSPECTS],
+            }
+            if suspects
+            else None,
+        }
+        same = ("overlap", "pairs", "cells", "clusters", "calibration", "groups", "left_out")
+        found: dict[str, Any] = as_json(content | {name: getattr(self, name) for name in same})
+        return found
+
+    def _confused(self) -> list[dict[str, Any]]:
+        if self.matrix is None:
+            return []
+        index = {label: i for i, label in enumerate(self.answers.labels)}
+        return [
+            {
+                "gold": pair.gold,
+                "predicted": pair.predicted,
+                "articles": pair.articles,
+                "share": pair.share,
+                "mean_probability": self.soft.estimate(index[pair.gold], index[pair.predicted]),
+            }
+            for pair in self.matrix.most_confused(_CONFUSED)
+        ]
+
+
+def analyse(
+    labels: Sequence[str],
+    probabilities: ArrayLike,
+    gold: ArrayLike | None = None,
+    *,
+    groups: Sequence[str] | None = None,
+    by: str = "publisher",
+    pairs: int = 12,
+) -> Analysis:
+    """Analyse the answers to one task.
+
+    Args:
+        labels: C names.
+        probabilities: (N, C) float32 or float64, rows summing to 1; may be memory-mapped. For
+            `suspects` the model must not have learnt from these articles.
+        gold: (N,) class indices, -100 where there is none, or names, None or "" where there is none.
+            None: only what probabilities alone can tell.
+        groups: (N,) publisher or month of each article, "" where it has none.
+        by: what the groups are: "publisher" or "month".
+        pairs: how many pairs to examine.
+
+    Raises:
+        InputError: there is no article or one label only, the shapes do not belong together, or a
+            row is no distribution.
+        LabelError: a gold label is not among the labels.
+        MissingExtraError: scipy or cleanlab is not installed.
+    """
+    answers = read_answers(labels, probabilities, gold)
+    rows = answers.labelled
+    matrix = trust = suspects = macro_f1 = compared = None
+    if len(rows):
+        y, predicted = answers.gold[rows], answers.predicted[rows]
+        matrix = ConfusionMatrix.from_labels(labels, y, predicted)
+        trust = calibration(answers.confidence[rows], predicted == y)
+        suspects = find_suspects(answers)
+        blocks = np.unique(answers.blocks[rows], return_inverse=True)[1]
+        macro_f1 = tally(y, predicted, blocks, answers.classes).macro_f1
+        if groups is not None:
+            confused = matrix.most_confused(_DRIFTING)
+            compared = compare_groups(answers, groups, by=by, pairs=confused)
+    soft, overlap = soft_confusion(answers), find_overlap(answers)
+    return Analysis(
+        answers=answers,
+        matrix=matrix,
+        calibration=trust,
+        suspects=suspects,
+        macro_f1=macro_f1,
+        soft=soft,
+        overlap=overlap,
+        pairs=examine_pairs(answers, matrix, overlap, suspects, count=pairs),
+        cells=find_cells(answers),
+        clusters=cluster_labels(answers, soft),
+        groups=compared,
+        left_out=tuple(_left_out(answers, suspects, asked_groups=groups is not None)),
+    )
+
+
+def _left_out(answers: Answers, suspects: Suspects | None, *, asked_groups: bool) -> list[str]:
+    said, rows = [], answers.labelled
+    if not len(rows):
+        said.append(
+            "No article has a gold label, so how often labels are confused, wrong labels, "
+            "calibration and what merging would bring are left out; what is here comes from the "
+            "probabilities alone."
+        )
+        if asked_groups:
+            said.append("Groups are compared by their accuracy, which takes gold labels.")
+    elif len(rows) < len(answers):
+        said.append(
+            f"{len(answers) - len(rows):,} of {len(answers):,} articles have no gold label; they "
+            "count only where probabilities alone are looked at."
+        )
+    if answers.classes < MINIMUM_LABELS:
+        said.append(
+            f"Overlap in the probabilities is left out: with {answers.classes} labels, what one "
+            f"does not get goes to the others whatever they mean; it takes {MINIMUM_LABELS}."
+        )
+    elif len(answers) < MINIMUM_ARTICLES:
+        said.append(
+            f"Overlap in the probabilities is left out: it takes {MINIMUM_ARTICLES} articles, and "
+            f"there are {len(answers)}."
+        )
+    if answers.classes < 3:
+        said.append("Clusters are left out: there are only two labels.")
+    if suspects is not None and len(suspects.examined_rows) < len(rows):
+        said.append(
+            f"Wrong labels were looked for in {len(suspects.examined_rows):,} of {len(rows):,} "
+            "articles, evenly spaced."
+        )
+    return said

@@ -1,0 +1,219 @@
+"""Two sets of answers to the same articles: teacher and student, old and new, broadsheet and tabloid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.confusion.answers import Answers
+from newsie.confusion.intervals import Estimate, paired, share
+from newsie.confusion.matrix import ConfusionMatrix
+from newsie.errors import InputError
+from newsie.evaluation import Metric, accuracy, bootstrap_difference, macro_f1
+
+__all__ = ["ChangedPair", "ComparedMetric", "Comparison", "DifferentPair", "compare"]
+
+Indices = NDArray[np.int64]
+Kind = Literal["press", "bundles", "tasks"]
+
+_CELLS = 3_000_000  # drawn by the bootstrap of a metric
+
+
+@dataclass(frozen=True)
+class DifferentPair:
+    """Articles that A calls `a` and B calls `b`.
+
+    Attributes:
+        articles: how many.
+        of: articles that A calls `a`.
+        share: articles / of.
+        reverse: of the articles that A calls `b`, those that B calls `a`; None where A calls none so,
+            or a side does not have that label.
+    """
+
+    a: str
+    b: str
+    articles: int
+    of: int
+    share: Estimate
+    reverse: Estimate | None
+
+
+@dataclass(frozen=True)
+class ComparedMetric:
+    """A metric of both, on the same articles, and a - b with its paired bootstrap interval."""
+
+    a: float
+    b: float
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class ChangedPair:
+    """A confusion that one side has more often: shares of the articles of `gold`, and a - b.
+
+    The interval is for the same articles, paired.
+    """
+
+    gold: str
+    predicted: str
+    a: float
+    b: float
+    difference: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Answers A and B to the same articles.
+
+    Attributes:
+        kind: what is compared.
+        a, b: names of the two.
+        labels_a, labels_b: their labels.
+        articles: how many.
+        agreement: share of articles that both give the same label.
+        counts: (C_a, C_b) articles.
+        pairs: where they differ, most articles first.
+        accuracy, macro_f1: None without gold labels that both know.
+        changes: confusions whose difference is beyond chance, the greatest first.
+    """
+
+    kind: Kind
+    a: str
+    b: str
+    labels_a: tuple[str, ...]
+    labels_b: tuple[str, ...]
+    articles: int
+    agreement: Estimate
+    counts: Indices
+    pairs: tuple[DifferentPair, ...]
+    accuracy: ComparedMetric | None
+    macro_f1: ComparedMetric | None
+    changes: tuple[ChangedPair, ...]
+
+
+def compare(
+    first: Answers,
+    second: Answers,
+    *,
+    names: tuple[str, str] = ("a", "b"),
+    kind: Kind = "tasks",
+    count: int = 20,
+) -> Comparison:
+    """Compare two sets of answers, label by name.
+
+    Gold labels are those of `first` where `second` has the same one.
+
+    Args:
+        first, second: answers to the same N articles in the same order.
+        names: what to call them.
+        kind: what is compared.
+        count: how many pairs and changes are told.
+
+    Raises:
+        InputError: they are not about the same number of articles.
+    """
+    if len(first) != len(second):
+        raise InputError(
+            f"{names[0]} answers {len(first):,} articles and {names[1]} {len(second):,}; compare "
+            "answers to the same articles in the same order"
+        )
+    a, b = first.predicted, second.predicted
+    shape = first.classes, second.classes
+    counts = np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
+    agreement = share(_agreeing(first.labels, second.labels, counts), len(first))
+    assert agreement is not None  # there is an article
+    gold, one, two, union = _with_gold(first, second)
+    metrics = [_compare_metric(metric, one, two, gold, len(union)) for metric in _METRICS]
+    return Comparison(
+        kind=kind,
+        a=names[0],
+        b=names[1],
+        labels_a=first.labels,
+        labels_b=second.labels,
+        articles=len(first),
+        agreement=agreement,
+        counts=counts,
+        pairs=_pairs(first.labels, second.labels, counts, count),
+        accuracy=metrics[0],
+        macro_f1=metrics[1],
+        changes=_changes(union, gold, one, two, count),
+    )
+
+
+_METRICS: tuple[Metric, ...] = ("accuracy", "macro_f1")
+
+
+def _agreeing(a: tuple[str, ...], b: tuple[str, ...], counts: Indices) -> int:
+    return sum(int(counts[a.index(label), b.index(label)]) for label in a if label in b)
+
+
+def _pairs(
+    a: tuple[str, ...], b: tuple[str, ...], counts: Indices, count: int
+) -> tuple[DifferentPair, ...]:
+    same = np.array(a)[:, None] == np.array(b)[None, :]
+    off = np.where(same, 0, counts)
+    order = np.argsort(-off, axis=None, kind="stable")[: np.count_nonzero(off)][:count]
+    totals = counts.sum(axis=1)
+    pairs = []
+    for i, j in zip(*np.unravel_index(order, off.shape), strict=True):
+        found = share(int(off[i, j]), int(totals[i]))
+        assert found is not None  # the cell holds an article
+        reverse = None
+        if a[i] in b and b[j] in a:
+            back = a.index(b[j])
+            reverse = share(int(counts[back, b.index(a[i])]), int(totals[back]))
+        pairs.append(DifferentPair(a[i], b[j], int(off[i, j]), int(totals[i]), found, reverse))
+    return tuple(pairs)
+
+
+def _with_gold(
+    first: Answers, second: Answers
+) -> tuple[Indices, Indices, Indices, tuple[str, ...]]:
+    """Gold labels and both answers, as indices of the labels of both, where the gold labels agree."""
+    union = tuple(dict.fromkeys((*first.labels, *second.labels)))
+    mine = np.arange(first.classes)
+    theirs = np.array([union.index(label) for label in second.labels])
+    known = (first.gold >= 0) & (second.gold >= 0)
+    known[known] &= mine[first.gold[known]] == theirs[second.gold[known]]
+    return mine[first.gold[known]], first.predicted[known], theirs[second.predicted[known]], union
+
+
+def _compare_metric(
+    metric: Metric, one: Indices, two: Indices, gold: Indices, classes: int
+) -> ComparedMetric | None:
+    if not len(gold):
+        return None
+    resamples = int(np.clip(_CELLS // classes**2, 200, 2_000))
+    interval = bootstrap_difference(metric, one, two, gold, resamples=resamples)
+    measure = {"accuracy": accuracy, "macro_f1": macro_f1}[metric]
+    a, b = measure(one, gold), measure(two, gold)
+    return ComparedMetric(a, b, Estimate(a - b, interval.low, interval.high))
+
+
+def _changes(
+    labels: tuple[str, ...], gold: Indices, one: Indices, two: Indices, count: int
+) -> tuple[ChangedPair, ...]:
+    if not len(gold):
+        return ()
+    matrices = [ConfusionMatrix.from_labels(labels, gold, answers) for answers in (one, two)]
+    counts_a, counts_b = (matrix.counts for matrix in matrices)
+    both = ConfusionMatrix.from_labels(labels, gold[one == two], one[one == two]).counts
+    apart = np.abs(counts_a - counts_b)
+    np.fill_diagonal(apart, 0)
+    changes = []
+    for cell in np.argsort(-apart, axis=None, kind="stable")[:count]:
+        row, column = divmod(int(cell), len(labels))
+        total = int(matrices[0].support[row])
+        if not apart[row, column]:
+            break
+        a, b, same = (int(table[row, column]) for table in (counts_a, counts_b, both))
+        difference = paired(a - same, b - same, total)
+        if difference.low > 0 or difference.high < 0:
+            changes.append(
+                ChangedPair(labels[row], labels[column], a / total, b / total, difference)
+            )
+    return tuple(changes)

@@ -1,0 +1,171 @@
+"""The same answers by publisher or by month: who is confused, and how it drifts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.confusion.answers import Answers
+from newsie.confusion.intervals import Estimate, newcombe, q_values, share
+from newsie.confusion.matrix import ConfusedPair, ConfusionMatrix
+from newsie.errors import InputError, MissingExtraError
+
+__all__ = ["Group", "GroupPair", "Groups", "compare_groups"]
+
+Indices = NDArray[np.int64]
+
+MAX_GROUPS = 40
+MINIMUM_ARTICLES = 50
+"""Groups with fewer articles with a gold label are not told."""
+
+
+@dataclass(frozen=True)
+class GroupPair:
+    """A direction of confusion within a group.
+
+    Attributes:
+        share: of the group's articles of `gold`.
+        difference: to all other articles of `gold`.
+        q_value: of the difference, over all groups and pairs (Fisher's exact test, Benjamini & Hochberg).
+    """
+
+    gold: str
+    predicted: str
+    share: Estimate
+    difference: Estimate
+    q_value: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """The articles of a publisher or a month.
+
+    Attributes:
+        articles: those with a gold label.
+        accuracy: share of right answers.
+        difference: of the accuracy to that of all other articles.
+        pairs: the confusions that are most frequent in all, as far as the group has their gold label.
+    """
+
+    name: str
+    articles: int
+    accuracy: Estimate
+    difference: Estimate
+    pairs: tuple[GroupPair, ...]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """All groups that are large enough.
+
+    Attributes:
+        by: "publisher" or "month".
+        groups: months in order, publishers largest first.
+        left_out: groups that are too small or too many.
+    """
+
+    by: str
+    groups: tuple[Group, ...]
+    left_out: int
+
+
+def compare_groups(
+    answers: Answers,
+    names: Sequence[str],
+    *,
+    by: str,
+    pairs: Sequence[ConfusedPair],
+) -> Groups:
+    """Each group against all other articles; only articles with a gold label count.
+
+    Args:
+        answers: N articles.
+        names: (N,) group of each article, "" where it has none.
+        by: what the groups are; "month" keeps them in order.
+        pairs: the directions to compare.
+
+    Raises:
+        InputError: there are not as many names as articles.
+        MissingExtraError: scipy is not installed.
+    """
+    if len(names) != len(answers):
+        raise InputError(f"{len(names):,} names of groups for {len(answers):,} articles")
+    rows = answers.labelled
+    found, group = np.unique(np.asarray(names, dtype=object)[rows].astype(str), return_inverse=True)
+    sizes = np.bincount(group, minlength=len(found))
+    large = [i for i in np.argsort(-sizes, kind="stable") if sizes[i] >= MINIMUM_ARTICLES]
+    chosen = [int(i) for i in large if found[i]][:MAX_GROUPS]
+    if by == "month":
+        chosen.sort()
+    index = {label: i for i, label in enumerate(answers.labels)}
+    cells = [(index[pair.gold], index[pair.predicted]) for pair in pairs]
+    everybody = _count(answers, rows)
+    groups = tuple(
+        _group(str(found[i]), _count(answers, rows[group == i]), everybody, cells, answers.labels)
+        for i in chosen
+    )
+    return Groups(by, _corrected(groups), int(sum(map(bool, found.tolist()))) - len(chosen))
+
+
+def _count(answers: Answers, rows: Indices) -> Indices:
+    """(C, C) articles of some rows, gold by predicted."""
+    gold, predicted = answers.gold[rows], answers.predicted[rows]
+    return ConfusionMatrix.from_labels(answers.labels, gold, predicted).counts
+
+
+def _group(
+    name: str,
+    mine: Indices,
+    everybody: Indices,
+    cells: Sequence[tuple[int, int]],
+    labels: tuple[str, ...],
+) -> Group:
+    rest = everybody - mine
+    accuracy = ConfusionMatrix(labels, mine).accuracy
+    others = ConfusionMatrix(labels, rest).accuracy
+    assert accuracy is not None  # groups have articles
+    pairs = (_pair(mine, rest, cell, labels) for cell in cells)
+    return Group(
+        name,
+        int(mine.sum()),
+        accuracy,
+        newcombe(accuracy, others) if others else Estimate(0.0, -1.0, 1.0),
+        tuple(pair for pair in pairs if pair),
+    )
+
+
+def _pair(
+    mine: Indices, rest: Indices, cell: tuple[int, int], labels: tuple[str, ...]
+) -> GroupPair | None:
+    gold, predicted = cell
+    total, other_total = int(mine[gold].sum()), int(rest[gold].sum())
+    here, there = share(int(mine[cell]), total), share(int(rest[cell]), other_total)
+    if here is None or there is None:
+        return None
+    p = _fisher(int(mine[cell]), total, int(rest[cell]), other_total)
+    return GroupPair(labels[gold], labels[predicted], here, newcombe(here, there), p)
+
+
+def _corrected(groups: tuple[Group, ...]) -> tuple[Group, ...]:
+    """The same groups with the p-values of all their pairs made q-values."""
+    q = iter(q_values([pair.q_value for group in groups for pair in group.pairs]).tolist())
+
+    def pair(p: GroupPair) -> GroupPair:
+        return GroupPair(p.gold, p.predicted, p.share, p.difference, next(q))
+
+    return tuple(
+        Group(g.name, g.articles, g.accuracy, g.difference, tuple(map(pair, g.pairs)))
+        for g in groups
+    )
+
+
+def _fisher(hits: int, total: int, other_hits: int, other_total: int) -> float:
+    try:
+        from scipy.stats import fisher_exact
+    except ImportError as error:
+        raise MissingExtraError("an analysis of confusion", "scipy", "analysis") from error
+    table = [[hits, total - hits], [other_hits, other_total - other_hits]]
+    return float(fisher_exact(table).pvalue)

@@ -1,0 +1,381 @@
+"""Why two labels are confused, and what to do about it.
+
+Each article of the one label that is read as the other is one of three:
+
+- shared: the model gives the gold label 10 % or more, so it sees both;
+- suspect: the model is at least 90 % sure of the other label, and cleanlab, too, thinks that the gold
+  label is wrong;
+- neither: the model is wrong, and not sure.
+
+The verdict is what most of them are: noise, overlap, or unclear; before that, a label with few articles
+whose confusions go one way is scarce. The advice follows the verdict, with what it would bring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.confusion.answers import Answers
+from newsie.confusion.intervals import Estimate, share
+from newsie.confusion.matrix import ConfusionMatrix
+from newsie.confusion.merging import Merge, merge_pair
+from newsie.confusion.overlap import Overlap, OverlapPair
+from newsie.confusion.suspects import Suspects
+
+__all__ = ["Advice", "BorderArticle", "Evidence", "LabelPair", "examine_pairs"]
+
+Verdict = Literal["overlap", "noise", "scarce", "unclear"]
+Action = Literal["merge", "allow two labels", "relabel", "collect", "look"]
+
+SHARED = 0.1
+"""From this probability of the gold label on, the model sees both labels."""
+SURE = 0.9
+"""From this probability of another label on, the gold label is suspect."""
+SCARCE = 0.2
+"""A label is scarce with fewer articles than this share of the median label's."""
+ONE_WAY = 3.0
+"""... and if its articles are lost to the other label this many times as often as the reverse."""
+
+_BORDER = 8
+_RELABEL = 200
+
+
+@dataclass(frozen=True)
+class BorderArticle:
+    """An article between two labels.
+
+    Attributes:
+        row: its number, from 0.
+        probabilities: of the two labels of the pair.
+        gold: its gold label, if there is one.
+        predicted: the label it got.
+    """
+
+    row: int
+    probabilities: tuple[float, float]
+    gold: str | None
+    predicted: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the verdict on a pair (a, b) rests on.
+
+    Attributes:
+        suspect, shared, neither: articles confused, by kind; they add up.
+        examined: of the articles confused, those that cleanlab looked at.
+        expected: articles that the model expects to be confused: the probability of a summed over
+            those read as b, and the reverse. More are confused where labels are wrong, where the
+            articles are not like those learnt from, or where the model is too sure of itself.
+        separability: how probably an article of a has the greater p_a / p_b than one of b; 0.5 where
+            the two cannot be told apart (A(a, b) of Hand & Till 2001, Machine Learning 45).
+        a_as_b, b_as_a: share of the articles of one that is read as the other; None without any.
+        support: articles of a and of b.
+        median_support: of the labels that occur.
+        lift, q_value: of their overlap in the probabilities; None where that is not known.
+    """
+
+    suspect: int
+    shared: int
+    neither: int
+    examined: int
+    expected: float
+    separability: float | None
+    a_as_b: Estimate | None
+    b_as_a: Estimate | None
+    support: tuple[int, int]
+    median_support: float
+    lift: float | None
+    q_value: float | None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do: the action, a sentence, and the articles to relabel, likeliest first."""
+
+    action: Action
+    sentence: str
+    rows: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelPair:
+    """Two labels that are confused.
+
+    Attributes:
+        labels: the pair (a, b).
+        verdict: why; "overlap" where there are no gold labels, which it would take to tell more.
+        confusions: articles of the one read as the other, both ways; without gold labels the
+            articles whose best two labels these are.
+        evidence: None without gold labels.
+        sentences: the evidence in words.
+        advice: what to do.
+        merged: what merging the two would do; None without gold labels.
+        border: the articles with the greatest min(p_a, p_b).
+    """
+
+    labels: tuple[str, str]
+    verdict: Verdict
+    confusions: int
+    evidence: Evidence | None
+    sentences: tuple[str, ...]
+    advice: Advice
+    merged: Merge | None
+    border: tuple[BorderArticle, ...]
+
+
+def examine_pairs(
+    answers: Answers,
+    matrix: ConfusionMatrix | None,
+    overlap: Overlap | None,
+    suspects: Suspects | None,
+    *,
+    count: int = 12,
+) -> tuple[LabelPair, ...]:
+    """The pairs most confused, or without gold labels those that overlap most, the most first."""
+    chosen = _by_overlap(answers, overlap) if matrix is None else _by_confusions(matrix)
+    chosen = chosen[:count]
+    used = sorted({label for pair in chosen for label in pair})
+    columns = dict(zip(used, answers.columns(used), strict=True))
+    return tuple(
+        _examine(answers, (a, b), (columns[a], columns[b]), matrix, overlap, suspects)
+        for a, b in chosen
+    )
+
+
+def _by_confusions(matrix: ConfusionMatrix) -> list[tuple[int, int]]:
+    both = np.triu(matrix.counts + matrix.counts.T, 1)
+    order = np.argsort(-both, axis=None, kind="stable")[: np.count_nonzero(both)]
+    return [divmod(int(cell), len(both)) for cell in order]
+
+
+def _by_overlap(answers: Answers, overlap: Overlap | None) -> list[tuple[int, int]]:
+    index = {label: i for i, label in enumerate(answers.labels)}
+    pairs = overlap.pairs if overlap else ()
+    return [(index[p.labels[0]], index[p.labels[1]]) for p in pairs if p.overlapping]
+
+
+def _examine(
+    answers: Answers,
+    pair: tuple[int, int],
+    p: tuple[NDArray[np.float32], NDArray[np.float32]],
+    matrix: ConfusionMatrix | None,
+    overlap: Overlap | None,
+    suspects: Suspects | None,
+) -> LabelPair:
+    a, b = answers.labels[pair[0]], answers.labels[pair[1]]
+    lift = overlap.find(a, b) if overlap else None
+    border = _border(answers, p)
+    if matrix is None:
+        assert lift is not None  # the pair was chosen for it
+        return _without_gold((a, b), lift, border)
+    evidence, rows = _evidence(answers, pair, p, matrix, lift, suspects)
+    verdict = _verdict(evidence)
+    merged = merge_pair(answers, *pair, p[0] + p[1])
+    return LabelPair(
+        labels=(a, b),
+        verdict=verdict,
+        confusions=evidence.suspect + evidence.shared + evidence.neither,
+        evidence=evidence,
+        sentences=tuple(_sentences(a, b, evidence)),
+        advice=_advice((a, b), verdict, evidence, merged, rows),
+        merged=merged,
+        border=border,
+    )
+
+
+def _border(
+    answers: Answers, p: tuple[NDArray[np.float32], NDArray[np.float32]]
+) -> tuple[BorderArticle, ...]:
+    least = np.minimum(*p)
+    # The lowest row first among equals: argpartition alone would take any of them.
+    edge = np.partition(least, -min(_BORDER, len(least)))[-min(_BORDER, len(least))]
+    rows = np.flatnonzero(least >= edge)
+    rows = rows[np.argsort(-least[rows], kind="stable")][:_BORDER]
+    return tuple(
+        BorderArticle(
+            int(row),
+            (float(p[0][row]), float(p[1][row])),
+            answers.labels[answers.gold[row]] if answers.gold[row] >= 0 else None,
+            answers.labels[answers.predicted[row]],
+        )
+        for row in rows
+    )
+
+
+def _evidence(
+    answers: Answers,
+    pair: tuple[int, int],
+    p: tuple[NDArray[np.float32], NDArray[np.float32]],
+    matrix: ConfusionMatrix,
+    lift: OverlapPair | None,
+    suspects: Suspects | None,
+) -> tuple[Evidence, tuple[int, ...]]:
+    """The evidence, and the suspect rows of the pair, the likeliest first."""
+    a, b = pair
+    gold, predicted = answers.gold, answers.predicted
+    confused = ((gold == a) & (predicted == b)) | ((gold == b) & (predicted == a))
+    sure = confused & (answers.confidence >= SURE)
+    rows = () if suspects is None else tuple(suspects.rows[sure[suspects.rows]].tolist())
+    close = confused & (np.minimum(*p) >= SHARED)
+    close[list(rows)] = False
+    total, shared = int(confused.sum()), int(close.sum())
+    known = gold >= 0
+    support = matrix.support
+    found = Evidence(
+        suspect=len(rows),
+        shared=shared,
+        neither=total - shared - len(rows),
+        examined=0 if suspects is None else int(confused[suspects.examined_rows].sum()),
+        expected=float(p[0][known & (predicted == b)].sum() + p[1][known & (predicted == a)].sum()),
+        separability=_separability(
+            p[0][gold == a], p[1][gold == a], p[0][gold == b], p[1][gold == b]
+        ),
+        a_as_b=share(int(matrix.counts[a, b]), int(support[a])),
+        b_as_a=share(int(matrix.counts[b, a]), int(support[b])),
+        support=(int(support[a]), int(support[b])),
+        median_support=float(np.median(support[support > 0])),
+        lift=lift.lift.value if lift else None,
+        q_value=lift.q_value if lift else None,
+    )
+    return found, rows
+
+
+def _separability(*p: NDArray[np.float32]) -> float | None:
+    """From p_a and p_b of the articles of a, and of those of b; None where there are none."""
+    if not len(p[0]) or not len(p[2]):
+        return None
+    of_a, of_b = ((one / np.maximum(one + two, 1e-30)) for one, two in (p[:2], p[2:]))
+    of_b.sort()
+    below = np.searchsorted(of_b, of_a, "left") + np.searchsorted(of_b, of_a, "right")
+    return float(below.mean() / (2 * len(of_b)))
+
+
+def _verdict(e: Evidence) -> Verdict:
+    if _scarce(e) is not None:
+        return "scarce"
+    kinds: dict[Verdict, int] = {"overlap": e.shared, "noise": e.suspect, "unclear": e.neither}
+    return max(kinds, key=lambda kind: kinds[kind])
+
+
+def _scarce(e: Evidence) -> int | None:
+    """0 or 1: the label of the pair that has too few articles; None if neither."""
+    rare = 0 if e.support[0] <= e.support[1] else 1
+    lost, back = (e.a_as_b, e.b_as_a) if rare == 0 else (e.b_as_a, e.a_as_b)
+    if lost is None or back is None or e.support[rare] >= SCARCE * e.median_support:
+        return None
+    # Beyond chance: the intervals must be that far apart, and not only the shares.
+    return rare if lost.low >= ONE_WAY * back.high else None
+
+
+def _sentences(a: str, b: str, e: Evidence) -> list[str]:
+    total = e.suspect + e.shared + e.neither
+    said = [
+        f"{_percent(found.value)} of {first} articles are read as {second}"
+        for first, second, found in ((a, b, e.a_as_b), (b, a, e.b_as_a))
+        if found is not None
+    ]
+    lines = [
+        f"{', and '.join(said)}: {total:,} articles, where the model expects {e.expected:,.0f}.",
+        f"In {e.shared:,} of these it sees both labels (the gold one has 10 % or more); in "
+        f"{e.suspect:,} it is at least 90 % sure that the gold label is wrong; {e.neither:,} are neither.",
+    ]
+    if e.separability is not None:
+        lines.append(
+            f"Of an article of {a} and one of {b} it tells which is which in "
+            f"{_percent(e.separability)} of cases (50 % would be chance)."
+        )
+    if 0 < e.examined < total:
+        lines.append(f"Only {e.examined:,} of them were examined for wrong labels.")
+    if e.lift is not None and e.q_value is not None:
+        sure = f"q = {e.q_value:.1g}" if e.q_value <= 0.05 else "not beyond chance"
+        lines.append(
+            f"The two share {e.lift:.1f} times the probability that their frequencies alone would "
+            f"give ({sure})."
+        )
+    rare = _scarce(e)
+    if rare is not None:
+        lines.append(
+            f"{(a, b)[rare]} has {e.support[rare]:,} articles here; the median label has "
+            f"{e.median_support:,.0f}."
+        )
+    return lines
+
+
+def _advice(
+    labels: tuple[str, str],
+    verdict: Verdict,
+    e: Evidence,
+    merged: Merge,
+    rows: Sequence[int],
+) -> Advice:
+    a, b = labels
+    gain = (
+        f"merging the two would change macro-F1 from {merged.macro_f1_before:.3f} to "
+        f"{merged.macro_f1_after:.3f}"
+    )
+    if verdict == "scarce":
+        rare = labels[_scarce(e) or 0]
+        return Advice("collect", f"Collect more articles of {rare}; {gain}.")
+    if verdict == "noise":
+        told = f" (the first {_RELABEL} are listed)" if len(rows) > _RELABEL else ""
+        return Advice(
+            "relabel",
+            f"Look at the labels of {len(rows):,} articles, the likeliest to be wrong first{told}; "
+            f"{gain}.",
+            tuple(rows[:_RELABEL]),
+        )
+    if verdict == "unclear":
+        return Advice(
+            "look",
+            f"Look at the articles: neither overlap nor wrong labels explain most of this; {gain}.",
+        )
+    if merged.gain.low > 0 and _both_ways(e) and (e.q_value is None or e.q_value <= 0.05):
+        return Advice("merge", f"Merge {a} and {b}, or allow both labels: {gain}.")
+    return Advice("allow two labels", f"Allow both {a} and {b} for one article; {gain}.")
+
+
+def _both_ways(e: Evidence) -> bool:
+    """Whether each of the two is lost to the other, so that they are one label rather than part and
+    whole."""
+    if e.a_as_b is None or e.b_as_a is None:
+        return False
+    less, more = sorted((e.a_as_b.value, e.b_as_a.value))
+    return more < ONE_WAY * less
+
+
+def _without_gold(
+    labels: tuple[str, str], pair: OverlapPair, border: tuple[BorderArticle, ...]
+) -> LabelPair:
+    a, b = labels
+    # The overlap holds the pair in an order of its own.
+    to_b, to_a = pair.shares if pair.labels == labels else pair.shares[::-1]
+    return LabelPair(
+        labels=labels,
+        verdict="overlap",
+        confusions=pair.articles,
+        evidence=None,
+        sentences=(
+            f"{pair.articles:,} articles have {a} and {b} as their best two labels.",
+            f"The two share {pair.lift.value:.1f} times the probability that their frequencies "
+            f"alone would give (q = {pair.q_value:.1g}).",
+            f"Of the probability that articles read as {a} give to other labels, {_percent(to_b)} "
+            f"goes to {b}; the reverse is {_percent(to_a)}.",
+        ),
+        advice=Advice(
+            "look",
+            "Look at the articles between the two: with gold labels the report would tell whether "
+            "labels are wrong, and what merging the two would bring.",
+        ),
+        merged=None,
+        border=border,
+    )
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %" if value >= 0.005 or not value else "less than 1 %"

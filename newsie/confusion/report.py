@@ -1,0 +1,89 @@
+"""confusion.json: the analyses of all tasks, the comparisons, and the articles to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from newsie.confusion.analysis import Analysis
+from newsie.confusion.comparison import Comparison
+from newsie.confusion.document import as_json
+from newsie.confusion.summary import summarise
+from newsie.data.articles import Article
+from newsie.version import __version__
+
+__all__ = ["FORMAT_VERSION", "Report", "shown_rows"]
+
+FORMAT_VERSION = 1
+
+_BODY = 400  # characters of an article's body
+_SUSPECTS = 50  # suspect articles that are shown
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything that was found in a file.
+
+    Attributes:
+        source: name of the file.
+        model: {"name", "fingerprint"} of the bundle that answered.
+        against: those of the bundle it is compared with, or None.
+        articles: number of articles.
+        analyses: task -> analysis.
+        comparisons: of answers to the same articles.
+        texts: row -> article, for those that are shown; see `shown_rows`.
+        left_out: sentences: what is missing, and why.
+    """
+
+    source: str
+    model: Mapping[str, str]
+    against: Mapping[str, str] | None
+    articles: int
+    analyses: Mapping[str, Analysis]
+    comparisons: Sequence[Comparison]
+    texts: Mapping[int, Article]
+    left_out: Sequence[str] = ()
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """Up to five sentences: what is worth knowing."""
+        return summarise(self.analyses, self.comparisons)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; `docs/confusion.md` describes them."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "newsie_version": __version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "source": self.source,
+            "model": dict(self.model),
+            "against": None if self.against is None else dict(self.against),
+            "articles": self.articles,
+            "summary": list(self.summary),
+            "left_out": list(self.left_out),
+            "tasks": [analysis.to_json(task) for task, analysis in self.analyses.items()],
+            "comparisons": [as_json(comparison) for comparison in self.comparisons],
+            "texts": {str(row): _text(article) for row, article in sorted(self.texts.items())},
+        }
+
+
+def shown_rows(analysis: Analysis) -> set[int]:
+    """The rows that a report shows as articles: border, cells, to relabel, and the first suspects."""
+    rows = {row for cell in analysis.cells for row in cell.rows}
+    for pair in analysis.pairs:
+        rows |= {article.row for article in pair.border} | set(pair.advice.rows[:_SUSPECTS])
+    if analysis.suspects is not None:
+        rows |= set(analysis.suspects.rows[:_SUSPECTS].tolist())
+    return rows
+
+
+def _text(article: Article) -> dict[str, Any]:
+    return {
+        "id": article.id,
+        "headline": article.headline,
+        "body": article.body[:_BODY],
+        "publisher": article.publisher,
+        "published": article.published,
+    }

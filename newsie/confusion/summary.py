@@ -1,0 +1,224 @@
+"""The five things worth knowing, in plain sentences with figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+
+from newsie.confusion.analysis import Analysis
+from newsie.confusion.comparison import Comparison
+from newsie.confusion.groups import Group, GroupPair
+from newsie.confusion.intervals import Estimate
+from newsie.confusion.pairs import SURE
+
+__all__ = ["summarise"]
+
+SENTENCES = 5
+
+_SERVED = 0.9  # the precision whose threshold is told
+
+
+def summarise(
+    analyses: Mapping[str, Analysis], comparisons: Sequence[Comparison] = ()
+) -> tuple[str, ...]:
+    """Up to five sentences; most are about the task with the most confused articles.
+
+    Args:
+        analyses: task -> analysis.
+        comparisons: of answers to the same articles.
+    """
+    tasks = sorted(analyses, key=lambda task: -_confused_articles(analyses[task]))
+    said = _sentences(tasks, analyses, comparisons)
+    return tuple(islice(said, SENTENCES))
+
+
+def _sentences(
+    tasks: Sequence[str], analyses: Mapping[str, Analysis], comparisons: Sequence[Comparison]
+) -> Iterator[str]:
+    main = analyses[tasks[0]]
+    where = f"{tasks[0]}: " if len(tasks) > 1 else ""
+    yield from _told(where, main, (_most_confused, _why))
+    yield from (sentence for c in comparisons if (sentence := _compared(c)))
+    yield from _told(where, main, (_drift, _threshold, _suspects, _best_merge, _weakest))
+    for task in tasks[1:]:
+        yield from _told(f"{task}: ", analyses[task], (_most_confused,))
+    yield from _told(where, main, (_most_overlapping,))
+
+
+def _told(
+    where: str, analysis: Analysis, tellers: Sequence[Callable[[Analysis], str]]
+) -> Iterator[str]:
+    for tell in tellers:
+        if sentence := tell(analysis):
+            yield where + sentence
+
+
+def _confused_articles(analysis: Analysis) -> int:
+    if analysis.matrix is None:
+        return 0
+    return int(analysis.matrix.counts.sum() - np.trace(analysis.matrix.counts))
+
+
+def _most_confused(analysis: Analysis) -> str:
+    if analysis.matrix is None:
+        return _most_overlapping(analysis)
+    if not (pairs := analysis.matrix.most_confused(1)):
+        return f"all {len(analysis.answers.labelled):,} articles got their gold label."
+    pair = pairs[0]
+    index = analysis.answers.labels.index
+    back = analysis.matrix.normalised()[index(pair.predicted), index(pair.gold)]
+    reverse = "" if np.isnan(back) else f"; the reverse happens to {_percent(back)}"
+    return (
+        f"the most frequent mistake is {pair.gold} read as {pair.predicted}: "
+        f"{pair.articles:,} articles, {_interval(pair.share)} of {pair.gold}{reverse}."
+    )
+
+
+def _most_overlapping(analysis: Analysis) -> str:
+    pairs = (
+        [pair for pair in analysis.overlap.pairs if pair.overlapping] if analysis.overlap else []
+    )
+    if not pairs:
+        return ""
+    pair = pairs[0]
+    a, b = pair.labels
+    return (
+        f"{a} and {b} overlap most: they share {pair.lift.value:.1f} times the probability that "
+        f"their frequencies alone would give [{pair.lift.low:.1f}, {pair.lift.high:.1f}], and are "
+        f"the best two labels of {pair.articles:,} articles."
+    )
+
+
+def _why(analysis: Analysis) -> str:
+    if analysis.matrix is None or not analysis.pairs:
+        return ""
+    pair = analysis.pairs[0]
+    assert pair.evidence is not None  # there are gold labels
+    reasons = {
+        "overlap": f"in {pair.evidence.shared:,} it sees both labels",
+        "noise": f"in {pair.evidence.suspect:,} it is at least 90 % sure that the gold label is wrong",
+        "scarce": "one of the two has few articles",
+        "unclear": f"in {pair.evidence.neither:,} it is wrong without being sure",
+    }
+    a, b = pair.labels
+    return (
+        f"the model confuses {a} and {b} in {pair.confusions:,} articles, both ways; "
+        f"{reasons[pair.verdict]}. {pair.advice.sentence}"
+    )
+
+
+def _threshold(analysis: Analysis) -> str:
+    if analysis.calibration is None:
+        return ""
+    found = next(t for t in analysis.calibration.thresholds if t.wanted == _SERVED)
+    if found.threshold is None or found.precision is None:
+        return (
+            f"no confidence promises {_percent(_SERVED)} right answers; the surest tenth of the "
+            f"articles has {_percent(_accuracy_at(analysis, 0.1))}."
+        )
+    return (
+        f"answers of at least {_percent(found.threshold)} confidence are right in "
+        f"{_percent(found.precision)} of cases; they are {_percent(found.coverage)} of the articles."
+    )
+
+
+def _accuracy_at(analysis: Analysis, coverage: float) -> float:
+    assert analysis.calibration is not None  # asked only where it is there
+    points = analysis.calibration.risk_coverage
+    return min(points, key=lambda point: abs(point.coverage - coverage)).accuracy
+
+
+def _suspects(analysis: Analysis) -> str:
+    if analysis.suspects is None or not len(analysis.suspects.rows):
+        return ""
+    answers, rows = analysis.answers, analysis.suspects.rows
+    rows = rows[answers.confidence[rows] >= SURE]
+    if not len(rows):
+        return ""
+    examined = analysis.suspects.examined_rows
+    sure = examined[answers.confidence[examined] >= SURE]
+    expected = float((1 - answers.confidence[sure].astype(np.float64)).sum())
+    counts = np.bincount(answers.gold[rows], minlength=answers.classes)
+    return (
+        f"{len(rows):,} gold labels may be wrong: the model is at least 90 % sure of another label, "
+        f"where it expects to be wrong so {expected:,.0f} times; most are in "
+        f"{answers.labels[int(counts.argmax())]} ({int(counts.max()):,})."
+    )
+
+
+def _best_merge(analysis: Analysis) -> str:
+    merges = [(p.merged, p) for p in analysis.pairs if p.merged and p.merged.gain.low > 0]
+    if not merges:
+        return ""
+    merged, pair = max(merges, key=lambda item: item[0].gain.value)
+    return (
+        f"merging {pair.labels[0]} and {pair.labels[1]} would raise macro-F1 from "
+        f"{merged.macro_f1_before:.3f} to {merged.macro_f1_after:.3f}, the most of all pairs examined."
+    )
+
+
+def _weakest(analysis: Analysis) -> str:
+    if analysis.matrix is None:
+        return ""
+    metrics = [(m.f1.value, m) for m in analysis.matrix.label_metrics() if m.f1 and m.support]
+    if not metrics:
+        return ""
+    value, weakest = min(metrics, key=lambda item: item[0])
+    return (
+        f"{weakest.label} is found worst: its F1 is {value:.2f}, and it has {weakest.support:,} "
+        "articles."
+    )
+
+
+def _drift(analysis: Analysis) -> str:
+    if analysis.groups is None:
+        return ""
+    found: list[tuple[Group, GroupPair]] = [
+        (group, pair)
+        for group in analysis.groups.groups
+        for pair in group.pairs
+        if pair.q_value <= 0.05
+    ]
+    if not found:
+        return ""
+    group, pair = max(found, key=lambda item: _surely(item[1].difference))
+    word = "more" if pair.difference.value > 0 else "less"
+    return (
+        f"{group.name}: {_percent(pair.share.value)} of {pair.gold} articles are read as "
+        f"{pair.predicted}, {abs(100 * pair.difference.value):.0f} points {word} than in the others."
+    )
+
+
+def _surely(difference: Estimate) -> float:
+    """How far a difference is from 0 at least."""
+    return max(difference.low, -difference.high)
+
+
+def _compared(comparison: Comparison) -> str:
+    if comparison.kind == "bundles" and comparison.accuracy is not None:
+        a, b, difference = (getattr(comparison.accuracy, n) for n in ("a", "b", "difference"))
+        chance = "" if difference.low > 0 or difference.high < 0 else ", not beyond chance"
+        return (
+            f"{comparison.a} is right in {100 * a:.1f} % of cases and {comparison.b} in "
+            f"{100 * b:.1f} %: a difference of {100 * difference.value:+.1f} points "
+            f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]{chance}; they agree on "
+            f"{_percent(comparison.agreement.value)} of the articles."
+        )
+    if not comparison.pairs:
+        return f"{comparison.a} and {comparison.b} give the same label to every article."
+    pair = comparison.pairs[0]
+    return (
+        f"{comparison.b} files {_interval(pair.share)} of what {comparison.a} calls {pair.a} under "
+        f"{pair.b} ({pair.articles:,} of {pair.of:,} articles); the two agree on "
+        f"{_percent(comparison.agreement.value)} of all articles."
+    )
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %" if value >= 0.005 or not value else "less than 1 %"
+
+
+def _interval(found: Estimate) -> str:
+    return f"{_percent(found.value)} [{100 * found.low:.0f}, {100 * found.high:.0f}]"

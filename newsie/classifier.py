@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from newsie.bundle import Bundle, bundled_path, read_bundle
 from newsie.data.articles import Article
-from newsie.data.encoding import Encoder, pad
+from newsie.data.encoding import EncodedArticles, Encoder, pad
 from newsie.errors import BundleError, InputError, MissingExtraError
 from newsie.evaluation import softmax
 from newsie.explanation import MAX_PASSES, Explanation, occlude, split_words
@@ -246,8 +246,48 @@ class Classifier:
             InputError: an article has no text.
             BundleError: the model gives something that is not a number.
         """
-        encoded = self._encoder.encode([_as_article(article) for article in articles])
-        return self._logits(encoded.ids, self.tasks)
+        return self._logits(self.encode(articles).ids, self.tasks)
+
+    def encode(self, articles: Sequence[Article | str]) -> EncodedArticles:
+        """The first step of `classify`: the token ids of articles, in the same order.
+
+        Raises:
+            InputError: an article has no text.
+        """
+        return self._encoder.encode([_as_article(article) for article in articles])
+
+    def run_batch(
+        self, ids: Sequence[Sequence[int]], tasks: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        """The second step: logits by task, (B, C), of B articles in one call of the model.
+
+        A server that batches the articles of many requests by itself calls this; the answer to an
+        article does not depend on the others of its batch.
+
+        Args:
+            ids: token ids of each article, as `encode` gives them; best of like length.
+            tasks: the tasks to answer.
+
+        Raises:
+            BundleError: the model fails, or gives something that is not a number.
+        """
+        logits = dict(zip(tasks, self._run(ids, tasks), strict=True))
+        for task, answer in logits.items():
+            if not np.isfinite(answer).all():
+                raise BundleError(
+                    f"bundle {self.bundle.path}: the model's answer to task {task!r} is not a "
+                    "number; it was not trained or exported well: use another bundle"
+                )
+        return logits
+
+    def prediction(
+        self, logits: Mapping[str, NDArray[np.float32]], *, truncated: bool = False
+    ) -> Prediction:
+        """The last step: the prediction from the logits of one article, task -> (C,)."""
+        probabilities = {
+            task: softmax(row / self._temperatures[task]) for task, row in logits.items()
+        }
+        return Prediction(self.labels, probabilities, truncated)
 
     def _chosen(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
         if isinstance(tasks, str):
@@ -281,25 +321,16 @@ class Classifier:
         batches = _plan_batches([len(row) for row in ids], self.threads)
 
         def run(rows: NDArray[np.int64]) -> None:
-            answers = self._run([ids[row] for row in rows], tasks)
-            for task, answer in zip(tasks, answers, strict=True):
+            for task, answer in self.run_batch([ids[row] for row in rows], tasks).items():
                 logits[task][rows] = answer
 
         with _executor(min(self.threads, len(batches))) as executor:
             # The longest batches come first, so that none of them is left over at the end.
             for _ in (executor.map if executor else map)(run, reversed(batches)):
                 pass
-        for task, answer in logits.items():
-            if not np.isfinite(answer).all():
-                raise BundleError(
-                    f"bundle {self.bundle.path}: the model's answer to task {task!r} is not a "
-                    "number; it was not trained or exported well: use another bundle"
-                )
         return logits
 
-    def _run(
-        self, ids: Sequence[Sequence[int]], tasks: tuple[str, ...]
-    ) -> list[NDArray[np.float32]]:
+    def _run(self, ids: Sequence[Sequence[int]], tasks: Sequence[str]) -> list[NDArray[np.float32]]:
         input_ids, attention_mask = pad(ids, self._encoder.pad_id)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         try:

@@ -166,10 +166,10 @@ def evaluate_predictions(
 
 
 def softmax(logits: ArrayLike) -> Floats:
-    """Logits (N, C) -> probabilities (N, C); computed in float64, so that rows sum to 1."""
+    """Logits (..., C) -> probabilities (..., C); computed in float64, so that rows sum to 1."""
     z = np.asarray(logits, dtype=np.float64)
-    exp = np.exp(z - z.max(axis=1, keepdims=True))
-    return np.asarray(exp / exp.sum(axis=1, keepdims=True), dtype=np.float64)
+    exp = np.exp(z - z.max(axis=-1, keepdims=True))
+    return np.asarray(exp / exp.sum(axis=-1, keepdims=True), dtype=np.float64)
 
 
 def accuracy(predicted: ArrayLike, labels: ArrayLike) -> float:

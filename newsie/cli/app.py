@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from newsie.cli.classify import classify
 from newsie.cli.evaluate import evaluate
 from newsie.cli.explain import explain
+from newsie.cli.serve import serve
 from newsie.cli.train import train
 from newsie.errors import NewsieError
 from newsie.version import __version__
@@ -59,6 +60,7 @@ app.command()(classify)
 app.command()(evaluate)
 app.command()(explain)
 app.command()(train)
+app.command()(serve)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,289 @@
+"""Batching: the texts of all requests, computed together.
+
+Threads drain a bounded queue. A thread never waits for a batch to fill: it takes what is there, texts of
+like length, up to a budget of tokens, so that a lone request is computed at once and a crowd in full
+batches.
+
+The order is start-time fair queueing (Goyal, Vin & Cheng 1996): every text of a request has a tag, the
+virtual time at which the request came plus the tokens of the request before it, and the lowest tag is
+computed next. So the texts of a large request are spread over time, a small one that comes later is
+answered between them, and nothing waits forever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BatchReport", "Batcher", "OverloadedError", "Row"]
+
+Row = Mapping[str, NDArray[np.float32]]
+"""The logits of one text: task -> (C,)."""
+
+RunBatch = Callable[[Sequence[Sequence[int]], Sequence[str]], Mapping[str, NDArray[np.float32]]]
+
+LIKE_LENGTH = 1.15
+"""Texts of a batch differ in length by at most this factor; padding costs more beyond it."""
+
+
+class OverloadedError(Exception):
+    """The queue is full.
+
+    Args:
+        wait_seconds: when there will be room again, about.
+    """
+
+    def __init__(self, wait_seconds: float) -> None:
+        super().__init__(f"the queue is full; try again in {wait_seconds:.1f} s")
+        self.wait_seconds = wait_seconds
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """What a batch was, for metrics.
+
+    Attributes:
+        articles: how many.
+        tokens: of them, padding not included.
+        seconds: the model took for it.
+        waits_seconds: how long each article had waited.
+        error: why it failed, or None.
+    """
+
+    articles: int
+    tokens: int
+    seconds: float
+    waits_seconds: Sequence[float]
+    error: Exception | None = None
+
+
+@dataclass(eq=False)
+class _Request:
+    """What one request asks for, and how much of it is still to come."""
+
+    tasks: tuple[str, ...]
+    rows: list[Row | None]
+    future: asyncio.Future[list[Row]]
+    loop: asyncio.AbstractEventLoop
+    started: float
+    left: int
+    gone: bool = False  # answered, cancelled or failed: what is left of it is not computed
+
+    def finish(self) -> None:
+        """In the loop: hand over the answer, unless nobody waits any more."""
+        if not self.future.done():
+            self.future.set_result([row for row in self.rows if row is not None])
+
+    def fail(self, error: Exception) -> None:
+        """In the loop: the same for an error."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+@dataclass(order=True, slots=True)
+class _Text:
+    tag: float
+    number: int  # no two are equal, so that a heap never compares requests
+    index: int = field(compare=False)
+    ids: Sequence[int] = field(compare=False)
+    request: _Request = field(compare=False)
+
+
+class Batcher:
+    """A queue of texts and the threads that compute them.
+
+    Args:
+        run_batch: token ids and tasks -> task -> (B, C) logits; called from several threads.
+        threads: how many.
+        max_batch_tokens: budget of a batch, padding included; a longer text is a batch of its own.
+        max_articles: texts that may wait.
+        max_tokens: tokens that may wait.
+        report: called after every batch, from its thread.
+    """
+
+    def __init__(
+        self,
+        run_batch: RunBatch,
+        *,
+        threads: int,
+        max_batch_tokens: int,
+        max_articles: int,
+        max_tokens: int,
+        report: Callable[[BatchReport], None] = lambda report: None,
+    ) -> None:
+        self._run_batch, self._report = run_batch, report
+        self._max_batch_tokens = max_batch_tokens
+        self._max_articles, self._max_tokens = max_articles, max_tokens
+        self._changed = threading.Condition()
+        self._queues: dict[int, list[_Text]] = {}  # class of length -> heap
+        self._articles = self._tokens = self._numbered = 0
+        self._virtual_time = 0.0
+        self._tokens_per_second = 20_000.0  # until it was measured
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"newsie-batch-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Texts in the queue."""
+        return self._articles
+
+    async def run(self, ids: Sequence[Sequence[int]], tasks: Sequence[str]) -> list[Row]:
+        """The logits of texts, in their order. Cancelling takes them out of the queue.
+
+        Raises:
+            OverloadedError: there is no room for them.
+            BundleError: the model fails.
+        """
+        loop = asyncio.get_running_loop()
+        request = _Request(
+            tasks=tuple(tasks),
+            rows=[None] * len(ids),
+            future=loop.create_future(),
+            loop=loop,
+            started=time.monotonic(),
+            left=len(ids),
+        )
+        self._put(request, ids)
+        try:
+            return await request.future
+        finally:
+            self._leave(request)
+
+    def close(self) -> None:
+        """Compute what is in the queue, take nothing more, and end the threads."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _put(self, request: _Request, ids: Sequence[Sequence[int]]) -> None:
+        tokens = sum(map(len, ids))
+        with self._changed:
+            if self._closed:
+                raise OverloadedError(1.0)
+            full = (
+                self._articles + len(ids) > self._max_articles
+                or self._tokens + tokens > self._max_tokens
+            )
+            if full and self._articles:  # an empty queue takes whatever a request may hold
+                raise OverloadedError(self._tokens / self._tokens_per_second)
+            tag = self._virtual_time
+            for index in sorted(range(len(ids)), key=lambda index: len(ids[index])):
+                self._numbered += 1
+                text = _Text(tag, self._numbered, index, ids[index], request)
+                heapq.heappush(self._queues.setdefault(_length_class(ids[index]), []), text)
+                tag += len(ids[index])
+            self._articles += len(ids)
+            self._tokens += tokens
+            self._changed.notify(min(len(ids), len(self._threads)))
+
+    def _leave(self, request: _Request) -> None:
+        """Take what is left of a request out of the queue."""
+        if not request.left or request.gone:
+            return
+        with self._changed:
+            request.gone = True
+            for length, queue in list(self._queues.items()):
+                kept = [text for text in queue if text.request is not request]
+                if len(kept) < len(queue):
+                    self._articles -= len(queue) - len(kept)
+                    self._tokens -= sum(len(t.ids) for t in queue if t.request is request)
+                    heapq.heapify(kept)
+                    self._queues[length] = kept
+                    if not kept:
+                        del self._queues[length]
+
+    def _work(self) -> None:
+        while batch := self._take():
+            self._compute(batch)
+
+    def _take(self) -> list[_Text]:
+        """The next batch; empty when the batcher is closed and there is nothing left."""
+        with self._changed:
+            while not self._queues:
+                if self._closed:
+                    return []
+                self._changed.wait()
+            length = min(self._queues, key=lambda length: self._queues[length][0])
+            queue = self._queues[length]
+            self._virtual_time = max(self._virtual_time, queue[0].tag)
+            # A smaller budget where there is little to do, so that every thread has something to do.
+            budget = min(self._max_batch_tokens, math.ceil(self._tokens / len(self._threads)))
+            batch, longest = [heapq.heappop(queue)], 0
+            longest = len(batch[0].ids)
+            while queue:
+                longest = max(longest, len(queue[0].ids))
+                if (len(batch) + 1) * longest > budget:
+                    break
+                batch.append(heapq.heappop(queue))
+            if not queue:
+                del self._queues[length]
+            self._articles -= len(batch)
+            self._tokens -= sum(len(text.ids) for text in batch)
+            return batch
+
+    def _compute(self, batch: list[_Text]) -> None:
+        begun = time.monotonic()
+        tasks = dict.fromkeys(task for text in batch for task in text.request.tasks)
+        error: Exception | None = None
+        try:
+            logits = self._run_batch([text.ids for text in batch], list(tasks))
+        except Exception as caught:  # whatever it is, those who wait must hear of it
+            error = caught
+        seconds = time.monotonic() - begun
+        tokens = sum(len(text.ids) for text in batch)
+        self._tokens_per_second += 0.1 * (
+            len(self._threads) * tokens / max(seconds, 1e-6) - self._tokens_per_second
+        )
+        waits = [begun - text.request.started for text in batch]
+        self._report(BatchReport(len(batch), tokens, seconds, waits, error))
+        if error is None:
+            self._deliver(batch, logits)
+        elif len(batch) > 1:
+            for text in batch:  # one text must not spoil the answers of others
+                if not text.request.gone:
+                    self._compute([text])
+        else:
+            self._tell(batch[0].request, error)
+
+    def _deliver(self, batch: list[_Text], logits: Mapping[str, NDArray[np.float32]]) -> None:
+        done: list[_Request] = []
+        with self._changed:
+            for row, text in enumerate(batch):
+                request = text.request
+                request.rows[text.index] = {task: logits[task][row] for task in request.tasks}
+                request.left -= 1
+                if not request.left:
+                    done.append(request)
+        for request in done:
+            _call(request, request.finish)
+
+    def _tell(self, request: _Request, error: Exception) -> None:
+        self._leave(request)
+        _call(request, lambda: request.fail(error))
+
+
+def _call(request: _Request, function: Callable[[], None]) -> None:
+    """Call in the request's loop; where that has ended, nobody waits."""
+    with contextlib.suppress(RuntimeError):
+        request.loop.call_soon_threadsafe(function)
+
+
+def _length_class(ids: Sequence[int]) -> int:
+    """Equal for texts of like length."""
+    return int(math.log(max(len(ids), 1)) / math.log(LIKE_LENGTH))

@@ -1,0 +1,147 @@
+"""Metrics for Prometheus. Labels never hold text.
+
+Count = success + failure always: every request is counted once in `newsie_http_requests_total`, under the
+code that it was answered with (499: the client had gone).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from functools import cache
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from newsie.classifier import Prediction
+from newsie.serving.batching import BatchReport
+from newsie.version import __version__
+
+__all__ = ["CONTENT_TYPE", "MULTIPROCESS_VARIABLE", "Metrics"]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Where this is set, before this module is imported, the workers add up their metrics in that directory."""
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+ARTICLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+TOKENS = (32, 64, 128, 256, 512, 1_024, 2_048, 4_096)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
+
+
+class Metrics:
+    """The metrics of one app, in a registry of its own."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "newsie_http_requests_total",
+            "Requests that were answered.",
+            ("route", "method", "code"),
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "newsie_request_duration_seconds",
+            "From the request to its answer.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.queue_seconds = Histogram(
+            "newsie_queue_duration_seconds",
+            "How long an article waited for its batch.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.inference_seconds = Histogram(
+            "newsie_inference_duration_seconds",
+            "How long the model took for a batch.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.queue_size = Gauge(
+            "newsie_queue_size",
+            "Articles that wait.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.batch_size = Histogram(
+            "newsie_batch_size", "Articles of a batch.", buckets=ARTICLES, registry=registry
+        )
+        self.batch_tokens = Histogram(
+            "newsie_batch_tokens",
+            "Tokens of a batch, without padding.",
+            buckets=TOKENS,
+            registry=registry,
+        )
+        self.rejected = Counter(
+            "newsie_rejected_total", "Requests that were refused.", ("reason",), registry=registry
+        )
+        self.predictions = Counter(
+            "newsie_predictions_total",
+            "Articles by the most probable label of a task.",
+            ("task", "label"),
+            registry=registry,
+        )
+        self.confidence = Histogram(
+            "newsie_prediction_confidence",
+            "Probability of the most probable label of a task.",
+            ("task",),
+            buckets=SHARES,
+            registry=registry,
+        )
+        self.truncated = Counter(
+            "newsie_truncated_inputs_total",
+            "Articles whose end was not read.",
+            registry=registry,
+        )
+        self.model_loaded = Gauge(
+            "newsie_model_loaded_timestamp_seconds",
+            "When the model was loaded, as Unix time.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.build = Gauge(
+            "newsie_build_info",
+            "1 for the version and the model that answer.",
+            ("version", "model"),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._model = ""
+        self._predictions = cache(self.predictions.labels)
+        self._confidence = cache(self.confidence.labels)
+
+    def render(self) -> bytes:
+        """All metrics in the text format; of all workers, where there are several."""
+        registry = self._registry
+        if os.environ.get(MULTIPROCESS_VARIABLE):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+    def loaded(self, fingerprint: str) -> None:
+        """A model answers from now on."""
+        if self._model:
+            self.build.remove(__version__, self._model)
+        self._model = fingerprint
+        self.build.labels(__version__, fingerprint).set(1)
+        self.model_loaded.set(time.time())
+
+    def batch(self, report: BatchReport) -> None:
+        """A batch was computed, or failed."""
+        self.batch_size.observe(report.articles)
+        self.batch_tokens.observe(report.tokens)
+        self.inference_seconds.observe(report.seconds)
+        for wait in report.waits_seconds:
+            self.queue_seconds.observe(wait)
+
+    def predicted(self, predictions: Iterable[Prediction]) -> None:
+        """Articles were answered."""
+        for prediction in predictions:
+            for task, probabilities in prediction.probabilities.items():
+                best = int(probabilities.argmax())
+                self._predictions(task, prediction.labels[task].labels[best]).inc()
+                self._confidence(task).observe(float(probabilities[best]))
+            if prediction.truncated:
+                self.truncated.inc()

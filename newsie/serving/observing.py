@@ -1,0 +1,101 @@
+"""What is seen of each request: its id, its metrics, its line in the log, and no text of it."""
+
+from __future__ import annotations
+
+import re
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from newsie.serving.metrics import Metrics
+from newsie.serving.refusals import RefusedError, refuse
+
+__all__ = ["Observing", "request_id_of"]
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+GONE = 499
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id of a request: the client's, if it is a plain word; else one of ours."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value.decode("ascii"))
+    return uuid.uuid4().hex
+
+
+class Observing:
+    """The outermost layer: gives a request its id, counts it once, logs it, and hides faults.
+
+    Args:
+        app: the rest.
+        metrics: where to count.
+        log: takes the fields of a line.
+        draining: whether connections should be closed after their answer.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        log: Callable[[dict[str, Any]], None],
+        draining: Callable[[], bool],
+    ) -> None:
+        self.app, self.metrics, self.log, self.draining = app, metrics, log, draining
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = request_id_of(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        facts: dict[str, Any] = scope["state"].setdefault("facts", {})
+        code = GONE
+
+        async def observed(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                if self.draining():
+                    headers["Connection"] = "close"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, observed)
+        except Exception as error:
+            facts["fault"] = _place(error)
+            if code == GONE:
+                refusal = RefusedError(500, "internal", "a fault of the server; the log has more")
+                await refuse(refusal, scope["path"], request_id)(scope, receive, observed)
+        finally:
+            self._note(scope, code, time.perf_counter() - started, request_id, facts)
+
+    def _note(
+        self, scope: Scope, code: int, seconds: float, request_id: str, facts: dict[str, Any]
+    ) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.metrics.requests.labels(route, method, str(code)).inc()
+        self.metrics.request_seconds.observe(seconds)
+        if reason := facts.get("refused"):
+            self.metrics.rejected.labels(reason).inc()
+        line = {"request_id": request_id, "method": method, "route": route, "code": code}
+        self.log(line | {"seconds": round(seconds, 6)} | facts)
+
+
+def _place(error: Exception) -> str:
+    """The kind of an error and where it was raised; its message could hold text of an article."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{f.filename}:{f.lineno} {f.name}" for f in reversed(frames[-6:]))
+    return f"{type(error).__name__} at {where}"

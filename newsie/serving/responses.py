@@ -1,0 +1,35 @@
+"""Answers as JSON, and the errors that the OpenAPI document lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from newsie.serving.schemas import ErrorResponse
+
+__all__ = ["ERRORS", "json_response"]
+
+_WHY = {
+    400: "The body is not JSON, or is cut off.",
+    401: "The key is missing or wrong.",
+    408: "The request did not come in time.",
+    413: "The body, an article or the number of articles is too large.",
+    415: "The body is not JSON, or packed in a way that is not known.",
+    422: "A field is missing, of another type or unknown; an article has no text; no such task.",
+    424: "The model cannot answer.",
+    429: "The queue is full; Retry-After says when to try again.",
+    500: "A fault of the server; the log has more under the request id.",
+    503: "No model is loaded yet, or the server ends.",
+    504: "The answer took too long.",
+}
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse, "description": why} for status, why in _WHY.items()
+}
+"""Status -> description, for FastAPI."""
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """Plain values as JSON."""
+    return Response(orjson.dumps(content), status, media_type="application/json")

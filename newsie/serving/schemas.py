@@ -1,0 +1,132 @@
+"""Newsie's own formats over HTTP, as pydantic models."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from newsie.data.articles import Article
+
+__all__ = [
+    "ArticleIn",
+    "ClassifyRequest",
+    "ClassifyResponse",
+    "ErrorResponse",
+    "ExplainRequest",
+    "ExplainResponse",
+    "LabelScore",
+    "TaskEffects",
+    "WordOut",
+]
+
+_EXAMPLE: JsonValue = {
+    "headline": "Rain stops play",
+    "body": "The third day at the Oval was lost to rain.",
+}
+
+
+class Strict(BaseModel):
+    """What clients send: a field that is not known is an error, so that a slip is noticed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ArticleIn(Strict):
+    """One article; at least one of headline and body."""
+
+    headline: str = ""
+    body: str = Field("", description="Lede, summary or full text.")
+    id: str = Field("", max_length=256, description="Yours; not used.")
+
+    def article(self) -> Article:
+        """As the library has it."""
+        return Article(self.headline, self.body)
+
+
+Tasks = Annotated[
+    list[str] | None, Field(min_length=1, description="Tasks to answer; without it, all.")
+]
+
+
+class ClassifyRequest(Strict):
+    """Articles to classify."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"articles": [_EXAMPLE], "tasks": ["section"], "top_k": 3}]}
+    )
+
+    articles: list[ArticleIn] = Field(min_length=1)
+    tasks: Tasks = None
+    top_k: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Labels of each task, the best first; without it, all.",
+    )
+
+
+class LabelScore(BaseModel):
+    """A label and its probability."""
+
+    label: str
+    score: float = Field(ge=0, le=1)
+
+
+class ClassifyResponse(BaseModel):
+    """Answer i belongs to article i: task -> labels, the best first."""
+
+    predictions: list[dict[str, list[LabelScore]]]
+    truncated: list[bool] = Field(description="Whether the end of article i was not read.")
+    model: str = Field(description="Fingerprint of the model: equal ones answer equally.")
+
+
+class ExplainRequest(Strict):
+    """An article to explain, word by word."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"article": _EXAMPLE, "tasks": ["section"]}]}
+    )
+
+    article: ArticleIn
+    tasks: Tasks = None
+    labels: dict[str, str] | None = Field(
+        None, description="Task -> the label to explain; without it, the most probable one."
+    )
+
+
+class WordOut(BaseModel):
+    """A word as the model reads it, and where it stands in what was sent."""
+
+    text: str
+    part: str = Field(description='"headline" or "body".')
+    start: int | None
+    end: int | None
+
+
+class TaskEffects(BaseModel):
+    """How the words move the probability of a label of a task."""
+
+    label: str
+    score: float
+    effects: list[float] = Field(
+        description="For each word, by how much it raises the probability: -1 to 1."
+    )
+
+
+class ExplainResponse(BaseModel):
+    """The words that were read, and their effects task by task."""
+
+    words: list[WordOut]
+    tasks: dict[str, TaskEffects]
+    words_together: int = Field(description="Words of a long article that are taken as one.")
+    truncated: bool
+    model: str
+
+
+class ErrorResponse(BaseModel):
+    """Why there is no answer."""
+
+    error: str = Field(description="For people.")
+    reason: str = Field(description="For programs.")
+    request_id: str = Field(description="As in the header X-Request-Id and in the log.")

@@ -1,0 +1,133 @@
+"""Settings: how to run. Flags come first, then the environment (`NEWSIE_*`), then what stands here.
+
+Every limit has a number, and the number a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from newsie.errors import InputError
+
+__all__ = ["Settings", "read_settings"]
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseSettings):
+    """Settings of a server. `NEWSIE_PORT=80` sets `port`, and so on.
+
+    Attributes:
+        host: the address to listen at; this machine only, unless told otherwise.
+        port: the port; 0 takes a free one. `AIP_HTTP_PORT` (Vertex AI) and `SAGEMAKER_BIND_TO_PORT`
+            set it too.
+        model: directory of a bundle, or owner/name on the Hugging Face hub; None is the bundled one.
+        models_dir: the directory whose bundles `POST /admin/model` may load by name; None: nothing
+            can be loaded that way.
+        task: the task that dialects with one answer a text give when none is asked for; None is the
+            model's first.
+        workers: processes that share the port.
+        threads: threads that compute in each process; None is `OMP_NUM_THREADS`, or else all cores
+            this process may use, divided among the workers.
+        api_key: the key that clients must send; None lets everybody in.
+        api_key_file: a file that holds the key.
+        auto_truncate: whether texts longer than the model reads are cut in text-embeddings-inference's
+            dialect too, as it does by default; all other dialects always cut.
+
+        max_connections: open connections. Each costs a file descriptor and some 20 kB.
+        max_header_bytes: request line and headers. As Node.js; nginx has 8 kB a line.
+        max_body_bytes: body of a request, as sent and as unpacked. As text-embeddings-inference.
+        max_body_chunks: pieces in which a body may come. 2 MB make 200 bytes a piece.
+        max_held_bytes: bodies of all requests together, so that slow or large ones cannot fill memory.
+        max_json_depth: nesting of a body. No format here needs more than 5.
+        max_articles: articles of a request. Their answers take about a quarter of a second on two cores.
+        max_article_characters: of headline and body together. The longest essays of a paper have
+            60,000, and the model reads the first few hundred words.
+        max_concurrent_requests: requests that are worked on. As text-embeddings-inference.
+        max_queue_articles: articles that wait: about 4 seconds of work of two cores.
+        max_queue_tokens: tokens that wait: likewise.
+        max_batch_tokens: tokens of a batch, padding included. More do not fit a processor's caches.
+        max_explain_passes: passes of the model for one explanation.
+        cache_articles: answers that are kept for articles that come again, about 1 kB each; 0 is none.
+        header_timeout_seconds: from the first byte of a request to the end of its headers, and from
+            the opening of a connection to its first request.
+        body_timeout_seconds: from the end of the headers to the end of the body. 2 MB at 0.5 Mbit/s.
+        keep_alive_seconds: how long a connection may idle. Longer than balancers keep theirs (60 s), so
+            that they close first.
+        request_timeout_seconds: from the whole request to its answer.
+        drain_seconds: after SIGTERM, how long requests are still taken, while `/health/ready` says no.
+        shutdown_timeout_seconds: after that, how long answers under way may take.
+        failures_until_unready: batches that fail in a row until `/health/ready` says no.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="NEWSIE_", frozen=True, extra="forbid", populate_by_name=True
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(
+        default=8_000,
+        ge=0,
+        le=65_535,
+        validation_alias=AliasChoices("NEWSIE_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT"),
+    )
+    model: str | None = None
+    models_dir: Path | None = None
+    task: str | None = None
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    threads: Count | None = None
+    api_key: SecretStr | None = None
+    api_key_file: Path | None = None
+    auto_truncate: bool = True
+    vertex_health_route: str | None = Field(default=None, validation_alias="AIP_HEALTH_ROUTE")
+    vertex_predict_route: str | None = Field(default=None, validation_alias="AIP_PREDICT_ROUTE")
+
+    max_connections: Count = 1_024
+    max_header_bytes: Count = 16_384
+    max_body_bytes: Count = 2_000_000
+    max_body_chunks: Count = 10_000
+    max_held_bytes: Count = 64_000_000
+    max_json_depth: Count = 32
+    max_articles: Count = 256
+    max_article_characters: Count = 100_000
+    max_concurrent_requests: Count = 512
+    max_queue_articles: Count = 4_096
+    max_queue_tokens: Count = 262_144
+    max_batch_tokens: Count = 2_048
+    max_explain_passes: Annotated[int, Field(ge=2)] = 128
+    cache_articles: Annotated[int, Field(ge=0)] = 0
+    header_timeout_seconds: Seconds = 10
+    body_timeout_seconds: Seconds = 30
+    keep_alive_seconds: Seconds = 75
+    request_timeout_seconds: Seconds = 10
+    drain_seconds: Annotated[float, Field(ge=0)] = 1
+    shutdown_timeout_seconds: Seconds = 30
+    failures_until_unready: Count = 3
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Settings:
+        if self.api_key is not None and self.api_key_file is not None:
+            raise ValueError("api_key and api_key_file are both given; give one of them")
+        return self
+
+
+def read_settings(flags: Mapping[str, Any]) -> Settings:
+    """Settings from flags, then from the environment.
+
+    Raises:
+        InputError: a value is not allowed.
+    """
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        wrong = [
+            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise InputError("settings: " + "; ".join(wrong)) from error

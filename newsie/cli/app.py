@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from newsie.cli.classify import classify
+from newsie.cli.confusion import confusion
 from newsie.cli.evaluate import evaluate
 from newsie.cli.explain import explain
 from newsie.cli.serve import serve
@@ -57,6 +58,7 @@ app = typer.Typer(
     'Try: newsie classify "Late goal wins the cup"',
 )
 app.command()(classify)
+app.command()(confusion)
 app.command()(evaluate)
 app.command()(explain)
 app.command()(train)

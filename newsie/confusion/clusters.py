@@ -12,14 +12,13 @@ Vinyals & Dean 2015 (arXiv 1503.02531, section 5) give to specialists: labels of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from newsie.confusion.answers import Answers
+from newsie.confusion.extras import extra
 from newsie.confusion.soft import SoftConfusion
-from newsie.errors import MissingExtraError
 
 __all__ = ["Clusters", "Cut", "LabelMerge", "cluster_labels", "label_distances"]
 
@@ -105,7 +104,7 @@ def cluster_labels(answers: Answers, soft: SoftConfusion) -> Clusters | None:
     """
     if answers.classes < 3:
         return None
-    hierarchy = _hierarchy()
+    hierarchy = extra("scipy.cluster.hierarchy")
     distances = label_distances(soft)
     condensed = distances[np.triu_indices(answers.classes, 1)]
     steps = hierarchy.linkage(condensed, method="average")
@@ -163,11 +162,3 @@ def _count(answers: Answers, merges: tuple[LabelMerge, ...]) -> Indices:
             for table, labels in zip(counts, (gold[gold == best], gold, best), strict=True):
                 table[step] += np.bincount(labels, minlength=2 * c - 1)
     return counts
-
-
-def _hierarchy() -> Any:
-    try:
-        from scipy.cluster import hierarchy
-    except ImportError as error:
-        raise MissingExtraError("an analysis of confusion", "scipy", "analysis") from error
-    return hierarchy

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.confusion.answers import Answers
+from newsie.confusion.extras import extra
 from newsie.confusion.intervals import Estimate, newcombe, q_values, share
 from newsie.confusion.matrix import ConfusedPair, ConfusionMatrix
-from newsie.errors import InputError, MissingExtraError
+from newsie.errors import InputError
 
 __all__ = ["Group", "GroupPair", "Groups", "compare_groups"]
 
@@ -163,9 +164,5 @@ def _corrected(groups: tuple[Group, ...]) -> tuple[Group, ...]:
 
 
 def _fisher(hits: int, total: int, other_hits: int, other_total: int) -> float:
-    try:
-        from scipy.stats import fisher_exact
-    except ImportError as error:
-        raise MissingExtraError("an analysis of confusion", "scipy", "analysis") from error
     table = [[hits, total - hits], [other_hits, other_total - other_hits]]
-    return float(fisher_exact(table).pvalue)
+    return float(extra("scipy.stats").fisher_exact(table).pvalue)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from newsie.errors import MissingExtraError
+from newsie.confusion.extras import extra
 
 __all__ = [
     "Estimate",
@@ -110,12 +110,12 @@ def jackknife(value: float, without: ArrayLike) -> Estimate:
 
 def student_quantile(blocks: int) -> float:
     """97.5 % quantile of Student's distribution for a variance from that many blocks."""
-    return float(_stats().t.ppf(0.975, blocks - 1))
+    return float(extra("scipy.stats").t.ppf(0.975, blocks - 1))
 
 
 def student_tail(t: ArrayLike, blocks: int) -> Floats:
     """P(T >= t) for a variance from that many blocks."""
-    return np.asarray(_stats().t.sf(t, blocks - 1), dtype=np.float64)
+    return np.asarray(extra("scipy.stats").t.sf(t, blocks - 1), dtype=np.float64)
 
 
 def q_values(p_values: ArrayLike) -> Floats:
@@ -124,12 +124,4 @@ def q_values(p_values: ArrayLike) -> Floats:
     Benjamini & Hochberg 1995; valid for tests that depend on each other positively.
     """
     p = np.asarray(p_values, dtype=np.float64)
-    return np.asarray(_stats().false_discovery_control(p)) if p.size else p
-
-
-def _stats() -> Any:
-    try:
-        from scipy import stats
-    except ImportError as error:
-        raise MissingExtraError("an analysis of confusion", "scipy", "analysis") from error
-    return stats
+    return np.asarray(extra("scipy.stats").false_discovery_control(p)) if p.size else p

@@ -69,6 +69,7 @@ class Evidence:
     Attributes:
         suspect, shared, neither: articles confused, by kind; they add up.
         examined: of the articles confused, those that cleanlab looked at.
+        crossing: articles that carry one label of the pair and belong to the other, as cleanlab counts.
         expected: articles that the model expects to be confused: the probability of a summed over
             those read as b, and the reverse. More are confused where labels are wrong, where the
             articles are not like those learnt from, or where the model is too sure of itself.
@@ -84,6 +85,7 @@ class Evidence:
     shared: int
     neither: int
     examined: int
+    crossing: float
     expected: float
     separability: float | None
     a_as_b: Estimate | None
@@ -232,6 +234,7 @@ def _evidence(
         shared=shared,
         neither=total - shared - len(rows),
         examined=0 if suspects is None else int(confused[suspects.examined_rows].sum()),
+        crossing=0.0 if suspects is None else float(suspects.crossing[a, b]),
         expected=float(p[0][known & (predicted == b)].sum() + p[1][known & (predicted == a)].sum()),
         separability=_separability(
             p[0][gold == a], p[1][gold == a], p[0][gold == b], p[1][gold == b]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from newsie.confusion.extras import extra
 from newsie.confusion.intervals import Estimate, share
-from newsie.errors import InputError, MissingExtraError
+from newsie.errors import InputError
 from newsie.evaluation import CALIBRATION_BINS
 
 __all__ = [
@@ -169,12 +169,4 @@ def _risk_coverage(
 
 
 def _lower_bound(hits: int, n: int, alpha: float) -> float:
-    return float(_beta().ppf(alpha, hits, n - hits + 1)) if hits else 0.0
-
-
-def _beta() -> Any:
-    try:
-        from scipy.stats import beta
-    except ImportError as error:
-        raise MissingExtraError("an analysis of confusion", "scipy", "analysis") from error
-    return beta
+    return float(extra("scipy.stats").beta.ppf(alpha, hits, n - hits + 1)) if hits else 0.0

@@ -12,6 +12,7 @@ from newsie.confusion.comparison import Comparison
 from newsie.confusion.document import as_json
 from newsie.confusion.summary import summarise
 from newsie.data.articles import Article
+from newsie.data.cleaning import clean_start, clean_text
 from newsie.version import __version__
 
 __all__ = ["FORMAT_VERSION", "Report", "shown_rows"]
@@ -82,8 +83,8 @@ def shown_rows(analysis: Analysis) -> set[int]:
 def _text(article: Article) -> dict[str, Any]:
     return {
         "id": article.id,
-        "headline": article.headline,
-        "body": article.body[:_BODY],
+        "headline": clean_text(article.headline),
+        "body": clean_start(article.body, _BODY)[:_BODY],
         "publisher": article.publisher,
         "published": article.published,
     }

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.confusion.answers import Answers
-from newsie.errors import MissingExtraError
+from newsie.confusion.extras import extra
 
 __all__ = ["MAX_EXAMINED", "Suspects", "find_suspects"]
 
@@ -43,11 +43,8 @@ def find_suspects(answers: Answers) -> Suspects:
     Raises:
         MissingExtraError: cleanlab is not installed.
     """
-    try:
-        from cleanlab.dataset import find_overlapping_classes
-        from cleanlab.filter import find_label_issues
-    except ImportError as error:
-        raise MissingExtraError("finding wrong labels", "cleanlab", "analysis") from error
+    find_issues = extra("cleanlab.filter").find_label_issues
+    find_overlaps = extra("cleanlab.dataset").find_overlapping_classes
     rows = answers.labelled
     if len(rows) > MAX_EXAMINED:
         rows = rows[np.linspace(0, len(rows) - 1, MAX_EXAMINED).astype(int)]
@@ -58,8 +55,8 @@ def find_suspects(answers: Answers) -> Suspects:
         return Suspects(rows, rows[:0], crossing)
     p = np.asarray(answers.probabilities[rows][:, present], dtype=np.float64)
     p = (p + 1e-9) / (p + 1e-9).sum(axis=1, keepdims=True)
-    found = find_label_issues(gold, p, return_indices_ranked_by="self_confidence", n_jobs=1)
-    pairs = find_overlapping_classes(gold, p)
+    found = find_issues(gold, p, return_indices_ranked_by="self_confidence", n_jobs=1)
+    pairs = find_overlaps(gold, p)
     a, b = (present[pairs[f"Class Index {side}"].to_numpy()] for side in "AB")
     crossing[a, b] = crossing[b, a] = pairs["Num Overlapping Examples"].to_numpy()
     return Suspects(rows, rows[found], crossing)

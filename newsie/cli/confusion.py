@@ -1,0 +1,301 @@
+"""`newsie confusion`: what a model mixes up in a file, why, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from newsie.cli.options import Columns, Model, Strict, Tasks, chosen_tasks, parse_columns
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from newsie.classifier import Classifier
+    from newsie.confusion.analysis import Analysis
+    from newsie.confusion.comparison import Comparison
+    from newsie.confusion.report import Report
+    from newsie.data.articles import Article
+    from newsie.data.readers import ArticleReader
+    from newsie.labels import LabelRule, Task
+
+__all__ = ["By", "confusion"]
+
+IGNORE = -100
+BLOCK = 4_096  # articles whose answers are put together
+
+
+class By(StrEnum):
+    """What groups of articles are compared."""
+
+    publisher = "publisher"
+    month = "month"
+
+
+def confusion(
+    file: Annotated[str, typer.Argument(help="Articles: CSV, JSONL, Parquet, ...")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")],
+    model: Model = None,
+    task: Tasks = None,
+    against: Annotated[
+        str | None, typer.Option(help="Another bundle to compare with, on the same articles.")
+    ] = None,
+    by: Annotated[
+        By | None, typer.Option(help="Compare publishers, or months.", show_default=False)
+    ] = None,
+    columns: Columns = None,
+    strict: Strict = False,
+) -> None:
+    """Show what a model confuses, why, and what to do; gold labels make the report complete."""
+    fields = parse_columns(columns)
+    if file == "-":
+        raise typer.BadParameter("the articles are read twice, so give a file", param_hint="FILE")
+    from newsie.classifier import Classifier
+    from newsie.cli.terminal import note
+    from newsie.confusion.extras import check_extras
+
+    check_extras()
+    output.mkdir(parents=True, exist_ok=True)
+    classifier = Classifier.from_pretrained(model)
+    other = None if against is None else Classifier.from_pretrained(against)
+    tasks = chosen_tasks(task, classifier.labels) or list(classifier.tasks)
+    reader = _open(file, fields, _rules(classifier, tasks), strict)
+    found = _analyse(reader, classifier, other, tasks, by)
+    if summary := reader.problems.summary():
+        note(summary)
+    _write(found, output)
+    _tell(found, output)
+
+
+def _rules(classifier: Classifier, tasks: Sequence[str]) -> dict[str, LabelRule]:
+    from newsie.labels import LabelRule
+
+    return {name: classifier.labels[name].rule or LabelRule(name) for name in tasks}
+
+
+def _open(
+    file: str, columns: Mapping[str, str], rules: Mapping[str, LabelRule], strict: bool
+) -> ArticleReader:
+    from newsie.cli.terminal import note
+    from newsie.data.readers import ArticleReader
+
+    reader = ArticleReader(file, columns=columns, rules=rules, strict=strict)
+    note(f"columns: {reader.columns.describe()}")
+    return reader
+
+
+class _Answered:
+    """The answers to all articles of a file: probabilities and gold labels by task, and groups."""
+
+    def __init__(self, tasks: Sequence[Task], by: By | None) -> None:
+        self.tasks, self._by = tasks, by
+        self.articles = 0
+        self.groups: list[str] = []
+        self.unknown: dict[str, Counter[str]] = {task.name: Counter() for task in tasks}
+        self._gold: dict[str, list[int]] = {task.name: [] for task in tasks}
+        self._blocks: dict[str, list[NDArray[np.float32]]] = {task.name: [] for task in tasks}
+        self._index = {t.name: {label: i for i, label in enumerate(t.labels)} for t in tasks}
+
+    def read(self, articles: Iterable[Article], classifier: Classifier) -> None:
+        """Classify all articles; their texts are not kept."""
+        from newsie.cli.terminal import counted
+
+        names = [task.name for task in self.tasks]
+        rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+        pairs = counted(classifier.classify_stream(articles, tasks=names), "articles")
+        for article, prediction in pairs:
+            self._note(article)
+            for name in names:
+                rows[name].append(prediction.probabilities[name])
+            if self.articles % BLOCK == 0:
+                self._put(rows)
+        self._put(rows)
+
+    def _note(self, article: Article) -> None:
+        self.articles += 1
+        if self._by is By.publisher:
+            self.groups.append(article.publisher)
+        elif self._by is By.month:
+            self.groups.append((article.published or "")[:7])
+        for name, index in self._index.items():
+            label = article.labels.get(name)
+            self._gold[name].append(IGNORE if label is None else index.get(label, IGNORE))
+            if label is not None and label not in index:
+                self.unknown[name][label] += 1
+
+    def _put(self, rows: Mapping[str, list[NDArray[np.float64]]]) -> None:
+        import numpy as np
+
+        for name, part in rows.items():
+            if part:
+                self._blocks[name].append(np.stack(part).astype(np.float32))
+                part.clear()
+
+    def probabilities(self, task: str) -> NDArray[np.float32]:
+        """(N, C); once, because the pieces are given up for it."""
+        import numpy as np
+
+        return np.concatenate(self._blocks.pop(task))
+
+    def gold(self, task: str) -> NDArray[np.int64]:
+        """(N,) class indices."""
+        import numpy as np
+
+        return np.array(self._gold[task], np.int64)
+
+
+def _analyse(
+    reader: ArticleReader,
+    classifier: Classifier,
+    other: Classifier | None,
+    tasks: Sequence[str],
+    by: By | None,
+) -> Report:
+    from newsie.cli.terminal import note
+    from newsie.confusion.analysis import analyse
+    from newsie.confusion.report import Report, shown_rows
+    from newsie.errors import ReadError
+
+    answered = _Answered([classifier.labels[name] for name in tasks], by)
+    answered.read(reader, classifier)
+    if not answered.articles:
+        raise ReadError(reader.path, f"no article could be read; rows read: {reader.rows:,}")
+    analyses = {}
+    for task in answered.tasks:
+        note(f"analysing {task.name}")
+        analyses[task.name] = analyse(
+            task.labels,
+            answered.probabilities(task.name),
+            answered.gold(task.name),
+            groups=None if by is None else answered.groups,
+            by="publisher" if by is None else by.value,
+        )
+    left_out = list(_unknown(answered))
+    comparisons = list(_press(analyses, answered.tasks))
+    if other is not None:
+        comparisons += _against(reader, classifier, other, analyses, left_out)
+    return Report(
+        source=Path(reader.path).name,
+        model=_identity(classifier),
+        against=None if other is None else _identity(other),
+        articles=answered.articles,
+        analyses=analyses,
+        comparisons=comparisons,
+        texts=_texts(reader, {row for found in analyses.values() for row in shown_rows(found)}),
+        left_out=left_out,
+    )
+
+
+def _identity(classifier: Classifier) -> dict[str, str]:
+    bundle = classifier.bundle
+    return {"name": bundle.manifest.name, "fingerprint": bundle.fingerprint}
+
+
+def _unknown(answered: _Answered) -> Iterator[str]:
+    for name, unknown in answered.unknown.items():
+        if unknown:
+            shown = ", ".join(f"{label!r} ({n:,})" for label, n in unknown.most_common(5))
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            yield (
+                f"{name}: the gold labels of {unknown.total():,} articles are left out, the model "
+                f"does not know {shown}{more}."
+            )
+
+
+def _press(analyses: Mapping[str, Analysis], tasks: Sequence[Task]) -> Iterator[Comparison]:
+    """Tasks that ask the same column of different articles, such as broadsheet and tabloid."""
+    from newsie.confusion.comparison import compare
+
+    for a, b in combinations(tasks, 2):
+        one, two = a.rule, b.rule
+        if one is None or two is None or one.column != two.column:
+            continue
+        if one.where and two.where and one.where != two.where and {*a.labels} & {*b.labels}:
+            answers = analyses[a.name].answers, analyses[b.name].answers
+            yield compare(*answers, names=(a.name, b.name), kind="press")
+
+
+def _against(
+    reader: ArticleReader,
+    classifier: Classifier,
+    other: Classifier,
+    analyses: Mapping[str, Analysis],
+    left_out: list[str],
+) -> Iterator[Comparison]:
+    """The same articles, answered by another bundle, for each task that both have."""
+    from newsie.confusion.answers import read_answers
+    from newsie.confusion.comparison import compare
+    from newsie.errors import InputError
+
+    shared = [name for name in analyses if name in other.tasks]
+    for name in analyses:
+        if name not in shared:
+            left_out.append(f"{name}: not compared, the other bundle does not have this task.")
+    if not shared:
+        raise InputError(
+            f"bundle {other.bundle.path} has none of the tasks {', '.join(analyses)}; it has "
+            f"{', '.join(other.tasks)}"
+        )
+    answered = _Answered([other.labels[name] for name in shared], None)
+    answered.read(reader, other)
+    names = (classifier.bundle.manifest.name, other.bundle.manifest.name)
+    if names[0] == names[1]:
+        names = (f"{names[0]} (first)", f"{names[1]} (against)")
+    for task in answered.tasks:
+        second = read_answers(
+            task.labels, answered.probabilities(task.name), answered.gold(task.name)
+        )
+        yield compare(analyses[task.name].answers, second, names=names, kind="bundles")
+
+
+def _texts(reader: ArticleReader, rows: set[int]) -> dict[int, Article]:
+    """The articles of some rows, read again."""
+    last = max(rows, default=-1)
+    found = {}
+    for row, article in enumerate(reader):
+        if row > last:
+            break
+        if row in rows:
+            found[row] = article
+    return found
+
+
+def _write(report: Report, directory: Path) -> None:
+    from newsie.atomic import write_text
+    from newsie.cli.terminal import note
+    from newsie.confusion.figures import draw_figures
+
+    text = json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False)
+    write_text(directory / "confusion.json", text + "\n")
+    figures = directory / "figures"
+    figures.mkdir(exist_ok=True)
+    for task, analysis in report.analyses.items():
+        note(f"drawing {task}")
+        draw_figures(task, analysis, figures)
+
+
+def _tell(report: Report, directory: Path) -> None:
+    """The summary on stdout, the rest on stderr."""
+    import sys
+    import textwrap
+
+    from newsie.cli.terminal import Style, note
+
+    style = Style(sys.stdout)
+    print(style.bold(f"{report.articles:,} articles of {report.source}"))
+    for number, sentence in enumerate(report.summary, 1):
+        lines = textwrap.wrap(sentence, max(style.width - 3, 40))
+        print(f"{number}. " + "\n   ".join(lines))
+    for analysis_name, analysis in report.analyses.items():
+        for sentence in analysis.left_out:
+            note(f"{analysis_name}: {sentence}")
+    for sentence in report.left_out:
+        note(sentence)
+    note(f"report: {directory / 'confusion.json'}, figures in {directory / 'figures'}")

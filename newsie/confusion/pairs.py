@@ -7,8 +7,9 @@ Each article of the one label that is read as the other is one of three:
   label is wrong;
 - neither: the model is wrong, and not sure.
 
-The verdict is what most of them are: noise, overlap, or unclear; before that, a label with few articles
-whose confusions go one way is scarce. The advice follows the verdict, with what it would bring.
+The verdict is what most of them are: noise, overlap, or unclear; before that, a label is scarce whose
+confusions go one way, and that has few articles or is hardly ever given. The advice follows the
+verdict, with what it would bring.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ SURE = 0.9
 """From this probability of another label on, the gold label is suspect."""
 SCARCE = 0.2
 """A label is scarce with fewer articles than this share of the median label's."""
+HARDLY_GIVEN = 0.2
+"""... or given to fewer articles than this share of its own, because the model learnt little of it;"""
 ONE_WAY = 3.0
-"""... and if its articles are lost to the other label this many times as often as the reverse."""
+"""both if its articles are lost to the other label this many times as often as the reverse."""
 
 _BORDER = 8
 _RELABEL = 200
@@ -77,6 +80,7 @@ class Evidence:
             the two cannot be told apart (A(a, b) of Hand & Till 2001, Machine Learning 45).
         a_as_b, b_as_a: share of the articles of one that is read as the other; None without any.
         support: articles of a and of b.
+        predicted: articles with a gold label that got a, and that got b.
         median_support: of the labels that occur.
         lift, q_value: of their overlap in the probabilities; None where that is not known.
     """
@@ -91,6 +95,7 @@ class Evidence:
     a_as_b: Estimate | None
     b_as_a: Estimate | None
     support: tuple[int, int]
+    predicted: tuple[int, int]
     median_support: float
     lift: float | None
     q_value: float | None
@@ -242,6 +247,7 @@ def _evidence(
         a_as_b=share(int(matrix.counts[a, b]), int(support[a])),
         b_as_a=share(int(matrix.counts[b, a]), int(support[b])),
         support=(int(support[a]), int(support[b])),
+        predicted=(int(matrix.predicted[a]), int(matrix.predicted[b])),
         median_support=float(np.median(support[support > 0])),
         lift=lift.lift.value if lift else None,
         q_value=lift.q_value if lift else None,
@@ -268,12 +274,14 @@ def _verdict(e: Evidence) -> Verdict:
 
 def _scarce(e: Evidence) -> int | None:
     """0 or 1: the label of the pair that has too few articles; None if neither."""
-    rare = 0 if e.support[0] <= e.support[1] else 1
-    lost, back = (e.a_as_b, e.b_as_a) if rare == 0 else (e.b_as_a, e.a_as_b)
-    if lost is None or back is None or e.support[rare] >= SCARCE * e.median_support:
+    if e.a_as_b is None or e.b_as_a is None:
         return None
+    rare = 0 if e.a_as_b.value >= e.b_as_a.value else 1
+    lost, back = (e.a_as_b, e.b_as_a) if rare == 0 else (e.b_as_a, e.a_as_b)
+    few = e.support[rare] < SCARCE * e.median_support
+    hardly_given = e.predicted[rare] < HARDLY_GIVEN * e.support[rare]
     # Beyond chance: the intervals must be that far apart, and not only the shares.
-    return rare if lost.low >= ONE_WAY * back.high else None
+    return rare if (few or hardly_given) and lost.low >= ONE_WAY * back.high else None
 
 
 def _sentences(a: str, b: str, e: Evidence) -> list[str]:
@@ -304,8 +312,8 @@ def _sentences(a: str, b: str, e: Evidence) -> list[str]:
     rare = _scarce(e)
     if rare is not None:
         lines.append(
-            f"{(a, b)[rare]} has {e.support[rare]:,} articles here; the median label has "
-            f"{e.median_support:,.0f}."
+            f"{(a, b)[rare]} has {e.support[rare]:,} articles here, where the median label has "
+            f"{e.median_support:,.0f}, and is given to {e.predicted[rare]:,}."
         )
     return lines
 
@@ -324,7 +332,7 @@ def _advice(
     )
     if verdict == "scarce":
         rare = labels[_scarce(e) or 0]
-        return Advice("collect", f"Collect more articles of {rare}; {gain}.")
+        return Advice("collect", f"Collect more articles of {rare} to learn from; {gain}.")
     if verdict == "noise":
         told = f" (the first {_RELABEL} are listed)" if len(rows) > _RELABEL else ""
         return Advice(

@@ -99,7 +99,7 @@ def _why(analysis: Analysis) -> str:
     reasons = {
         "overlap": f"in {pair.evidence.shared:,} it sees both labels",
         "noise": f"in {pair.evidence.suspect:,} it is at least 90 % sure that the gold label is wrong",
-        "scarce": "one of the two has few articles",
+        "scarce": "one of the two has few articles or is hardly ever given",
         "unclear": f"in {pair.evidence.neither:,} it is wrong without being sure",
     }
     a, b = pair.labels

@@ -104,6 +104,7 @@ class ArticleReader:
         columns: the columns chosen.
         column_names: all columns of the source.
         rows: number of rows read so far.
+        number: 1-based number of the row of the last article.
         problems: the rows that were skipped so far.
         label_counts: task -> number of articles with a label so far.
 
@@ -135,7 +136,7 @@ class ArticleReader:
         self._reset()
 
     def _reset(self) -> None:
-        self.rows = 0
+        self.rows = self.number = 0
         self.problems = Problems()
         self.label_counts: Counter[str] = Counter()
 
@@ -168,6 +169,7 @@ class ArticleReader:
             bad = row if isinstance(row, BadRow) else self._check(row)
             if bad is None:
                 assert not isinstance(row, BadRow)
+                self.number = number
                 yield self._article(row)
                 continue
             problem = Problem(self.path, number, bad.column, bad.reason, bad.detail)

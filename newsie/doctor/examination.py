@@ -1,0 +1,172 @@
+"""All checks of a file, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from newsie.classifier import Classifier
+from newsie.doctor.answers import SAMPLE, check_answers, sample_articles
+from newsie.doctor.copies import Copies, check_copies, check_leak, find_copies
+from newsie.doctor.dates import check_dates, check_drift
+from newsie.doctor.findings import Finding, Report, Severity, TaskSummary
+from newsie.doctor.giveaways import check_giveaways
+from newsie.doctor.names import check_labels
+from newsie.doctor.reading import NewsFile, find_rules, read_file
+from newsie.doctor.suspects import (
+    MAX_LABELS,
+    MIN_ARTICLES,
+    MIN_LABEL_ARTICLES,
+    check_suspects,
+    find_suspects,
+)
+from newsie.doctor.texts import check_columns, check_texts
+
+__all__ = ["Examination", "examine"]
+
+Say = Callable[[str], None]
+ORDER = tuple(Severity)
+
+
+class Examination:
+    """A file that was examined: the report, and what putting it right needs.
+
+    Attributes:
+        file: the articles.
+        copies: which of them say the same.
+        report: what was found.
+    """
+
+    def __init__(self, file: NewsFile, test: NewsFile | None, say: Say) -> None:
+        self.file, self._test, self._say = file, test, say
+        self._found: list[Finding] = []
+        self._left_out: list[str] = []
+        self._seconds: dict[str, float] = {}
+        self.copies: Copies
+
+    def run(self, classifier: Classifier | None) -> None:
+        """All checks."""
+        file = self.file
+        self._take("columns", check_columns(file))
+        self._take("texts", check_texts(file))
+        self._take("copies", self._check_copies())
+        self._take("dates", check_dates(file))
+        for task in file.rules:
+            self._take(f"labels of {task}", check_labels(file, task))
+            self._take(f"drift of {task}", check_drift(file, task))
+            self._take(f"giveaways of {task}", check_giveaways(file, task))
+            self._take(f"wrong labels of {task}", self._check_suspects(task))
+        if self._test is not None:
+            self._take("test file", check_leak(file, self._test, self.copies))
+        if classifier is not None:
+            self._take("running student", self._check_answers(classifier))
+
+    @property
+    def report(self) -> Report:
+        """What was found, the most serious first."""
+        file = self.file
+        tasks = {
+            task: TaskSummary(
+                rule.column,
+                counts := file.counts(task),
+                len(file.articles) - sum(counts.values()),
+            )
+            for task, rule in file.rules.items()
+        }
+        found = sorted(self._found, key=lambda finding: ORDER.index(finding.severity))
+        return Report(
+            file.path,
+            file.columns.chosen(),
+            file.rows,
+            len(file.articles),
+            tasks,
+            tuple(found),
+            tuple(self._left_out),
+            self._seconds,
+        )
+
+    def _take(self, name: str, findings: Iterable[Finding]) -> None:
+        """Take in what a check finds; a check is a generator, and so does its work in here."""
+        self._now = name
+        self._say(name)
+        with self._timed(name):
+            self._found += findings
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._seconds[name] = time.perf_counter() - started
+
+    def _step(self, done: int, total: int) -> None:
+        self._say(f"{self._now}: {done:,} of {total:,}")
+
+    def _check_copies(self) -> Iterator[Finding]:
+        self.copies = find_copies(self.file, self._test, self._step)
+        yield from check_copies(self.file, self.copies)
+
+    def _check_suspects(self, task: str) -> Iterator[Finding]:
+        labels = self.file.labels(task)
+        found = find_suspects(self.file.texts, labels, progress=self._step)
+        if found is None:
+            self._left_out.append(
+                f"{task}: wrong labels are looked for where 2 to {MAX_LABELS} labels have "
+                f"{MIN_LABEL_ARTICLES} articles or more each, {MIN_ARTICLES} in all"
+            )
+            return
+        labelled = sum(label is not None for label in labels)
+        if len(found.given) < labelled:
+            self._left_out.append(
+                f"{task}: wrong labels were looked for among {len(found.given):,} of {labelled:,} "
+                f"labelled articles: those whose label has {MIN_LABEL_ARTICLES} or more, and of "
+                "large files a random sample"
+            )
+        yield from check_suspects(self.file, task, found)
+
+    def _check_answers(self, classifier: Classifier) -> Iterator[Finding]:
+        chosen = sample_articles(self.file)
+        if len(chosen) < len(self.file.articles):
+            self._left_out.append(
+                f"the running student was asked about {SAMPLE:,} articles, chosen at random"
+            )
+        yield from check_answers(self.file, classifier, chosen)
+
+
+def examine(
+    path: str | Path,
+    *,
+    test: str | Path | None = None,
+    tasks: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    classifier: Classifier | None = None,
+    say: Say = lambda _text: None,
+) -> Examination:
+    """Read a file as training would, and check it.
+
+    Args:
+        path: the file, of any format that `ArticleReader` reads but a stream.
+        test: a file to test on, to be compared with.
+        tasks: columns of labels, each as COLUMN or TASK=COLUMN; None means to find them.
+        columns: field of the article -> column, where the names do not tell.
+        classifier: the running student, to be asked as well; None leaves that out.
+        say: told what is being done, now and then.
+
+    Raises:
+        LabelError: a task cannot be called so.
+        ReadError: a file cannot be read, or has no column of labels or text.
+        MissingExtraError: scikit-learn, cleanlab, datasketch or py3langid is not installed.
+    """
+    known = (
+        {}
+        if classifier is None
+        else {task.name: task.rule for task in classifier.labels.tasks if task.rule is not None}
+    )
+    say("reading")
+    rules = find_rules(path, tasks, known, columns)
+    file = read_file(path, rules, columns)
+    other = None if test is None else read_file(test, rules, columns)
+    found = Examination(file, other, say)
+    found.run(classifier)
+    return found

@@ -1,0 +1,181 @@
+"""What can be put right without asking anybody, and a log of every change.
+
+- Rows that cannot be read, or have no text, are left out.
+- A label in several spellings gets the most frequent one.
+- Of articles that are the same word for word one is kept. If only copies of it have a label, it
+  gets theirs; if they have different labels, it gets none, for nobody but a person can tell.
+All else is for people: likely wrong labels, near copies, foreign texts and so on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from newsie.atomic import new_file
+from newsie.doctor.examination import Examination
+from newsie.doctor.findings import plural
+from newsie.doctor.names import spellings
+from newsie.doctor.rewriting import Edit, Left, check_target, rewrite
+from newsie.errors import InputError
+
+__all__ = ["Fixed", "Plan", "fix", "plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done, before it is.
+
+    Attributes:
+        edits: row number -> what changes in it, or that it is left out.
+        reasons: row number -> why, a sentence each change.
+        numbers: the rows that can be used; all others are left out.
+    """
+
+    edits: Mapping[int, Edit]
+    reasons: Mapping[int, list[str]]
+    numbers: frozenset[int]
+
+
+@dataclass
+class Fixed:
+    """What was done.
+
+    Attributes:
+        output: the cleaned file.
+        log: every change in it, a JSON object a line.
+        rows: rows written.
+        left_out: rows left out.
+        relabelled: labels written otherwise, given or taken away.
+    """
+
+    output: Path
+    log: Path
+    rows: int = 0
+    left_out: int = 0
+    relabelled: int = 0
+
+    def describe(self) -> str:
+        """In a sentence."""
+        return (
+            f"{plural(self.rows, 'row', 'rows')} written to {self.output}; "
+            f"{plural(self.left_out, 'row', 'rows')} left out and "
+            f"{plural(self.relabelled, 'label', 'labels')} changed, each of them in {self.log}"
+        )
+
+
+@dataclass
+class _Draft:
+    """A plan while it is made: labels by column, and rows to leave out."""
+
+    cells: dict[int, dict[str, str]] = field(default_factory=dict)
+    dropped: set[int] = field(default_factory=set)
+    reasons: dict[int, list[str]] = field(default_factory=dict)
+
+    def set_cell(self, number: int, column: str, value: str, reason: str) -> None:
+        self.cells.setdefault(number, {})[column] = value
+        self.reasons.setdefault(number, []).append(reason)
+
+    def drop(self, number: int, reason: str) -> None:
+        self.dropped.add(number)
+        self.reasons.setdefault(number, []).append(reason)
+
+
+def plan(examination: Examination) -> Plan:
+    """What `fix` would change."""
+    draft = _Draft()
+    labels = {task: _spell(examination, task, draft) for task in examination.file.rules}
+    for found in examination.copies.exact:
+        _keep_first(examination, found, labels, draft)
+    edits = {
+        number: Edit(number in draft.dropped, draft.cells.get(number, {}))
+        for number in draft.reasons
+    }
+    return Plan(edits, draft.reasons, frozenset(examination.file.numbers))
+
+
+def _spell(examination: Examination, task: str, draft: _Draft) -> list[str | None]:
+    """The labels of a task, each in its most frequent spelling."""
+    file = examination.file
+    better = spellings(file.counts(task))
+    labels = file.labels(task)
+    for number, label in zip(file.numbers, labels, strict=True):
+        if label in better:
+            reason = f"label {label!r} is written {better[label]!r} elsewhere"
+            draft.set_cell(number, file.rules[task].column, better[label], reason)
+    return [None if label is None else better.get(label, label) for label in labels]
+
+
+def _keep_first(
+    examination: Examination,
+    found: Any,
+    labels: Mapping[str, list[str | None]],
+    draft: _Draft,
+) -> None:
+    file = examination.file
+    first, *again = found
+    kept = file.numbers[first]
+    for i in again:
+        draft.drop(file.numbers[i], f"the same as row {kept}, word for word")
+    for task, given in labels.items():
+        different = {given[i] for i in found} - {None}
+        column = file.rules[task].column
+        if len(different) > 1:
+            shown = ", ".join(f"row {file.numbers[i]}: {given[i]!r}" for i in found)
+            draft.set_cell(kept, column, "", f"its copies have different labels: {shown}")
+        elif different and given[first] is None:
+            (label,) = different
+            draft.set_cell(kept, column, label or "", "it had no label, a copy of it had")
+
+
+def fix(examination: Examination, output: Path) -> Fixed:
+    """Write the file again, put right, and a log of every change beside it (OUTPUT.log.jsonl).
+
+    The columns, their order and the format stay; rows that do not change are written as they were.
+
+    Raises:
+        InputError: the output is the file itself, or is of another format.
+    """
+    source = Path(examination.file.path)
+    check_target(source, output)
+    todo = plan(examination)
+    log = output.with_name(f"{output.name}.log.jsonl")
+    if log.exists() and log.samefile(source):
+        raise InputError(f"{log} is the file that is examined; name another output")
+    done = Fixed(output, log)
+    with new_file(log) as aside, aside.open("w", encoding="utf-8") as stream:
+        for change in rewrite(source, output, todo.edits, todo.numbers):
+            if change is None:
+                done.rows += 1
+                continue
+            for entry in _entries(change, todo, done):
+                stream.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+    return done
+
+
+def _entries(left: Left, todo: Plan, done: Fixed) -> Iterator[dict[str, Any]]:
+    """Lines of the log about one row."""
+    if left.dropped:
+        done.left_out += 1
+        reasons = todo.reasons.get(left.number) or [left.reason]
+        yield {
+            "row": left.number,
+            "action": "left out",
+            "reason": "; ".join(reasons),
+            "content": left.content,
+        }
+        return
+    done.rows += 1
+    for column, (before, after) in left.changed.items():
+        done.relabelled += 1
+        yield {
+            "row": left.number,
+            "action": "label changed" if after else "label taken away",
+            "reason": "; ".join(todo.reasons[left.number]),
+            "column": column,
+            "before": before,
+            "after": after,
+        }

@@ -1,0 +1,242 @@
+"""Texts: empty, very short, very long, not English, and the same sentence again and again."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from newsie.data.cleaning import clean_text
+from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity, plural
+from newsie.doctor.reading import NewsFile
+from newsie.errors import MissingExtraError
+
+__all__ = ["check_columns", "check_texts", "is_foreign", "language_detector"]
+
+SHORT_WORDS = 3
+LONG_CHARACTERS = 50_000
+SHOWN_CHARACTERS = 200
+
+MIN_REPEATS, MIN_REPEATED_SHARE = 10, 0.001
+MIN_SENTENCE_WORDS = 4
+ENDS = 2
+"""Sentences at the start and at the end of a body that are compared: there notices stand."""
+
+MIN_LETTERS, LANGUAGE_CHARACTERS = 30, 300
+MAX_ENGLISH = 0.01
+"""A text is called foreign where English is less probable than this."""
+
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\s+[|•]\s+")
+_COMMON = re.compile(r"\b(?:the|and|of|for|with|from|was|that)\b", re.IGNORECASE)
+
+
+def check_columns(file: NewsFile) -> Iterator[Finding]:
+    """Signs that a column was taken for another one, and fields that are missing."""
+    fields = {"headline": file.columns.headline, "body": file.columns.body}
+    for field, column in fields.items():
+        values = [v for a in file.articles if (v := getattr(a, field).strip())]
+        strange = sum(not _is_text(value) for value in values)
+        if column is not None and len(values) > 1 and strange > len(values) / 2:
+            yield _wrong_column(field, column, strange, len(values), values)
+    sizes = [(len(a.headline), len(a.body)) for a in file.articles if a.headline and a.body]
+    swapped = sum(headline > body for headline, body in sizes)
+    if len(sizes) > 1 and swapped > 0.9 * len(sizes):
+        yield Finding(
+            "columns-swapped",
+            Severity.problem,
+            f"{swapped:,} of {len(sizes):,} headlines are longer than their body",
+            f"Headline and body seem to be exchanged: --columns headline={file.columns.body} "
+            f"--columns body={file.columns.headline}",
+            swapped,
+        )
+    if file.columns.headline is None or file.columns.body is None:
+        missing = "headline" if file.columns.headline is None else "body"
+        yield Finding(
+            f"no-{missing}",
+            Severity.note,
+            f"There is no column for the {missing}",
+            f"That works. If the file has one, name it: --columns {missing}=COLUMN.",
+            len(file.articles),
+        )
+
+
+def _is_text(value: str) -> bool:
+    """Whether a value is words, not a number, a date or an address."""
+    letters = sum(character.isalpha() for character in value)
+    return 2 * letters > len(value.replace(" ", "")) and not re.match(r"https?://\S+$", value)
+
+
+def _wrong_column(
+    field: str, column: str, strange: int, total: int, values: Sequence[str]
+) -> Finding:
+    shown = [value for value in values if not _is_text(value)][:MAX_EXAMPLES]
+    return Finding(
+        "wrong-column",
+        Severity.problem,
+        f"Column {column!r} was taken for the {field}, and {strange:,} of its {total:,} values "
+        "are numbers, dates or addresses",
+        f"Name the right column: --columns {field}=COLUMN.",
+        strange,
+        examples=tuple(Example(_shown(value)) for value in shown),
+    )
+
+
+def check_texts(file: NewsFile) -> Iterator[Finding]:
+    """Rows and texts that teach nothing or the wrong thing."""
+    yield from _check_skipped(file)
+    yield from _check_sizes(file)
+    yield from _check_language(file)
+    yield from _check_repeats(file)
+    if file.site_suffixes:
+        yield Finding(
+            "site-names",
+            Severity.note,
+            f"{len(file.site_suffixes):,} names of sites stand at the end of headlines",
+            "Training and classifying remove them; nothing to do.",
+            len(file.site_suffixes),
+            examples=tuple(Example(suffix) for suffix in file.site_suffixes[:MAX_EXAMPLES]),
+        )
+
+
+def _check_skipped(file: NewsFile) -> Iterator[Finding]:
+    reasons = file.problems.counts
+    if not reasons:
+        return
+    yield Finding(
+        "rows-skipped",
+        Severity.warning,
+        f"{len(file.problems):,} of {file.rows:,} rows cannot be used: "
+        + ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common()),
+        "Training skips them. Repair them where they come from; --fix leaves them out.",
+        len(file.problems),
+        examples=tuple(
+            Example(p.reason, p.row, p.detail) for p in file.problems.examples[:MAX_EXAMPLES]
+        ),
+        details={"reasons": dict(reasons)},
+    )
+
+
+def _check_sizes(file: NewsFile) -> Iterator[Finding]:
+    short = [i for i, text in enumerate(file.texts) if len(text.split()) < SHORT_WORDS]
+    if short:
+        yield _about(
+            file,
+            short,
+            "short",
+            Severity.warning,
+            f"have fewer than {SHORT_WORDS} words in headline and body together",
+            "So little text tells nothing. Add the body, or leave the rows out.",
+        )
+    long = [i for i, text in enumerate(file.texts) if len(text) > LONG_CHARACTERS]
+    if long:
+        yield _about(
+            file,
+            long,
+            "long",
+            Severity.warning,
+            f"are longer than {LONG_CHARACTERS:,} characters",
+            "Perhaps several articles in one row. A student reads the start only.",
+        )
+
+
+def _check_language(file: NewsFile) -> Iterator[Finding]:
+    english = language_detector()
+    foreign = [i for i, text in enumerate(file.texts) if is_foreign(text, english)]
+    if foreign:
+        share = len(foreign) / len(file.articles)
+        yield _about(
+            file,
+            foreign,
+            "not-english",
+            Severity.problem if share > 0.5 else Severity.warning,
+            f"({share:.1%}) are not in English",
+            "The encoders that come with Newsie learnt English. Leave these out, or train on an "
+            "encoder that reads their language.",
+        )
+
+
+def language_detector() -> Callable[[str], float]:
+    """A function that gives the probability that a text is English.
+
+    py3langid (Lui and Baldwin 2012, "langid.py"): 4.6 MB, no network.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError as error:
+        raise MissingExtraError("telling languages", "py3langid", "analysis") from error
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    return lambda text: float(dict(identifier.rank(text))["en"])
+
+
+def is_foreign(text: str, english: Callable[[str], float]) -> bool:
+    """Whether the start of a text is surely not English; a short one never is.
+
+    Two different words of the commonest English ones settle it without the detector, which costs
+    more than all the rest.
+    """
+    start = text[:LANGUAGE_CHARACTERS]
+    if len({word.casefold() for word in _COMMON.findall(start)}) > 1:
+        return False
+    letters = sum(character.isalpha() for character in start)
+    return letters >= MIN_LETTERS and english(start) < MAX_ENGLISH
+
+
+def _check_repeats(file: NewsFile) -> Iterator[Finding]:
+    """Sentences that begin or end the bodies of many articles with different headlines."""
+    bodies = [_ends(article.body) for article in file.articles]
+    seen = {(h, s) for h, found in zip(file.headlines, bodies, strict=True) for s in found}
+    counts = Counter(sentence for _, sentence in seen)
+    least = max(MIN_REPEATS, MIN_REPEATED_SHARE * len(bodies))
+    repeated = {sentence: n for sentence, n in counts.most_common() if n >= least}
+    rows = [i for i, found in enumerate(bodies) if any(s in repeated for s in found)]
+    if not repeated:
+        return
+    examples = tuple(
+        Example(_shown(sentence), note=f"{n:,} articles")
+        for sentence, n in list(repeated.items())[:MAX_EXAMPLES]
+    )
+    found = _about(
+        file,
+        rows,
+        "boilerplate",
+        Severity.warning,
+        f"begin or end with one of {plural(len(repeated), 'sentence', 'sentences')} that many "
+        "others have, too",
+        "Notices such as 'Sign up to our newsletter' are no news, and may give a publisher or a "
+        "section away. Remove them where the text comes from.",
+    )
+    yield replace(found, examples=examples)
+
+
+def _ends(body: str) -> set[str]:
+    """The first and last sentences of a body, where it has more than one, each a short line."""
+    sentences = [s for s in _SENTENCE_END.split(clean_text(body)) if s]
+    if len(sentences) < 2:
+        return set()
+    ends = {*sentences[:ENDS], *sentences[-ENDS:]}
+    return {s.casefold() for s in ends if s.count(" ") + 1 >= MIN_SENTENCE_WORDS}
+
+
+def _about(
+    file: NewsFile, found: Sequence[int], code: str, severity: Severity, what: str, advice: str
+) -> Finding:
+    """A finding about articles, by their position."""
+    return Finding(
+        code,
+        severity,
+        f"{plural(len(found), 'article', 'articles')} {what}",
+        advice,
+        len(found),
+        examples=tuple(
+            Example(_shown(file.texts[i]), file.numbers[i]) for i in found[:MAX_EXAMPLES]
+        ),
+        rows=tuple(file.numbers[i] for i in found),
+    )
+
+
+def _shown(text: str) -> str:
+    return " ".join(text[:SHOWN_CHARACTERS].split())

@@ -4,14 +4,20 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import bulk, command
+from benchmarks import bulk, command, explain
+from benchmarks.attributions import Attributions, Reading
 from benchmarks.corpus import SAMPLE, article_files, take_articles
 from benchmarks.distilbert import write_distilbert
 from benchmarks.processes import run
 from benchmarks.report import Spread, circumstances, ratios, table, write_report
+from newsie.classifier import Classifier
+from newsie.data.articles import Article
 from newsie.data.readers import read_articles
+from newsie.training.model import MultiTaskModel
+from tests.tiny import write_tiny_corpus
 
 MB = 2**20
 SMALL = {"n_layers": 1, "dim": 16, "n_heads": 2, "hidden_dim": 16}
@@ -117,3 +123,41 @@ def test_bulk(
     assert single["seconds"] < single["process_seconds"]
     assert found["articles"]["source"] == "data/sample, repeated"
     assert "50 articles" in (tmp_path / "bulk.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_explain(
+    tiny_bundle: Path,
+    tiny_student: MultiTaskModel,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tiny_student.save(tmp_path)
+    corpus = write_tiny_corpus(tmp_path / "tiny.jsonl", 12)
+    models = ["--student", str(tmp_path), "--model", str(tiny_bundle), "--file", str(corpus)]
+    explain.main([*models, "--articles", "8", "--steps", "64", "--results", str(tmp_path)])
+    found = json.loads((tmp_path / "explain.json").read_text(encoding="utf-8"))
+    rows = found["measurements"]
+    assert {row["task"] for row in rows} == {"section", "mood"}
+    agreement = found["summary"]["all"]["agreement"]["word left out"]
+    # int8 and float students are nearly the same model, and chance knows nothing of it.
+    assert agreement["word left out, float"]["mean"] > 0.9
+    assert abs(agreement["chance"]["mean"]) < 0.4
+    section = [row["loss"]["chance"]["left out"] for row in rows if row["task"] == "section"]
+    mean = found["summary"]["section"]["loss"]["chance"]["left out"]["mean"]
+    assert mean == pytest.approx(np.mean(section))
+    assert found["summary"]["section"]["agreement"]["word left out"]["chance"]["articles"] == 8
+    assert "| section | word left out |" in capsys.readouterr().out
+
+
+def test_integrated_gradients_are_complete(tiny_bundle: Path, tiny_student: MultiTaskModel) -> None:
+    """Sundararajan et al. 2017, proposition 1: they sum to what the answer differs from the baseline's."""
+    tools = Attributions(Classifier.from_pretrained(tiny_bundle), tiny_student, steps=256)
+    ids = tools.read(Article("goal cup derby", "the keeper says"), 128).ids
+    reading = Reading(
+        ids, np.arange(len(ids)), len(ids)
+    )  # every token a word, the special ones too
+    found = tools.integrated_gradients(reading, "section", 1)
+    whole, empty = tools.float_probabilities([ids, [0] * len(ids)])["section"][:, 1]
+    assert found.sum() == pytest.approx(whole - empty, abs=0.01)
+    assert abs(whole - empty) > 0.05

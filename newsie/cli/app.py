@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from newsie.cli.classify import classify
 from newsie.cli.confusion import confusion
+from newsie.cli.doctor import doctor
 from newsie.cli.evaluate import evaluate
 from newsie.cli.explain import explain
 from newsie.cli.serve import serve
@@ -59,6 +60,7 @@ app = typer.Typer(
 )
 app.command()(classify)
 app.command()(confusion)
+app.command()(doctor)
 app.command()(evaluate)
 app.command()(explain)
 app.command()(train)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from newsie.classifier import Classifier
@@ -13,7 +14,7 @@ from newsie.doctor.copies import Copies, check_copies, check_leak, find_copies
 from newsie.doctor.dates import check_dates, check_drift
 from newsie.doctor.findings import Finding, Report, Severity, TaskSummary
 from newsie.doctor.giveaways import check_giveaways
-from newsie.doctor.names import check_labels
+from newsie.doctor.names import check_labels, spelled
 from newsie.doctor.reading import NewsFile, find_rules, read_file
 from newsie.doctor.suspects import (
     MAX_LABELS,
@@ -23,11 +24,13 @@ from newsie.doctor.suspects import (
     find_suspects,
 )
 from newsie.doctor.texts import check_columns, check_texts
+from newsie.errors import MissingExtraError
 
 __all__ = ["Examination", "examine"]
 
 Say = Callable[[str], None]
 ORDER = tuple(Severity)
+PACKAGES = ("sklearn", "cleanlab", "datasketch", "py3langid")
 
 
 class Examination:
@@ -108,7 +111,7 @@ class Examination:
         yield from check_copies(self.file, self.copies)
 
     def _check_suspects(self, task: str) -> Iterator[Finding]:
-        labels = self.file.labels(task)
+        labels = spelled(self.file, task)
         found = find_suspects(self.file.texts, labels, progress=self._step)
         if found is None:
             self._left_out.append(
@@ -163,6 +166,9 @@ def examine(
         if classifier is None
         else {task.name: task.rule for task in classifier.labels.tasks if task.rule is not None}
     )
+    for package in PACKAGES:
+        if find_spec(package) is None:  # now, and not after minutes of work
+            raise MissingExtraError("examining a file", package, "analysis")
     say("reading")
     rules = find_rules(path, tasks, known, columns)
     file = read_file(path, rules, columns)

@@ -18,7 +18,7 @@ from typing import Any
 from newsie.atomic import new_file
 from newsie.doctor.examination import Examination
 from newsie.doctor.findings import plural
-from newsie.doctor.names import spellings
+from newsie.doctor.names import spelled, spellings
 from newsie.doctor.rewriting import Edit, Left, check_target, rewrite
 from newsie.errors import InputError
 
@@ -101,12 +101,11 @@ def _spell(examination: Examination, task: str, draft: _Draft) -> list[str | Non
     """The labels of a task, each in its most frequent spelling."""
     file = examination.file
     better = spellings(file.counts(task))
-    labels = file.labels(task)
-    for number, label in zip(file.numbers, labels, strict=True):
+    for number, label in zip(file.numbers, file.labels(task), strict=True):
         if label in better:
             reason = f"label {label!r} is written {better[label]!r} elsewhere"
             draft.set_cell(number, file.rules[task].column, better[label], reason)
-    return [None if label is None else better.get(label, label) for label in labels]
+    return spelled(file, task)
 
 
 def _keep_first(

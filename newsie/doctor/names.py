@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from itertools import combinations
@@ -12,7 +12,7 @@ from itertools import combinations
 from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity, plural
 from newsie.doctor.reading import NewsFile
 
-__all__ = ["check_labels", "plain_label", "spellings"]
+__all__ = ["check_labels", "plain_label", "spelled", "spellings"]
 
 MIN_ARTICLES = 20
 """Fewer articles of a label and training drops it, unless its recipe says otherwise."""
@@ -31,7 +31,7 @@ def check_labels(file: NewsFile, task: str) -> Iterator[Finding]:
     yield from _check_number_of_labels(file, task, counts)
     yield from _check_spellings(task, counts)
     yield from _check_lookalikes(task, counts)
-    yield from _check_rare(task, counts)
+    yield from _check_rare(task, Counter(x for x in spelled(file, task) if x is not None))
     yield from _check_shape(file, task, counts)
 
 
@@ -45,6 +45,12 @@ def spellings(counts: Mapping[str, int]) -> dict[str, str]:
     for label in sorted(counts, key=lambda label: (-counts[label], label)):
         families[plain_label(label)].append(label)
     return {other: first for first, *others in families.values() for other in others}
+
+
+def spelled(file: NewsFile, task: str) -> list[str | None]:
+    """N labels of a task, each in its most frequent spelling, None where there is none."""
+    better = spellings(file.counts(task))
+    return [None if x is None else better.get(x, x) for x in file.labels(task)]
 
 
 def plain_label(label: str) -> str:

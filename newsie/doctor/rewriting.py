@@ -81,9 +81,7 @@ def check_target(source: Path, output: Path) -> None:
         raise InputError(f"{output}: files are not written with .zst; end the name in {given}")
 
 
-def rewrite(
-    source: Path, output: Path, edits: Mapping[int, Edit], numbers: frozenset[int]
-) -> Rows:
+def rewrite(source: Path, output: Path, edits: Mapping[int, Edit], numbers: frozenset[int]) -> Rows:
     """Write the rows of a file to another, one after the other, and say what became of each.
 
     Args:

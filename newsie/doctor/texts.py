@@ -125,7 +125,7 @@ def _check_sizes(file: NewsFile) -> Iterator[Finding]:
             short,
             "short",
             Severity.warning,
-            f"have fewer than {SHORT_WORDS} words in headline and body together",
+            f"with fewer than {SHORT_WORDS} words in headline and body together",
             "So little text tells nothing. Add the body, or leave the rows out.",
         )
     long = [i for i, text in enumerate(file.texts) if len(text) > LONG_CHARACTERS]
@@ -135,7 +135,7 @@ def _check_sizes(file: NewsFile) -> Iterator[Finding]:
             long,
             "long",
             Severity.warning,
-            f"are longer than {LONG_CHARACTERS:,} characters",
+            f"longer than {LONG_CHARACTERS:,} characters",
             "Perhaps several articles in one row. A student reads the start only.",
         )
 
@@ -150,7 +150,7 @@ def _check_language(file: NewsFile) -> Iterator[Finding]:
             foreign,
             "not-english",
             Severity.problem if share > 0.5 else Severity.warning,
-            f"({share:.1%}) are not in English",
+            f"({share:.1%}) not in English",
             "The encoders that come with Newsie learnt English. Leave these out, or train on an "
             "encoder that reads their language.",
         )
@@ -204,8 +204,8 @@ def _check_repeats(file: NewsFile) -> Iterator[Finding]:
         rows,
         "boilerplate",
         Severity.warning,
-        f"begin or end with one of {plural(len(repeated), 'sentence', 'sentences')} that many "
-        "others have, too",
+        "that begin or end with a sentence that many others have, too "
+        f"({plural(len(repeated), 'such sentence', 'such sentences')})",
         "Notices such as 'Sign up to our newsletter' are no news, and may give a publisher or a "
         "section away. Remove them where the text comes from.",
     )

@@ -68,6 +68,11 @@ def open_page(
     )
     page.set_default_timeout(30_000)
     page.goto(address)
-    yield page
-    context.close()
+    try:
+        yield page
+    except Exception as error:
+        error.add_note(f"on the page went wrong: {wrong}")
+        raise
+    finally:
+        context.close()
     assert not wrong, wrong

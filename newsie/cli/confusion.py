@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["By", "confusion"]
 
 IGNORE = -100
+Explanations = Mapping[str, Mapping[int, Mapping[str, Any]]]
 BLOCK = 4_096  # articles whose answers are put together
 
 
@@ -70,7 +71,7 @@ def confusion(
     found = _analyse(reader, classifier, other, tasks, by)
     if summary := reader.problems.summary():
         note(summary)
-    _write(found, output)
+    _write(found, _explain(found, classifier), output)
     _tell(found, output)
 
 
@@ -267,13 +268,32 @@ def _texts(reader: ArticleReader, rows: set[int]) -> dict[int, Article]:
     return found
 
 
-def _write(report: Report, directory: Path) -> None:
+def _explain(report: Report, classifier: Classifier) -> Explanations:
+    """Word by word, for some of the articles that the report shows: task -> row -> explanation."""
+    from newsie.cli.terminal import counted
+    from newsie.confusion.words import articles_to_explain, explanation_json
+
+    wanted = articles_to_explain(report)
+    rows = sorted({row for labels in wanted.values() for row in labels})
+    found: dict[str, dict[int, Mapping[str, Any]]] = {task: {} for task in wanted}
+    for row in counted(rows, "articles explained"):
+        tasks = [task for task, labels in wanted.items() if row in labels]
+        explanation = classifier.explain(report.texts[row], tasks=tasks)
+        for task in tasks:
+            found[task][row] = explanation_json(explanation, task, sorted(wanted[task][row]))
+    return found
+
+
+def _write(report: Report, explanations: Explanations, directory: Path) -> None:
     from newsie.atomic import write_text
     from newsie.cli.terminal import note
     from newsie.confusion.figures import draw_figures
+    from newsie.confusion.page import write_page
 
-    text = json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False)
+    document = report.to_json() | {"explanations": explanations}
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
     write_text(directory / "confusion.json", text + "\n")
+    write_page(document, directory / "report.html")
     figures = directory / "figures"
     figures.mkdir(exist_ok=True)
     for task, analysis in report.analyses.items():
@@ -298,4 +318,4 @@ def _tell(report: Report, directory: Path) -> None:
             note(f"{analysis_name}: {sentence}")
     for sentence in report.left_out:
         note(sentence)
-    note(f"report: {directory / 'confusion.json'}, figures in {directory / 'figures'}")
+    note(f"report: {directory / 'report.html'}, figures in {directory / 'figures'}")

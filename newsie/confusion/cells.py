@@ -17,11 +17,12 @@ ARTICLES = 3
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its labels, and the numbers of some of its articles."""
+    """A cell: its labels, the numbers of some of its articles, and the two labels' probabilities."""
 
     row_label: str
     column_label: str
     rows: tuple[int, ...]
+    probabilities: tuple[tuple[float, float], ...]
 
 
 def find_cells(answers: Answers) -> tuple[Cell, ...]:
@@ -47,7 +48,8 @@ def find_cells(answers: Answers) -> tuple[Cell, ...]:
     for key, start in zip(fullest.tolist(), starts.tolist(), strict=True):
         shown = rows[order[start : start + min(ARTICLES, int(counts[key]))]]
         names = answers.labels[key // c], answers.labels[key % c]
-        found.append(Cell(*names, tuple(shown.tolist())))
+        both = answers.probabilities[shown][:, [key // c, key % c]].tolist()
+        found.append(Cell(*names, tuple(shown.tolist()), tuple((p, q) for p, q in both)))
     return tuple(found)
 
 

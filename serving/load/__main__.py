@@ -1,0 +1,142 @@
+"""Load tests of `newsie serve`, on this machine only.
+
+    python -m serving.load                  # beside a one-by-one FastAPI server; about 5 minutes
+    python -m serving.load --soak           # 4 times what it can do, for 10 minutes
+    python -m serving.load --readme         # ... and put the sizing table into serving/README.md
+
+Results, with every measurement, go to serving/load/results. The exit code is 1 if anything was answered
+wrongly, not at all, or counted wrongly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import ROOT
+from benchmarks.report import circumstances, write_report
+from newsie import Classifier, read_articles
+from newsie.atomic import write_text
+from serving.load.compare import Comparison, compare, comparison_table, ratio_of, sizing_table
+from serving.load.requests import Request, prepare_requests
+from serving.load.soak import Soak, soak
+
+SAMPLE = ROOT / "data" / "sample" / "articles.jsonl"
+RESULTS = Path(__file__).parent / "results"
+README = ROOT / "serving" / "README.md"
+BEGIN, END = "<!-- sizing: begin -->\n", "<!-- sizing: end -->\n"
+SOAK_SIZES = (1, 1, 1, 8)
+PACKAGES = ("fastapi", "uvicorn", "onnxruntime", "tokenizers")
+AIMS = {"articles_per_second": 1.2, "p99_seconds": 5.0}
+AIM_CLIENTS = 128
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one of the two tests; the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    report = circumstances("load", given)
+    report["command"] = " ".join(["python -m serving.load", *given])
+    report["sides"] = {"server": {"packages": {name: version(name) for name in PACKAGES}}}
+    classifier = Classifier.from_pretrained(options.model)
+    report["model"] = classifier.bundle.manifest.name
+    sizes = SOAK_SIZES if options.soak else (1,)
+    requests = prepare_requests(classifier, read_articles(options.file), sizes=sizes)
+    del classifier
+    return (_soak if options.soak else _compare)(options, report, requests)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serving.load", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--soak", action="store_true", help="overload for minutes")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the soak")
+    parser.add_argument("--times", type=float, default=4.0, help="its load in capacities")
+    parser.add_argument("--clients", default="1,8,32,128,512", help="numbers, with commas")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", type=Path, default=None, help="a bundle (default: the bundled)")
+    parser.add_argument("--file", type=Path, default=SAMPLE, help="articles to send")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--readme", action="store_true", help="update serving/README.md")
+    return parser
+
+
+def _compare(
+    options: argparse.Namespace, report: dict[str, Any], requests: Sequence[Request]
+) -> int:
+    clients = tuple(int(number) for number in options.clients.split(","))
+    plan = Comparison(clients, options.seconds, options.rounds)
+    found = compare(plan, requests, options.model)
+    sizing = sizing_table(found, report["machine"]["cores"])
+    text = f"# newsie serve beside one request at a time\n\n{comparison_table(found)}\n"
+    text += f"{_aims(found)}## Sizing\n\n{sizing}\n{_fairness(found)}"
+    write_report(options.results, report | {"summary": {}, "measurements": found}, text)
+    if options.readme:
+        _into_readme(f"{sizing}\n`{report['command']}`, {report['date'][:10]}\n")
+    failed = [row for row in found if row["wrong"] or row["unanswered"]]
+    return 1 if failed else 0
+
+
+def _aims(found: Sequence[dict[str, Any]]) -> str:
+    if AIM_CLIENTS not in {row["clients"] for row in found}:
+        return ""
+    lines = [f"Aims at {AIM_CLIENTS} clients:\n"]
+    for key, aim in AIMS.items():
+        ratio = ratio_of(found, AIM_CLIENTS, key)
+        word = "reached" if ratio.median >= aim else "**missed**"
+        lines.append(f"- {key}: {ratio.text(2)} times better, at least {aim} wanted: {word}\n")
+    return "".join([*lines, "\n"])
+
+
+def _fairness(found: Sequence[dict[str, Any]]) -> str:
+    cores = max(row["client_cores"] for row in found)
+    wrong = sum(row["wrong"] for row in found)
+    unanswered = sum(row["unanswered"] for row in found)
+    return (
+        "Sides take turns in the same run; medians of the rounds, ratios with the least and the "
+        "greatest. Each client keeps one connection and asks again when it is answered, one article "
+        f"a request. The clients took at most {cores:.2f} of a core, which both sides were short "
+        f"of. Answers that were not the model's: {wrong}; requests without an answer: "
+        f"{unanswered}.\n"
+    )
+
+
+def _soak(options: argparse.Namespace, report: dict[str, Any], requests: Sequence[Request]) -> int:
+    found = soak(Soak(options.minutes, options.times), requests, options.model)
+    slope = {name: value / 2**20 for name, value in found["slope_bytes_per_minute"].items()}
+    codes = ", ".join(f"{code}: {n:,}" for code, n in found["codes"].items())
+    text = (
+        f"# newsie serve under {options.times:g} times its capacity for {options.minutes:g} "
+        f"minutes\n\n"
+        f"- capacity {found['capacity_requests_per_second']:,.0f} requests/s, sent "
+        f"{found['sent_requests_per_second']:,.0f}/s ({found['not_sent']:,} more would have needed "
+        f"another connection)\n"
+        f"- answers by code: {codes}; none: {found['unanswered']}; not the model's: "
+        f"{found['wrong']}\n"
+        f"- counted by the server: {found['counted_by_server']}\n"
+        f"- answered 200: p50 {1000 * found['p50_seconds']:,.0f} ms, p99 "
+        f"{1000 * found['p99_seconds']:,.0f} ms, {found['articles_per_second']:,.0f} articles/s\n"
+        f"- memory: {slope['per_minute']:+.2f} MB a minute (95 %: {slope['low']:+.2f} to "
+        f"{slope['high']:+.2f})\n"
+        f"- the clients took {found['client_cores']:.2f} of a core\n\n"
+        + "".join(f"**Wrong: {problem}.**\n\n" for problem in found["problems"])
+    )
+    measurements = {"summary": {}, "measurements": [found]}
+    write_report(options.results, report | {"benchmark": "soak"} | measurements, text)
+    return 1 if found["problems"] else 0
+
+
+def _into_readme(text: str) -> None:
+    page = README.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    write_text(README, f"{before}{BEGIN}{text}{END}{after}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

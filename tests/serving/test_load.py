@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from newsie import Classifier
+from serving.load import __main__ as command
+from serving.load.client import Connection, Tally, closed_loop, open_loop
+from serving.load.compare import comparison_table, ratio_of, sizing_table, summarize
+from serving.load.requests import Request, prepare_requests
+from serving.load.soak import reconcile, slope_of
+from tests.tiny import tiny_articles
+
+ANSWER = b'{"predictions":[{"section":[{"label":"sports","score":0.7}]}]}'
+REQUEST = Request(
+    b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
+    1,
+    ({"sports": 0.7, "science": 0.3},),
+    "section",
+)
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def http(body: bytes, code: int = 200, *headers: str) -> bytes:
+    head = [f"HTTP/1.1 {code} Whatever", *headers, f"content-length: {len(body)}", "", ""]
+    return "\r\n".join(head).encode() + body
+
+
+def answering(*answers: bytes) -> Handler:
+    """A server whose connections give these answers in turn, and then close."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in answers:
+            try:
+                await reader.readuntil(b"{}")
+            except asyncio.IncompleteReadError:
+                break
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    return handle
+
+
+async def with_server(handler: Handler, use: Callable[[int], Awaitable[Tally]]) -> Tally:
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    async with server:
+        return await use(server.sockets[0].getsockname()[1])
+
+
+def ask(handler: Handler, times: int = 1) -> Tally:
+    """One connection that asks a few times."""
+
+    async def use(port: int) -> Tally:
+        tally, connection = Tally(), Connection(port)
+        for _ in range(times):
+            await tally.ask(connection, REQUEST)
+        await connection.close()
+        return tally
+
+    return asyncio.run(with_server(handler, use))
+
+
+def test_a_connection_is_kept_open() -> None:
+    tally = ask(answering(http(ANSWER), http(b"{}", 429), http(ANSWER)), 3)
+    assert tally.codes == {200: 2, 429: 1}
+    assert len(tally.seconds) == len(tally.articles) == 2
+    assert not tally.wrong + tally.unanswered
+
+
+def test_a_connection_that_the_server_closes_is_opened_again() -> None:
+    tally = ask(answering(http(ANSWER, 200, "Connection: close")), 3)
+    assert tally.codes == {200: 3}
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200 OK\r\n", http(ANSWER)[:-5]], ids=["none", "head", "body"]
+)
+def test_half_an_answer_is_none(answer: bytes) -> None:
+    tally = ask(answering(answer), 2)
+    assert (tally.unanswered, tally.requests, tally.codes.total()) == (2, 2, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b'{"predictions":[]}',
+        b'{"predictions":[{"section":[]}]}',
+        ANSWER.replace(b"0.7", b"0.6"),
+        ANSWER.replace(b"sports", b"weather"),
+    ],
+)
+def test_a_wrong_answer_is_noticed(body: bytes) -> None:
+    assert REQUEST.is_answered_by(ANSWER)
+    assert not REQUEST.is_answered_by(body)
+    assert ask(answering(http(body))).wrong == 1
+
+
+def test_requests_hold_every_article_once(tiny_classifier: Classifier) -> None:
+    articles = tiny_articles(10)
+    requests = prepare_requests(tiny_classifier, articles, sizes=(1, 3))
+    assert [request.articles for request in requests] == [1, 3, 1, 3, 1]
+    sent = [json.loads(request.content.split(b"\r\n\r\n")[1])["articles"] for request in requests]
+    assert [a["headline"] for group in sent for a in group] == [a.headline for a in articles[:9]]
+    predictions = tiny_classifier.classify(articles[:1])
+    body = json.dumps({"predictions": [predictions[0].to_json(1)]}).encode()
+    assert requests[0].is_answered_by(body)
+
+
+def test_an_open_loop_keeps_its_rate_and_a_closed_one_waits() -> None:
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            await asyncio.sleep(0.2)
+            writer.write(http(ANSWER))
+        writer.close()
+
+    def closed(port: int) -> Awaitable[Tally]:
+        return closed_loop(port, [REQUEST], clients=2, seconds=0.5)
+
+    def opened(port: int) -> Awaitable[Tally]:
+        return open_loop(port, [REQUEST], rate=100, seconds=0.5, max_connections=10)
+
+    waiting = asyncio.run(with_server(slow, closed))
+    assert waiting.codes[200] <= 6
+    hurrying = asyncio.run(with_server(slow, opened))
+    assert hurrying.requests + hurrying.not_sent in range(45, 51)
+    assert hurrying.codes == {200: hurrying.requests}
+    assert hurrying.not_sent > 0
+
+
+def test_a_summary_by_hand() -> None:
+    tally = Tally(seconds=[0.1, 0.2, 0.3], finished=[10.5, 11.9, 12.1], articles=[1, 8, 1])
+    tally.codes.update({200: 3, 429: 1})
+    found = summarize(tally, began=10.0, seconds=2.0)
+    assert found["articles_per_second"] == 4.5  # the last came too late to count
+    assert found["p50_seconds"] == pytest.approx(0.2)
+    assert found["codes"] == {"200": 3, "429": 1}
+
+
+def measurement(side: str, round_: int, rate: float, p99: float) -> dict[str, object]:
+    both = {"clients": 128, "codes": {"200": 3, "429": 1}, "server_bytes": 2**20}
+    return both | {
+        "side": side,
+        "round": round_,
+        "articles_per_second": rate,
+        "p50_seconds": p99 / 2,
+        "p99_seconds": p99,
+    }
+
+
+def test_tables_and_ratios_by_hand() -> None:
+    found = [
+        measurement("newsie", 0, 1000, 0.1),
+        measurement("one_by_one", 0, 500, 0.8),
+        measurement("one_by_one", 1, 250, 1.6),
+        measurement("newsie", 1, 500, 0.2),
+    ]
+    assert ratio_of(found, 128, "articles_per_second").median == 2
+    assert ratio_of(found, 128, "p99_seconds").median == pytest.approx(8)
+    row = comparison_table(found).splitlines()[2]
+    assert row.startswith("| 128 | 750 | 75.0 | 150.0 | 25 % | 375 | 600.0 | 1,200.0 | 2.00 ")
+    assert sizing_table(found, 2).splitlines()[2] == "| 128 | 750 | 375 | 75.0 | 150.0 | 1 |"
+
+
+def test_counts_of_the_server_are_differences_by_code() -> None:
+    route = 'route="/v1/classify",method="POST"'
+    before = {f'{route},code="200"': 5.0}
+    after = {
+        f'{route},code="200"': 12.0,
+        f'{route},code="429"': 3.0,
+        'route="/metrics",method="GET",code="200"': 1.0,
+    }
+    assert reconcile(before, after) == {"200": 7, "429": 3}
+
+
+def test_the_slope_of_memory() -> None:
+    random = np.random.default_rng(0)
+    seconds = np.arange(600.0)
+    noise = random.normal(0, 1e6, 600)
+    grows = slope_of([*zip(seconds, 1e8 + 1e5 * seconds + noise, strict=True)])
+    assert grows.low < 6e6 < grows.high
+    assert grows.low > 0
+    flat = slope_of([*zip(seconds, 1e8 + noise, strict=True)])
+    assert flat.low < 0 < flat.high
+    filling = np.minimum(seconds, 100) * 1e6
+    assert slope_of([*zip(seconds, filling + noise, strict=True)]).low < 0
+    assert slope_of([(0.0, 1.0), (1.0, 2.0)]).low == float("-inf")  # too little to tell
+
+
+def test_the_table_in_the_run_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{command.BEGIN}old\n{command.END}after\n", encoding="utf-8")
+    monkeypatch.setattr(command, "README", page)
+    command._into_readme("new\n")
+    assert page.read_text("utf-8") == f"before\n{command.BEGIN}new\n{command.END}after\n"
+    real = (Path(command.__file__).parents[1] / "README.md").read_text("utf-8")
+    assert real.count(command.BEGIN) == real.count(command.END) == 1
+
+
+@pytest.mark.slow
+def test_both_servers_answer_rightly_and_in_turn(tiny_bundle: Path, tmp_path: Path) -> None:
+    options = ["--clients", "1,4", "--seconds", "0.3", "--rounds", "2", "--model", str(tiny_bundle)]
+    assert command.main([*options, "--results", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "load.json").read_text("utf-8"))["measurements"]
+    order = [(row["round"], row["clients"], row["side"]) for row in found]
+    sides = ["newsie", "one_by_one"]
+    first, second = ([(r, c, s) for c in (1, 4) for s in sides[:: 1 - 2 * r]] for r in (0, 1))
+    assert order == [*first, *second]
+    for row in found:
+        assert row["codes"].keys() == {"200"}
+        assert row["wrong"] == row["unanswered"] == 0
+        assert row["articles_per_second"] > 0
+    assert "| clients |" in (tmp_path / "load.md").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_under_overload_every_request_is_answered_and_counted(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    options = ["--soak", "--minutes", "0.1", "--model", str(tiny_bundle)]
+    assert command.main([*options, "--results", str(tmp_path)]) == 0
+    (found,) = json.loads((tmp_path / "soak.json").read_text("utf-8"))["measurements"]
+    assert found["problems"] == []
+    assert found["counted_by_server"] == found["codes"]
+    assert sum(found["codes"].values()) == found["requests"] > 100
+    assert time.monotonic() - began < 60

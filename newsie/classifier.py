@@ -19,7 +19,7 @@ from newsie.data.articles import Article
 from newsie.data.encoding import EncodedArticles, Encoder, pad
 from newsie.errors import BundleError, InputError, MissingExtraError
 from newsie.evaluation import softmax
-from newsie.explanation import MAX_PASSES, Explanation, occlude, split_words
+from newsie.explanation import MAX_PASSES, Explanation, ExplanationPlan, occlude, split_words
 from newsie.labels import LabelSpace
 
 if TYPE_CHECKING:
@@ -214,6 +214,18 @@ class Classifier:
                 never taken together.
             LabelError: there is no such task or label.
         """
+        plan = self.plan_explanation(article, tasks=tasks, labels=labels, max_passes=max_passes)
+        return self.finish_explanation(plan, self._logits(plan.ids, plan.tasks))
+
+    def plan_explanation(
+        self,
+        article: Article | str,
+        *,
+        tasks: Sequence[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        max_passes: int = MAX_PASSES,
+    ) -> ExplanationPlan:
+        """The first step of `explain`: all that has to be computed. Arguments and errors are its."""
         chosen = self._chosen(tasks)
         labels = labels or {}
         for task, label in labels.items():
@@ -225,18 +237,25 @@ class Classifier:
         article = _as_article(article)
         read = self._encoder.read(article)
         words, owners, together = split_words(read, article, max_passes)
-        found = self._probabilities([read.ids, *occlude(read.ids, owners, len(words))], chosen)
+        ids = [read.ids, *occlude(read.ids, owners, len(words))]
+        return ExplanationPlan(ids, chosen, words, labels, together, read.truncated)
+
+    def finish_explanation(
+        self, plan: ExplanationPlan, logits: Mapping[str, NDArray[np.float32]]
+    ) -> Explanation:
+        """The last step of `explain`, from the logits of `plan.ids` by task, (1 + W, C)."""
+        found = {task: softmax(logits[task] / self._temperatures[task]) for task in plan.tasks}
         return Explanation(
             labels=self.labels,
-            words=words,
-            probabilities={task: found[task][0] for task in chosen},
-            without={task: found[task][1:] for task in chosen},
+            words=plan.words,
+            probabilities={task: found[task][0] for task in plan.tasks},
+            without={task: found[task][1:] for task in plan.tasks},
             chosen={
-                task: labels.get(task, self.labels[task].labels[int(found[task][0].argmax())])
-                for task in chosen
+                task: plan.labels.get(task, self.labels[task].labels[int(rows[0].argmax())])
+                for task, rows in found.items()
             },
-            words_together=together,
-            truncated=read.truncated,
+            words_together=plan.words_together,
+            truncated=plan.truncated,
         )
 
     def logits(self, articles: Sequence[Article | str]) -> dict[str, NDArray[np.float32]]:
@@ -344,8 +363,7 @@ class Classifier:
 
 def _as_article(article: Article | str) -> Article:
     if isinstance(article, str):
-        headline, _, body = article.partition("\n")
-        return Article(headline, body)
+        return Article.from_text(article)
     if not isinstance(article, Article):
         raise InputError(
             f"an article is given as {type(article).__name__}; give an Article or a text"

@@ -24,7 +24,15 @@ from newsie.data.encoding import ReadText
 from newsie.errors import InputError
 from newsie.labels import LabelSpace
 
-__all__ = ["MAX_PASSES", "Explanation", "Part", "Word", "occlude", "split_words"]
+__all__ = [
+    "MAX_PASSES",
+    "Explanation",
+    "ExplanationPlan",
+    "Part",
+    "Word",
+    "occlude",
+    "split_words",
+]
 
 Part = Literal["headline", "body"]
 
@@ -147,6 +155,27 @@ class Explanation:
 
     def _index(self, task: str, label: str | None) -> int:
         return self.labels[self._known(task)].index(self.chosen[task] if label is None else label)
+
+
+@dataclass(frozen=True, slots=True)
+class ExplanationPlan:
+    """What has to be computed to explain an article.
+
+    Attributes:
+        ids: 1 + W lists of token ids: of the article, and of it without each word.
+        tasks: the tasks to explain.
+        words: the W words.
+        labels: task -> the label to explain, where one was asked for.
+        words_together: most words that are taken as one.
+        truncated: whether the article was longer than the model reads.
+    """
+
+    ids: Sequence[list[int]]
+    tasks: tuple[str, ...]
+    words: tuple[Word, ...]
+    labels: Mapping[str, str]
+    words_together: int
+    truncated: bool
 
 
 def split_words(

@@ -29,3 +29,9 @@ class Article:
     published: str | None = None
     url: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_text(cls, text: str) -> Article:
+        """A text as an article: its first line is the headline, the rest the body."""
+        headline, _, body = text.partition("\n")
+        return cls(headline, body)

@@ -11,71 +11,109 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from newsie.classifier import Classifier
-from newsie.serving.logs import write_line
+from newsie.serving.auth import OPEN_PATHS, Auth
+from newsie.serving.bodies import Bodies
+from newsie.serving.leaving import Leaving
+from newsie.serving.logs import Log, write_line
 from newsie.serving.observing import Observing
 from newsie.serving.refusals import RefusedError, refuse
-from newsie.serving.routes import health, own
+from newsie.serving.routes import admin, cloud, health, hub, own, pages, tei, v2
 from newsie.serving.service import Service
 from newsie.serving.settings import Settings
+from newsie.serving.swapping import Swapper
+from newsie.serving.tracing import trace
 from newsie.version import __version__
 
 __all__ = ["create_app"]
 
 
-def create_app(classifier: Classifier, settings: Settings | None = None) -> FastAPI:
+def create_app(
+    classifier: Classifier | None = None,
+    settings: Settings | None = None,
+    *,
+    log: Log = write_line,
+) -> FastAPI:
     """A server of a classifier, as an ASGI app.
 
     Args:
-        classifier: the model that answers at first.
+        classifier: the model that answers at first; None: the server is not ready until
+            `app.state.swapper.reload()` has loaded the one that the settings name.
         settings: limits and the rest; None reads them from the environment.
+        log: takes a line for each request.
+
+    Raises:
+        InputError: the key cannot be used.
     """
     settings = settings or Settings()
     service = Service(settings)
+    swapper = Swapper(service, settings)
+    key = settings.read_key()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service.serve(classifier)
+        if classifier is not None:
+            service.serve(classifier)
         yield
         service.health.drain()
-        if service.models.current:
-            await service.models.current.close()
+        await swapper.close()
 
     app = FastAPI(
         title="Newsie",
         version=__version__,
-        description="Classifies news articles.",
+        summary="Classifies news articles.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.service = service
-    for dialect in (own, health):
-        app.include_router(dialect.router(service))
+    app.state.service, app.state.swapper = service, swapper
+    for routes in (
+        cloud.vertex(service),  # first: its routes are where the host wants them
+        own.router(service),
+        hub.router(service),
+        tei.router(service),
+        v2.router(service),
+        cloud.sagemaker(service),
+        health.router(service),
+        admin.router(service, swapper, has_key=key is not None),
+        pages.router(app),
+    ):
+        app.include_router(routes)
+    _add_layers(app, settings, service, key, log)
+    for error, handler in _HANDLERS.items():
+        app.add_exception_handler(error, handler)
+    trace(app)
+    return app
+
+
+def _add_layers(
+    app: FastAPI, settings: Settings, service: Service, key: str | None, log: Log
+) -> None:
+    """Around the routes, from the inside out."""
+    app.add_middleware(Leaving)
+    app.add_middleware(Bodies, settings=settings)
+    watched = {settings.vertex_health_route} if settings.vertex_health_route else set()
+    app.add_middleware(Auth, key=key, open_paths=OPEN_PATHS | watched)
     app.add_middleware(
         Observing,
         metrics=service.metrics,
-        log=write_line,
+        log=log,
         draining=lambda: service.health.draining,
     )
-    app.add_exception_handler(RefusedError, _refused)
-    app.add_exception_handler(HTTPException, _no_route)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    return app
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
-    request.state.facts["refused"] = error.reason
     return refuse(error, request.url.path, request.state.request_id)
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     reason = {404: "no_route", 405: "method"}.get(error.status_code, "http")
-    return await _refused(
-        request, RefusedError(error.status_code, reason, str(error.detail), error.headers)
+    message = {404: "there is no such route; /docs lists them"}.get(
+        error.status_code, str(error.detail)
     )
+    return await _refused(request, RefusedError(error.status_code, reason, message, error.headers))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -83,8 +121,16 @@ async def _invalid(request: Request, error: Exception) -> Response:
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
         return await _refused(request, RefusedError(400, "malformed", "the body is not JSON"))
-    # Where and why, but never the input itself.
+    # Where and what, but never the input itself.
     places = [
-        ".".join(str(part) for part in item["loc"][1:]) + ": " + item["msg"] for item in found[:5]
+        f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}"
+        for item in found[:5]
     ]
     return await _refused(request, RefusedError(422, "invalid", "; ".join(places)))
+
+
+_HANDLERS = {
+    RefusedError: _refused,
+    HTTPException: _no_route,
+    RequestValidationError: _invalid,
+}

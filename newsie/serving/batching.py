@@ -108,6 +108,7 @@ class Batcher:
         max_articles: texts that may wait.
         max_tokens: tokens that may wait.
         report: called after every batch, from its thread.
+        waiting: called with the number of texts that wait, whenever it changes, from any thread.
     """
 
     def __init__(
@@ -119,8 +120,9 @@ class Batcher:
         max_articles: int,
         max_tokens: int,
         report: Callable[[BatchReport], None] = lambda report: None,
+        waiting: Callable[[int], None] = lambda articles: None,
     ) -> None:
-        self._run_batch, self._report = run_batch, report
+        self._run_batch, self._report, self._waiting = run_batch, report, waiting
         self._max_batch_tokens = max_batch_tokens
         self._max_articles, self._max_tokens = max_articles, max_tokens
         self._changed = threading.Condition()
@@ -188,8 +190,7 @@ class Batcher:
                 text = _Text(tag, self._numbered, index, ids[index], request)
                 heapq.heappush(self._queues.setdefault(_length_class(ids[index]), []), text)
                 tag += len(ids[index])
-            self._articles += len(ids)
-            self._tokens += tokens
+            self._count(len(ids), tokens)
             self._changed.notify(min(len(ids), len(self._threads)))
 
     def _leave(self, request: _Request) -> None:
@@ -201,8 +202,8 @@ class Batcher:
             for length, queue in list(self._queues.items()):
                 kept = [text for text in queue if text.request is not request]
                 if len(kept) < len(queue):
-                    self._articles -= len(queue) - len(kept)
-                    self._tokens -= sum(len(t.ids) for t in queue if t.request is request)
+                    left = sum(len(text.ids) for text in queue if text.request is request)
+                    self._count(len(kept) - len(queue), -left)
                     heapq.heapify(kept)
                     self._queues[length] = kept
                     if not kept:
@@ -233,9 +234,13 @@ class Batcher:
                 batch.append(heapq.heappop(queue))
             if not queue:
                 del self._queues[length]
-            self._articles -= len(batch)
-            self._tokens -= sum(len(text.ids) for text in batch)
+            self._count(-len(batch), -sum(len(text.ids) for text in batch))
             return batch
+
+    def _count(self, articles: int, tokens: int) -> None:
+        self._articles += articles
+        self._tokens += tokens
+        self._waiting(self._articles)
 
     def _compute(self, batch: list[_Text]) -> None:
         begun = time.monotonic()

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-__all__ = ["write_line"]
+__all__ = ["FACTS", "EventHandler", "Log", "note", "write_line"]
+
+Log = Callable[[dict[str, Any]], None]
+
+FACTS: ContextVar[dict[str, Any] | None] = ContextVar("newsie_facts", default=None)
+"""What the line of the current request will say beside its id, route, code and time."""
+
+
+def note(**facts: Any) -> None:
+    """Add facts to the line of the current request: numbers and reasons, never text of articles."""
+    line = FACTS.get()
+    if line is not None:
+        line.update(facts)
 
 
 def write_line(fields: dict[str, Any]) -> None:
     """Write a line with the time, and these fields."""
     time = datetime.now(UTC).isoformat(timespec="milliseconds")
-    sys.stderr.buffer.write(orjson.dumps({"time": time, **fields}, default=str) + b"\n")
-    sys.stderr.flush()
+    line = orjson.dumps({"time": time, **fields}, default=str) + b"\n"
+    try:
+        sys.stderr.buffer.write(line)
+        sys.stderr.flush()
+    except OSError:  # the log is closed or its disk full: requests are answered all the same
+        return
+
+
+class EventHandler(logging.Handler):
+    """Lines of the standard library's loggers, such as uvicorn's, in the same form."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Only what the program says of itself: an exception's message could hold text of an article.
+        kind = record.exc_info[0] if record.exc_info else None
+        fault = {"fault": kind.__name__} if kind else {}
+        write_line({"level": record.levelname.lower(), "event": record.getMessage(), **fault})

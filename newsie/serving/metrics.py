@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from newsie.classifier import Prediction
 from newsie.serving.batching import BatchReport
@@ -117,13 +119,25 @@ class Metrics:
         registry = self._registry
         if os.environ.get(MULTIPROCESS_VARIABLE):
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            registry.register(_Workers())
         return generate_latest(registry)
+
+    def answered(
+        self, route: str, method: str, code: int, seconds: float, refused: str | None
+    ) -> None:
+        """A request came to its end, one way or another."""
+        self.requests.labels(route, method, str(code)).inc()
+        self.request_seconds.observe(seconds)
+        if refused is not None:
+            self.rejected.labels(refused).inc()
 
     def loaded(self, fingerprint: str) -> None:
         """A model answers from now on."""
-        if self._model:
-            self.build.remove(__version__, self._model)
+        if self._model and self._model != fingerprint:
+            # 0 where workers share their metrics, which cannot take anything back.
+            self.build.labels(__version__, self._model).set(0)
+            if not os.environ.get(MULTIPROCESS_VARIABLE):
+                self.build.remove(__version__, self._model)
         self._model = fingerprint
         self.build.labels(__version__, fingerprint).set(1)
         self.model_loaded.set(time.time())
@@ -145,3 +159,13 @@ class Metrics:
                 self._confidence(task).observe(float(probabilities[best]))
             if prediction.truncated:
                 self.truncated.inc()
+
+
+class _Workers(Collector):
+    """The metrics of all workers, without the models that answer no more."""
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in MultiProcessCollector(None).collect():  # type: ignore[no-untyped-call]
+            if metric.name == "newsie_build_info":
+                metric.samples = [sample for sample in metric.samples if sample.value]
+            yield metric

@@ -1,22 +1,27 @@
-"""The model that is served, and how another one takes its place."""
+"""The model that is served: a classifier with its queue and its cache."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from newsie.classifier import Classifier, Prediction
 from newsie.data.articles import Article
 from newsie.errors import BundleError
+from newsie.explanation import Explanation
 from newsie.serving.batching import Batcher, BatchReport, Row
+from newsie.serving.cache import AnswerCache, Cached
 from newsie.serving.settings import Settings
 
-__all__ = ["Answers", "Models", "ServedModel", "self_test"]
+__all__ = ["Answers", "ServedModel", "self_test"]
+
+T = TypeVar("T")
 
 TEST_TEXTS = (
     "Late goal wins the cup",
@@ -45,8 +50,9 @@ class ServedModel:
 
     Args:
         classifier: the model.
-        settings: limits of the queue.
-        report: called after every batch, from a thread.
+        settings: limits of the queue and the cache.
+        report: see `Batcher`.
+        waiting: likewise.
     """
 
     def __init__(
@@ -54,20 +60,22 @@ class ServedModel:
         classifier: Classifier,
         settings: Settings,
         report: Callable[[BatchReport], None] = lambda report: None,
+        waiting: Callable[[int], None] = lambda articles: None,
     ) -> None:
         self.classifier = classifier
         self.name = classifier.bundle.manifest.name
         self.fingerprint = classifier.bundle.fingerprint
-        self.users = 0
-        self._unused = asyncio.Event()
+        self._users, self._unused = 0, asyncio.Event()
+        self._cache = AnswerCache(settings.cache_articles)
         self._encoders = ThreadPoolExecutor(classifier.threads, "newsie-encode")
-        self.batcher = Batcher(
+        self._batcher = Batcher(
             classifier.run_batch,
             threads=classifier.threads,
             max_batch_tokens=settings.max_batch_tokens,
             max_articles=settings.max_queue_articles,
             max_tokens=settings.max_queue_tokens,
             report=report,
+            waiting=waiting,
         )
 
     async def classify(self, articles: Sequence[Article], tasks: Sequence[str]) -> Answers:
@@ -78,50 +86,80 @@ class ServedModel:
             OverloadedError: the queue is full.
             BundleError: the model fails.
         """
-        loop = asyncio.get_running_loop()
-        encoded = await loop.run_in_executor(self._encoders, self.classifier.encode, articles)
-        logits = await self.batcher.run(encoded.ids, tasks)
+        answered = await (
+            self._through_cache(articles) if self._cache.size else self._compute(articles, tasks)
+        )
         predictions = [
-            self.classifier.prediction(row, truncated=bool(truncated))
-            for row, truncated in zip(logits, encoded.truncated, strict=True)
+            self.classifier.prediction(
+                {task: answer.logits[task] for task in tasks}, truncated=answer.truncated
+            )
+            for answer in answered
         ]
-        return Answers(predictions, logits, sum(map(len, encoded.ids)))
+        tokens = sum(answer.tokens for answer in answered)
+        return Answers(predictions, [answer.logits for answer in answered], tokens)
+
+    async def explain(
+        self, article: Article, *, tasks: Sequence[str], labels: Mapping[str, str], max_passes: int
+    ) -> Explanation:
+        """As `Classifier.explain`; its passes go through the queue, so that they delay nobody.
+
+        Raises:
+            InputError: the article has no text.
+            LabelError: there is no such label.
+            OverloadedError: the queue is full.
+            BundleError: the model fails.
+        """
+        plan = await self._in_thread(
+            lambda: self.classifier.plan_explanation(
+                article, tasks=tasks, labels=labels, max_passes=max_passes
+            )
+        )
+        rows = await self._batcher.run(plan.ids, plan.tasks)
+        return self.classifier.finish_explanation(
+            plan, {task: np.stack([row[task] for row in rows]) for task in plan.tasks}
+        )
+
+    async def _compute(self, articles: Sequence[Article], tasks: Sequence[str]) -> list[Cached]:
+        encoded = await self._in_thread(lambda: self.classifier.encode(articles))
+        rows = await self._batcher.run(encoded.ids, tasks)
+        return [
+            Cached(row, bool(truncated), len(ids))
+            for row, truncated, ids in zip(rows, encoded.truncated, encoded.ids, strict=True)
+        ]
+
+    async def _through_cache(self, articles: Sequence[Article]) -> list[Cached]:
+        """All tasks, whichever are asked for: the next one may ask for others."""
+        keys = [self._cache.key(article) for article in articles]
+        found = {key: answer for key in keys if (answer := self._cache.get(key)) is not None}
+        new = {key: a for key, a in zip(keys, articles, strict=True) if key not in found}
+        if new:
+            answers = await self._compute(list(new.values()), self.classifier.tasks)
+            for key, answer in zip(new, answers, strict=True):
+                self._cache.put(key, answer)
+                found[key] = answer
+        return [found[key] for key in keys]
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._encoders, function)
 
     @contextmanager
     def used(self) -> Iterator[ServedModel]:
         """While a request works with this model, it is not closed."""
-        self.users += 1
+        self._users += 1
         try:
             yield self
         finally:
-            self.users -= 1
-            if not self.users:
+            self._users -= 1
+            if not self._users:
                 self._unused.set()
 
     async def close(self) -> None:
         """Wait until no request works with this model, then end its threads."""
-        while self.users:
+        while self._users:
             self._unused.clear()
             await self._unused.wait()
-        await asyncio.to_thread(self.batcher.close)
+        await asyncio.to_thread(self._batcher.close)
         self._encoders.shutdown()
-
-
-class Models:
-    """The model that answers now. Replacing it is one step: a request has the old or the new one."""
-
-    def __init__(self) -> None:
-        self._current: ServedModel | None = None
-
-    @property
-    def current(self) -> ServedModel | None:
-        """The model that answers now; None until one was loaded."""
-        return self._current
-
-    def replace(self, model: ServedModel) -> ServedModel | None:
-        """Let a model answer from now on; the one before is given back, to be closed."""
-        before, self._current = self._current, model
-        return before
 
 
 def self_test(classifier: Classifier) -> None:

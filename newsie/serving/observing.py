@@ -12,18 +12,25 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from newsie.serving.logs import FACTS, Log
 from newsie.serving.metrics import Metrics
 from newsie.serving.refusals import RefusedError, refuse
 
-__all__ = ["Observing", "request_id_of"]
+__all__ = ["GONE", "SENT_CODE", "Observing", "request_id_of"]
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
 GONE = 499
+"""The code, as nginx has it, of a request whose client left before the answer."""
+
+SENT_CODE = "newsie_sent_code"
+"""Where the scope's state holds the code of an answer that the connection gave by itself."""
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 
 def request_id_of(scope: Scope) -> str:
-    """The id of a request: the client's, if it is a plain word; else one of ours."""
+    """The id of a request: the client's, if it is a plain word of up to 64 characters; else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode("ascii"))
@@ -41,12 +48,7 @@ class Observing:
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        metrics: Metrics,
-        log: Callable[[dict[str, Any]], None],
-        draining: Callable[[], bool],
+        self, app: ASGIApp, *, metrics: Metrics, log: Log, draining: Callable[[], bool]
     ) -> None:
         self.app, self.metrics, self.log, self.draining = app, metrics, log, draining
 
@@ -57,7 +59,8 @@ class Observing:
         started = time.perf_counter()
         request_id = request_id_of(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        facts: dict[str, Any] = scope["state"].setdefault("facts", {})
+        facts: dict[str, Any] = {}
+        FACTS.set(facts)
         code = GONE
 
         async def observed(message: Message) -> None:
@@ -66,19 +69,19 @@ class Observing:
                 code = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
-                headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers["X-Content-Type-Options"] = "nosniff"
                 if self.draining():
                     headers["Connection"] = "close"
             await send(message)
 
         try:
             await self.app(scope, receive, observed)
-        except Exception as error:
-            facts["fault"] = _place(error)
+        except Exception as error:  # whatever it is: the client gets an id, the log where it was
+            facts |= {"refused": "internal", "fault": _place(error)}
             if code == GONE:
-                refusal = RefusedError(500, "internal", "a fault of the server; the log has more")
-                await refuse(refusal, scope["path"], request_id)(scope, receive, observed)
+                await refuse(_FAULT, scope["path"], request_id)(scope, receive, observed)
         finally:
+            code = scope["state"].get(SENT_CODE, code)
             self._note(scope, code, time.perf_counter() - started, request_id, facts)
 
     def _note(
@@ -86,12 +89,12 @@ class Observing:
     ) -> None:
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in METHODS else "other"
-        self.metrics.requests.labels(route, method, str(code)).inc()
-        self.metrics.request_seconds.observe(seconds)
-        if reason := facts.get("refused"):
-            self.metrics.rejected.labels(reason).inc()
+        self.metrics.answered(route, method, code, seconds, facts.get("refused"))
         line = {"request_id": request_id, "method": method, "route": route, "code": code}
         self.log(line | {"seconds": round(seconds, 6)} | facts)
+
+
+_FAULT = RefusedError(500, "internal", "a fault of the server; its log has more under this id")
 
 
 def _place(error: Exception) -> str:

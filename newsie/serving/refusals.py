@@ -7,8 +7,11 @@ from typing import Any
 
 import orjson
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-__all__ = ["RefusedError", "dialect_of", "refuse"]
+from newsie.serving.logs import note
+
+__all__ = ["RefusedError", "refuse", "send_refusal"]
 
 
 class RefusedError(Exception):
@@ -31,50 +34,48 @@ class RefusedError(Exception):
 
 Body = dict[str, Any]
 
-_TEI_TYPES = {
+_TEI_TYPES: dict[str | int, str] = {
     "empty": "Empty",
-    413: "Validation",
-    422: "Validation",
+    422: "Tokenizer",
     424: "Backend",
     429: "Overloaded",
+    500: "Backend",
     503: "Unhealthy",
     504: "Overloaded",
 }
-"""Reason or status -> error_type of text-embeddings-inference; what is not listed is "Validation" below
-500 and "Backend" from there."""
+"""Reason or status -> error_type of text-embeddings-inference; all others are "Validation"."""
 
 
-def _own(refusal: RefusedError, request_id: str) -> Body:
-    return {"error": refusal.message, "reason": refusal.reason, "request_id": request_id}
+def _own(error: RefusedError, request_id: str) -> Body:
+    return {"error": error.message, "reason": error.reason, "request_id": request_id}
 
 
-def _tei(refusal: RefusedError, request_id: str) -> Body:
-    default = "Validation" if refusal.status < 500 else "Backend"
-    kind = _TEI_TYPES.get(refusal.reason) or _TEI_TYPES.get(refusal.status, default)
-    return {"error": refusal.message, "error_type": kind}
+def _tei(error: RefusedError, request_id: str) -> Body:
+    kind = _TEI_TYPES.get(error.reason) or _TEI_TYPES.get(error.status, "Validation")
+    return {"error": error.message, "error_type": kind}
 
 
-def _plain(refusal: RefusedError, request_id: str) -> Body:
-    return {"error": refusal.message}
+def _plain(error: RefusedError, request_id: str) -> Body:
+    return {"error": error.message}
 
 
-_DIALECTS: dict[str, Callable[[RefusedError, str], Body]] = {
-    "own": _own,
-    "tei": _tei,
-    "plain": _plain,
-}
-
-
-def dialect_of(path: str) -> str:
-    """The dialect in which the clients of a path expect errors: "own", "tei" or "plain"."""
+def _dialect(path: str) -> Callable[[RefusedError, str], Body]:
     if path == "/predict":
-        return "tei"
-    return "plain" if path == "/" or path == "/v2" or path.startswith("/v2/") else "own"
+        return _tei
+    return _plain if path in ("/", "/v2") or path.startswith("/v2/") else _own
 
 
-def refuse(refusal: RefusedError, path: str, request_id: str) -> Response:
-    """The answer to a request that is refused."""
-    body = _DIALECTS[dialect_of(path)](refusal, request_id)
-    return Response(
-        orjson.dumps(body), refusal.status, refusal.headers, media_type="application/json"
-    )
+def refuse(error: RefusedError, path: str, request_id: str) -> Response:
+    """The answer to a request that is refused, in the dialect that clients of the path expect."""
+    note(refused=error.reason)
+    dialect, status = _dialect(path), error.status
+    if dialect is _tei and error.reason == "empty":
+        status = 400
+    body = orjson.dumps(dialect(error, request_id))
+    return Response(body, status, error.headers, media_type="application/json")
+
+
+async def send_refusal(error: RefusedError, scope: Scope, receive: Receive, send: Send) -> None:
+    """The same from a layer around the routes."""
+    response = refuse(error, scope["path"], scope["state"]["request_id"])
+    await response(scope, receive, send)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from newsie.serving.schemas import ErrorResponse
 
-__all__ = ["ERRORS", "json_response"]
+__all__ = ["ERRORS", "errors_of", "json_response"]
 
 _WHY = {
     400: "The body is not JSON, or is cut off.",
@@ -24,10 +25,15 @@ _WHY = {
     503: "No model is loaded yet, or the server ends.",
     504: "The answer took too long.",
 }
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse, "description": why} for status, why in _WHY.items()
-}
-"""Status -> description, for FastAPI."""
+
+
+def errors_of(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """Status -> description, for FastAPI: all errors in the form of a dialect."""
+    return {status: {"model": model, "description": why} for status, why in _WHY.items()}
+
+
+ERRORS = errors_of(ErrorResponse)
+"""All errors in Newsie's own form."""
 
 
 def json_response(content: Any, status: int = 200) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from newsie.data.articles import Article
@@ -16,7 +17,9 @@ __all__ = [
     "ExplainRequest",
     "ExplainResponse",
     "LabelScore",
+    "Scored",
     "TaskEffects",
+    "TaskQuery",
     "WordOut",
 ]
 
@@ -73,6 +76,13 @@ class LabelScore(BaseModel):
     score: float = Field(ge=0, le=1)
 
 
+class Scored(BaseModel):
+    """A label and what the model gives it: a probability, or a logit where that was asked for."""
+
+    label: str
+    score: float
+
+
 class ClassifyResponse(BaseModel):
     """Answer i belongs to article i: task -> labels, the best first."""
 
@@ -122,6 +132,12 @@ class ExplainResponse(BaseModel):
     words_together: int = Field(description="Words of a long article that are taken as one.")
     truncated: bool
     model: str
+
+
+TaskQuery = Annotated[
+    str | None, Query(description="The task to answer; without it, the server's first.")
+]
+"""How a dialect with one answer a text is asked for another task."""
 
 
 class ErrorResponse(BaseModel):

@@ -1,27 +1,59 @@
-"""The server: an app on a port, from the start to the end."""
+"""The server: settings in, a port that answers, until SIGTERM."""
 
 from __future__ import annotations
 
-import uvicorn
+import os
+import socket
+import sys
 
-from newsie.classifier import Classifier
-from newsie.serving.app import create_app
+from newsie.errors import InputError
 from newsie.serving.settings import Settings
 
 __all__ = ["serve"]
 
+BACKLOG = 2_048
+
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    app = create_app(Classifier.from_pretrained(settings.model, threads=settings.threads), settings)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        access_log=False,
-        server_header=False,
-        ws="none",
-        timeout_keep_alive=int(settings.keep_alive_seconds),
-        timeout_graceful_shutdown=int(settings.shutdown_timeout_seconds),
-    )
-    uvicorn.Server(config).run()
+    """Serve until SIGTERM or SIGINT, in one process or several.
+
+    Raises:
+        InputError: the port cannot be opened, or a setting cannot be used.
+        BundleError: the model cannot be loaded.
+    """
+    settings.read_key()  # fails before anything starts
+    if settings.workers > 1 and not hasattr(os, "fork"):
+        raise InputError("several workers need a system that can fork; start several servers")
+    with _listen(settings.host, settings.port) as listener:
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"newsie: http://{shown}:{port}", file=sys.stderr, flush=True)
+        if settings.workers == 1:
+            _work(settings, listener)
+            return
+        from newsie.serving.workers import Workers
+
+        settings = settings.model_copy(update={"threads": settings.threads_of_a_worker()})
+        Workers(settings.workers, listener, lambda: _work(settings, listener)).run()
+
+
+def _work(settings: Settings, listener: socket.socket) -> None:
+    # Imported here: workers fork before anything is loaded that has threads, and before the metrics
+    # choose where to count.
+    from newsie.serving.process import run
+
+    run(settings, listener)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=BACKLOG,
+        )
+    except OSError as error:
+        raise InputError(
+            f"cannot listen at {host}, port {port}: {error.strerror}; choose another --port, or end "
+            "what listens there"
+        ) from error

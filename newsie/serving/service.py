@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.errors import BundleError, InputError, LabelError
+from newsie.explanation import Explanation
 from newsie.serving.batching import BatchReport, OverloadedError
 from newsie.serving.health import Health
+from newsie.serving.logs import note
 from newsie.serving.metrics import Metrics
-from newsie.serving.model import Answers, Models, ServedModel
+from newsie.serving.model import Answers, ServedModel
 from newsie.serving.refusals import RefusedError
 from newsie.serving.settings import Settings
 
@@ -31,13 +33,20 @@ class Service:
         self.settings = settings
         self.health = Health(settings.failures_until_unready)
         self.metrics = Metrics()
-        self.models = Models()
+        self.current: ServedModel | None = None
         self._working = 0
-        self.metrics.queue_size.set_function(self._waiting)
 
     def serve(self, classifier: Classifier) -> ServedModel | None:
-        """Let a classifier answer from now on; the model before is given back, to be closed."""
-        before = self.models.replace(ServedModel(classifier, self.settings, self._report))
+        """Let a classifier answer from now on, in one step: every request has the old or the new one.
+
+        Returns:
+            The model before, to be closed.
+        """
+        waiting = self.metrics.queue_size.set
+        before, self.current = (
+            self.current,
+            ServedModel(classifier, self.settings, self._report, waiting),
+        )
         self.health.loaded()
         self.metrics.loaded(classifier.bundle.fingerprint)
         return before
@@ -47,9 +56,9 @@ class Service:
         """The model for one request, which stays the same until the request is answered.
 
         Raises:
-            RefusedError: there is none yet, or as many requests are worked on as may be.
+            RefusedError: there is none yet, or it fails; or as many requests are worked on as may be.
         """
-        current = self.models.current
+        current = self.current
         if current is None or self.health.state == "failing":
             raise RefusedError(
                 503,
@@ -57,13 +66,9 @@ class Service:
                 f"the server is {self.health.state}; try again later",
                 {"Retry-After": "1"},
             )
-        if self._working >= self.settings.max_concurrent_requests:
-            raise RefusedError(
-                429,
-                "overloaded",
-                f"{self._working} requests are worked on, which is the limit; try again later",
-                {"Retry-After": "1"},
-            )
+        limit = self.settings.max_concurrent_requests
+        if self._working >= limit:
+            raise _overloaded(f"{limit} requests are worked on, which is the limit", 1)
         self._working += 1
         try:
             with current.used():
@@ -84,48 +89,75 @@ class Service:
         except LabelError as error:
             raise RefusedError(422, "task", str(error)) from error
 
+    def task(self, model: ServedModel, asked: str | None) -> str:
+        """The task that a dialect with one answer a text gives.
+
+        Raises:
+            RefusedError: there is no such task.
+        """
+        default = self.settings.task or model.classifier.tasks[0]
+        return self.tasks(model, [asked or default])[0]
+
     async def classify(
         self, model: ServedModel, articles: Sequence[Article], tasks: Sequence[str]
     ) -> Answers:
         """The answers to articles.
 
         Raises:
-            RefusedError: the articles are too many or too long, or hold no text; the queue is full; the
-                answer took too long; the model fails.
+            RefusedError: the articles are too many or too long, or hold no text; the queue is full;
+                the answer took too long; the model fails.
         """
+        note(articles=len(articles))
         self._check(articles)
-        try:
-            async with asyncio.timeout(self.settings.request_timeout_seconds):
-                answers = await model.classify(articles, tasks)
-        except InputError as error:
-            raise RefusedError(422, "empty", str(error)) from error
-        except OverloadedError as error:
-            wait = max(1, math.ceil(error.wait_seconds))
-            raise RefusedError(
-                429,
-                "overloaded",
-                f"the queue is full; try again in {wait} s",
-                {"Retry-After": str(wait)},
-            ) from error
-        except TimeoutError as error:
-            raise RefusedError(
-                504,
-                "timeout",
-                f"no answer within {self.settings.request_timeout_seconds:g} s; send fewer articles "
-                "at once, or try again later",
-            ) from error
-        except BundleError as error:
-            raise RefusedError(424, "backend", "the model cannot answer these articles") from error
+        async with self._answering():
+            answers = await model.classify(articles, tasks)
+        note(tokens=answers.tokens)
         self.metrics.predicted(answers.predictions)
         return answers
 
-    def _check(self, articles: Sequence[Article]) -> None:
-        if len(articles) > self.settings.max_articles:
+    async def explain(
+        self,
+        model: ServedModel,
+        article: Article,
+        tasks: Sequence[str],
+        labels: Mapping[str, str],
+    ) -> Explanation:
+        """How each word moves the answer.
+
+        Raises:
+            RefusedError: as for `classify`; or there is no such label.
+        """
+        note(articles=1)
+        self._check([article])
+        passes = self.settings.max_explain_passes
+        async with self._answering():
+            return await model.explain(article, tasks=tasks, labels=labels, max_passes=passes)
+
+    @asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
+        """Within the time that a request may take; what goes wrong becomes a refusal."""
+        seconds = self.settings.request_timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except LabelError as error:
+            raise RefusedError(422, "task", str(error)) from error
+        except InputError as error:
+            raise RefusedError(422, "empty", str(error)) from error
+        except OverloadedError as error:
+            raise _overloaded("the queue is full", max(1, math.ceil(error.wait_seconds))) from error
+        except TimeoutError as error:
             raise RefusedError(
-                413,
-                "articles",
-                f"{len(articles)} articles are given; at most {self.settings.max_articles} a "
-                "request: send them in several",
+                504, "timeout", f"no answer within {seconds:g} s; send less at once, or later"
+            ) from error
+        except BundleError as error:
+            raise RefusedError(424, "backend", "the model cannot answer this") from error
+
+    def _check(self, articles: Sequence[Article]) -> None:
+        limit = self.settings.max_articles
+        if len(articles) > limit:
+            raise RefusedError(
+                413, "articles", f"{len(articles)} articles are given; at most {limit} at once"
             )
         limit = self.settings.max_article_characters
         for number, article in enumerate(articles, 1):
@@ -135,13 +167,8 @@ class Service:
                     413,
                     "characters",
                     f"article number {number} has {characters:,} characters; at most {limit:,}: "
-                    "send its beginning, of which the model reads the first "
-                    "few hundred words",
+                    "send its beginning, the model reads no more than that",
                 )
-
-    def _waiting(self) -> float:
-        model = self.models.current
-        return 0 if model is None else model.batcher.waiting
 
     def _report(self, report: BatchReport) -> None:
         self.metrics.batch(report)
@@ -149,3 +176,9 @@ class Service:
             self.health.worked()
         else:
             self.health.failed()
+
+
+def _overloaded(why: str, seconds: int) -> RefusedError:
+    return RefusedError(
+        429, "overloaded", f"{why}; try again in {seconds} s", {"Retry-After": str(seconds)}
+    )

@@ -5,6 +5,8 @@ Every limit has a number, and the number a reason.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +17,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from newsie.errors import InputError
 
 __all__ = ["Settings", "read_settings"]
+
+MIN_KEY_CHARACTERS = 16
+"""A key that is shorter could be guessed."""
+
+_KEY = re.compile(r"[!-~]+")
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -37,6 +44,8 @@ class Settings(BaseSettings):
             this process may use, divided among the workers.
         api_key: the key that clients must send; None lets everybody in.
         api_key_file: a file that holds the key.
+        vertex_health_route: `AIP_HEALTH_ROUTE`, set by Vertex AI.
+        vertex_predict_route: `AIP_PREDICT_ROUTE`, likewise.
         auto_truncate: whether texts longer than the model reads are cut in text-embeddings-inference's
             dialect too, as it does by default; all other dialects always cut.
 
@@ -115,6 +124,42 @@ class Settings(BaseSettings):
         if self.api_key is not None and self.api_key_file is not None:
             raise ValueError("api_key and api_key_file are both given; give one of them")
         return self
+
+    def read_key(self) -> str | None:
+        """The key that clients must send; None lets everybody in.
+
+        Raises:
+            InputError: the file cannot be read, or the key is too short or cannot be sent.
+        """
+        if self.api_key is not None:
+            key = self.api_key.get_secret_value()
+        elif self.api_key_file is not None:
+            try:
+                key = self.api_key_file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"api_key_file {self.api_key_file}: {error}") from error
+        else:
+            return None
+        if len(key) < MIN_KEY_CHARACTERS or not _KEY.fullmatch(key):
+            raise InputError(
+                f"the key needs at least {MIN_KEY_CHARACTERS} printable ASCII characters without "
+                "blanks; make one with  openssl rand -hex 32"
+            )
+        return key
+
+    def threads_of_a_worker(self) -> int:
+        """Threads of each process: as set, or this process's cores divided among the workers."""
+        if self.threads is not None:
+            return self.threads
+        given = os.environ.get("OMP_NUM_THREADS", "")
+        if given.isdecimal() and int(given):
+            return int(given)
+        cores = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+        return max(1, cores // self.workers)
 
 
 def read_settings(flags: Mapping[str, Any]) -> Settings:

@@ -1,0 +1,89 @@
+"""Authentication: with a key set, everything but health is refused without it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Collection
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from newsie.serving.refusals import RefusedError, send_refusal
+
+__all__ = ["OPEN_PATHS", "Auth"]
+
+OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/ping"})
+"""What needs no key, so that those who watch over the server need none."""
+
+_PAGES = frozenset({"/", "/docs"})
+
+
+class Auth:
+    """Lets requests pass that bring the key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+
+    A browser, which can send neither when it opens a page, is asked for a password: the key.
+
+    Args:
+        app: the rest.
+        key: the key; None lets everything pass.
+        open_paths: what needs no key.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, key: str | None, open_paths: Collection[str] = OPEN_PATHS
+    ) -> None:
+        self.app, self.open_paths = app, frozenset(open_paths)
+        self._digest = None if key is None else _digest(key.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or self._digest is None or self._may_pass(scope):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await send_refusal(_refusal(scope), scope, receive, send)
+
+    def _may_pass(self, scope: Scope) -> bool:
+        if scope["type"] != "http":
+            return False
+        if scope["path"] in self.open_paths:
+            return True
+        # Digests have one length, so that the time to compare tells nothing about the key.
+        return any(hmac.compare_digest(_digest(key), self._digest or b"") for key in _keys(scope))
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def _keys(scope: Scope) -> list[bytes]:
+    """The keys that a request brings."""
+    keys = []
+    for name, value in scope["headers"]:
+        if name == b"x-api-key":
+            keys.append(value)
+        elif name == b"authorization":
+            scheme, _, rest = value.partition(b" ")
+            if scheme.lower() == b"bearer":
+                keys.append(rest.strip())
+            elif scheme.lower() == b"basic":
+                keys.append(_password(rest))
+    return keys
+
+
+def _password(credentials: bytes) -> bytes:
+    try:
+        return base64.b64decode(credentials.strip(), validate=True).partition(b":")[2]
+    except binascii.Error:
+        return b""
+
+
+def _refusal(scope: Scope) -> RefusedError:
+    page = scope["method"] == "GET" and scope["path"] in _PAGES
+    challenge = 'Basic realm="Newsie: the key is the password"' if page else 'Bearer realm="Newsie"'
+    return RefusedError(
+        401,
+        "key",
+        "the key is missing or wrong; send it as  Authorization: Bearer KEY  or  X-API-Key: KEY",
+        {"WWW-Authenticate": challenge},
+    )

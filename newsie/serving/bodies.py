@@ -1,0 +1,246 @@
+"""Bodies of requests: read whole, within limits, unpacked and looked at before anything parses them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from newsie.serving.refusals import RefusedError, send_refusal
+from newsie.serving.settings import Settings
+
+__all__ = ["TOO_MANY_PIECES", "Bodies", "depth_of"]
+
+TOO_MANY_PIECES = "newsie_too_many_pieces"
+"""Where the scope's state says that the connection stopped reading a body: too many chunks, too long
+extensions of chunks or trailers."""
+
+LINGER_SECONDS = 2.0
+"""How long the rest of a body that is too large is thrown away, so that its sender sees the answer."""
+
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json\s*(?:;\s*charset=\"?utf-?8\"?\s*)?", re.I)
+
+
+class Bodies:
+    """Hands on requests whose body is JSON within the limits, as a whole; refuses all others.
+
+    Args:
+        app: the rest.
+        settings: limits.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+        self.app, self.settings = app, settings
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] not in _WITH_BODY:
+            await self.app(scope, receive, send)
+            return
+        with self._holding() as held:
+            try:
+                body = await self._read(scope, receive, held)
+                if body is None:
+                    return  # the client has gone
+                self._check(scope, body)
+            except RefusedError as error:
+                await send_refusal(error, scope, receive, send)
+                return
+            await self.app(_described(scope, body), _replayed(body, receive), send)
+
+    @contextmanager
+    def _holding(self) -> Iterator[_Held]:
+        held = _Held(self)
+        try:
+            yield held
+        finally:
+            held.release()
+
+    async def _read(self, scope: Scope, receive: Receive, held: _Held) -> bytes | None:
+        """The body, unpacked; None if the client leaves."""
+        packed = _Packed(Headers(scope=scope).get("content-encoding", ""))
+        limit, pieces, size = self.settings.max_body_bytes, 0, 0
+        unpacked: list[bytes] = []
+        try:
+            async with asyncio.timeout(self.settings.body_timeout_seconds):
+                more = True
+                while more:
+                    self._check_length(scope, size)
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    piece, more = message.get("body", b""), message.get("more_body", False)
+                    pieces, size = pieces + 1, size + len(piece)
+                    if pieces > self.settings.max_body_chunks or scope["state"].get(
+                        TOO_MANY_PIECES
+                    ):
+                        raise _closing(
+                            413, "chunks", "the body comes in too many pieces; send fewer, larger"
+                        )
+                    if size <= limit:
+                        unpacked.append(packed.unpack(piece, limit - held.bytes))
+                        held.add(len(unpacked[-1]))
+                    if size > limit or held.bytes > limit:
+                        await _throw_away(receive, more, 4 * limit)
+                        raise _too_large(limit)
+        except TimeoutError:
+            raise _closing(
+                408,
+                "body_timeout",
+                f"the body did not come within {self.settings.body_timeout_seconds:g} s",
+            ) from None
+        packed.finish()
+        return b"".join(unpacked)
+
+    def _check_length(self, scope: Scope, size: int) -> None:
+        """Refuse at once what says that it is too large and waits for a word before it is sent."""
+        headers = Headers(scope=scope)
+        if size or headers.get("expect", "").lower() != "100-continue":
+            return
+        if int(headers.get("content-length", "0")) > self.settings.max_body_bytes:
+            raise _too_large(self.settings.max_body_bytes)
+
+    def _check(self, scope: Scope, body: bytes) -> None:
+        given = Headers(scope=scope).get("content-type")
+        if given is not None and not _JSON_TYPE.fullmatch(given.strip()):
+            raise RefusedError(
+                415,
+                "content_type",
+                "the body must be JSON in UTF-8: Content-Type: application/json",
+            )
+        limit = self.settings.max_json_depth
+        if body.count(b"[") + body.count(b"{") > limit and depth_of(body) > limit:
+            raise RefusedError(400, "depth", f"the JSON is nested deeper than {limit} levels")
+
+
+class _Held:
+    """The bytes that a request holds, counted together with those of all others."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self.bytes = 0
+
+    def add(self, count: int) -> None:
+        """Hold more. Raises RefusedError when all requests together hold too much."""
+        self.bytes += count
+        self._bodies._held += count
+        if self._bodies._held > self._bodies.settings.max_held_bytes:
+            raise _closing(
+                429,
+                "held_bytes",
+                "the server holds as many requests as it may; try again later",
+                {"Retry-After": "1"},
+            )
+
+    def release(self) -> None:
+        """Hold nothing more."""
+        self._bodies._held -= self.bytes
+        self.bytes = 0
+
+
+class _Packed:
+    """The encoding of a body, unpacked piece by piece and never beyond a limit."""
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding.strip().lower()
+        if self._encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+            raise _closing(
+                415, "content_encoding", "Content-Encoding may be gzip, deflate or identity"
+            )
+        self._plain = self._encoding in ("", "identity")
+        self._unpacker: zlib._Decompress | None = None
+
+    def unpack(self, piece: bytes, room: int) -> bytes:
+        """What a piece holds, or of it one byte more than there is room for."""
+        if self._plain or not piece:
+            return piece
+        try:
+            if self._unpacker is None:
+                self._unpacker = self._open(piece)
+            return self._unpacker.decompress(piece, room + 1)
+        except zlib.error:
+            raise self._broken() from None
+
+    def finish(self) -> None:
+        """Raises RefusedError when the end is missing, or something comes behind it."""
+        if self._unpacker is not None and (
+            not self._unpacker.eof or self._unpacker.unused_data or self._unpacker.unconsumed_tail
+        ):
+            raise self._broken()
+
+    def _open(self, start: bytes) -> zlib._Decompress:
+        if self._encoding != "deflate":
+            return zlib.decompressobj(16 + zlib.MAX_WBITS)
+        # RFC 9110 says with a zlib header; some clients leave it out.
+        framed = start[0] & 0x0F == 8
+        return zlib.decompressobj(zlib.MAX_WBITS if framed else -zlib.MAX_WBITS)
+
+    def _broken(self) -> RefusedError:
+        return _closing(400, "malformed", f"the body is not what {self._encoding} makes")
+
+
+def depth_of(body: bytes) -> int:
+    """How deep brackets are nested in JSON, strings left out; of other bytes, anything."""
+    brackets = _STRING.sub(b"", body).translate(_STEPS, _NO_BRACKETS)
+    steps = np.frombuffer(brackets, dtype=np.int8)
+    return int(np.cumsum(steps, dtype=np.int64).max(initial=0))
+
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # 255 is -1 as int8
+
+
+def _described(scope: Scope, body: bytes) -> Scope:
+    """The scope, with headers as they are now that the body is read."""
+    gone = (b"content-encoding", b"content-length", b"content-type", b"transfer-encoding")
+    headers = [(name, value) for name, value in scope["headers"] if name not in gone]
+    headers += [
+        (b"content-length", str(len(body)).encode()),
+        (b"content-type", b"application/json"),
+    ]
+    scope["headers"] = headers
+    return scope
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """`receive` as if the whole body came at once."""
+    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return whole.pop() if whole else await receive()
+
+    return replay
+
+
+async def _throw_away(receive: Receive, more: bool, limit: int) -> None:
+    """Take what still comes, for a moment: who is cut off while sending does not read the answer."""
+    end, size = time.monotonic() + LINGER_SECONDS, 0
+    try:
+        async with asyncio.timeout(LINGER_SECONDS):
+            while more and size < limit and time.monotonic() < end:
+                message = await receive()
+                size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+    except TimeoutError:
+        return
+
+
+def _closing(
+    status: int, reason: str, message: str, headers: dict[str, str] | None = None
+) -> RefusedError:
+    """A refusal of a body that was not read to its end, after which nothing more can be read."""
+    return RefusedError(status, reason, message, {"Connection": "close", **(headers or {})})
+
+
+def _too_large(limit: int) -> RefusedError:
+    return _closing(
+        413, "body_bytes", f"the body is larger than {limit:,} bytes, as sent or unpacked"
+    )

@@ -1,0 +1,148 @@
+"""One process that serves: from the start to the last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from types import FrameType
+from typing import Any, cast
+
+import prometheus_client
+import uvicorn
+from fastapi import FastAPI
+
+from newsie.errors import NewsieError
+from newsie.serving.app import create_app
+from newsie.serving.logs import EventHandler, write_line
+from newsie.serving.protocol import LimitedProtocol
+from newsie.serving.service import Service
+from newsie.serving.settings import Settings
+
+__all__ = ["Server", "run"]
+
+LINGER_SECONDS = 0.3
+"""At the end, how long connections that were opened in the last moment may ask."""
+
+
+def run(settings: Settings, listener: socket.socket) -> None:
+    """Serve on a socket until SIGTERM or SIGINT.
+
+    Raises:
+        NewsieError: the model cannot be loaded.
+    """
+    _send_events_to_log()
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    server = Server(create_app(None, settings), settings)
+    server.run(sockets=[listener])
+    if server.error is not None:
+        raise server.error
+
+
+class Server(uvicorn.Server):
+    """uvicorn with limits to connections, an orderly end, and SIGHUP.
+
+    The first SIGTERM or SIGINT: `/health/ready` says no, and for `drain_seconds` requests are taken as
+    before, each connection closed after its answer; then none; when all are answered, exit code 0. The
+    second ends the process at once.
+
+    Args:
+        app: from `create_app`.
+        settings: limits.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        self.service: Service = app.state.service
+        self.error: NewsieError | None = None
+        self._settings, self._app = settings, app
+        self._drained_at: float | None = None
+        self._parent = os.getppid()
+        self._loading: asyncio.Task[None] | None = None
+        protocol = functools.partial(LimitedProtocol, settings=settings, refused=self._refused)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                http=cast(Any, protocol),
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=cast(int, settings.keep_alive_seconds),
+                timeout_graceful_shutdown=cast(int, settings.shutdown_timeout_seconds),
+            )
+        )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn: open the port, then load the model."""
+        await super().startup(sockets)
+        if hasattr(signal, "SIGHUP") and self._is_main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+        if self.service.current is None:
+            self._loading = asyncio.create_task(self._load_first())
+
+    def reload(self) -> None:
+        """Load the model anew; if it fails, the old one stays."""
+        self._loading = asyncio.create_task(self._reload())
+
+    def handle_exit(self, sig: int, frame: FrameType | None = None) -> None:
+        """Called by uvicorn on SIGTERM and SIGINT."""
+        if self._drained_at is not None:
+            os._exit(128 + sig)
+        self.service.health.drain()
+        self._drained_at = time.monotonic() + self._settings.drain_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second."""
+        if self._drained_at is None and counter % 10 == 0 and os.getppid() != self._parent:
+            self.handle_exit(signal.SIGTERM)  # who started us was killed
+        if self._drained_at is not None and time.monotonic() >= self._drained_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn: take no more connections, but those that the kernel has taken already."""
+        self.service.health.drain()
+        for listener in sockets or ():
+            listener.listen(0)
+        await asyncio.sleep(LINGER_SECONDS)
+        await super().shutdown(sockets)
+
+    def _is_main_thread(self) -> bool:
+        return threading.current_thread() is threading.main_thread()
+
+    async def _load_first(self) -> None:
+        try:
+            await self._app.state.swapper.reload()
+        except NewsieError as error:
+            self.error, self.should_exit = error, True
+
+    async def _reload(self) -> None:
+        try:
+            changed = await self._app.state.swapper.reload()
+        except NewsieError as error:
+            write_line({"level": "error", "event": "model not loaded", "why": str(error)})
+        else:
+            if not changed:
+                write_line({"event": "the model is the same"})
+
+    def _refused(self, code: int, reason: str) -> None:
+        """A connection was refused before any route saw a request."""
+        self.service.metrics.answered("other", "other", code, 0.0, reason)
+        write_line({"route": "other", "code": code, "refused": reason})
+
+
+def _send_events_to_log() -> None:
+    """What uvicorn and asyncio say, as lines of the log."""
+    for name in ("uvicorn.error", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [EventHandler()], False
+        logger.setLevel(logging.INFO if name == "uvicorn.error" else logging.WARNING)

@@ -1,0 +1,170 @@
+"""Connections: what uvicorn does not limit by itself.
+
+uvicorn has no limit to the time that headers take, none to their size with httptools, none to the number
+of connections that it accepts, and none to chunks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from newsie.serving.bodies import TOO_MANY_PIECES
+from newsie.serving.observing import SENT_CODE
+from newsie.serving.settings import Settings
+
+__all__ = ["LimitedProtocol"]
+
+READ_BYTES = 262_144
+"""The most that comes with one read, and so by how much a count may be over its limit."""
+
+
+class _StoppedError(Exception):
+    """Ends the parsing of a connection that was refused."""
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """A connection with limits.
+
+    Args:
+        settings: limits.
+        refused: called with the code and the reason of a refusal that no route sees.
+        config: with the rest, as uvicorn gives it.
+    """
+
+    def __init__(
+        self, *, settings: Settings, refused: Callable[[int, str], None], **rest: Any
+    ) -> None:
+        super().__init__(**rest)
+        self._settings, self._refused = settings, refused
+        self._timer: asyncio.TimerHandle | None = None
+        self._in_headers = self._in_body = False
+        self._bytes = self._chunks = 0  # of the message that is being read
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._settings.max_connections:
+            self._refuse(503, "connections", "the server has as many connections as it may")
+            return
+        self._await_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._in_headers or self._in_body:
+            self._bytes += len(data)
+        if self._in_headers and self._bytes > self._settings.max_header_bytes:
+            self._refuse_headers()
+        elif self._in_body and self._bytes > 5 * self._settings.max_body_bytes + READ_BYTES:
+            self._stop_body()
+        elif not self._in_body and self._timer is None and self._is_idle():
+            self._await_headers()  # blank lines must not keep a connection open
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_headers, self._bytes, self._chunks = True, 0, 0
+        self._await_headers()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_headers:  # and not in trailers, which nobody reads
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self._settings.max_header_bytes:
+            self._refuse_headers()
+            raise _StoppedError
+        self._in_headers, self._in_body, self._bytes = False, True, 0
+        self._arm(self._settings.body_timeout_seconds, self._body_is_late)
+        super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+        if self._chunks == self._settings.max_body_chunks + 1:
+            self._stop_body()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        self._disarm()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP. Called by uvicorn."""
+        self._refuse(400, "http", "this is not HTTP/1.1, or its headers contradict each other")
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _await_headers(self) -> None:
+        self._arm(self._settings.header_timeout_seconds, self._headers_are_late)
+
+    def _arm(self, seconds: float, late: Callable[[], None]) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(seconds, late)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _headers_are_late(self) -> None:
+        if not self._is_idle():  # the answer to the request before is under way
+            self._await_headers()
+        elif self._in_headers:
+            self._refuse(408, "header_timeout", "the headers did not come in time")
+        else:
+            self.transport.close()  # nothing was asked, so nothing is answered
+
+    def _body_is_late(self) -> None:
+        """The layer that reads bodies answers; here goes only what nobody reads."""
+        self._arm(self._settings.body_timeout_seconds, self._body_is_late)
+        if self._is_idle():
+            self.transport.close()
+
+    def _stop_body(self) -> None:
+        """Read no more of a body, and let the layer that reads it answer."""
+        if self._is_idle():
+            self.transport.close()
+            return
+        self.cycle.scope["state"][TOO_MANY_PIECES] = True
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+        self.flow.pause_reading()
+
+    def _refuse_headers(self) -> None:
+        limit = self._settings.max_header_bytes
+        self._refuse(431, "header_bytes", f"the headers are larger than {limit:,} bytes")
+
+    def _refuse(self, status: int, reason: str, message: str) -> None:
+        """Answer without any route, and close."""
+        if self.transport.is_closing():
+            return
+        self._disarm()
+        if not self._is_idle() and (self.cycle.response_started or not self._in_body):
+            self.cycle.keep_alive = False  # first the answers that are under way
+            return
+        if self._in_body and not self._is_idle():
+            # The layers see the client leave, and count the request under this code.
+            self.cycle.scope["state"][SENT_CODE] = status
+        else:
+            self._refused(status, reason)
+        body = orjson.dumps({"error": message, "reason": reason})
+        head = [STATUS_LINE[status]]
+        for name, value in (
+            *self.server_state.default_headers,
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ):
+            head += [name, b": ", value, b"\r\n"]
+        self.transport.write(b"".join([*head, b"\r\n", body]))
+        self.transport.close()

@@ -1,0 +1,59 @@
+"""Administration: `POST /admin/model`. Only with a key, only names inside the directory of models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from newsie.serving.refusals import RefusedError
+from newsie.serving.responses import ERRORS, json_response
+from newsie.serving.schemas import ErrorResponse
+from newsie.serving.service import Service
+from newsie.serving.swapping import Swapper
+
+__all__ = ["router"]
+
+
+class ModelRequest(BaseModel):
+    """The model that should answer."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"model": "2026-11"}]}
+    )
+
+    model: str = Field(max_length=100, description="A name in the directory of models; no path.")
+
+
+class ModelResponse(BaseModel):
+    """The model that answers now."""
+
+    model: str = Field(description="Its fingerprint.")
+    name: str = Field(description="Its name, as its manifest has it.")
+    changed: bool = Field(description="Whether it is another one than before.")
+
+
+def router(service: Service, swapper: Swapper, *, has_key: bool) -> APIRouter:
+    """The routes of administration."""
+    why = {403: "The server has no key or no directory of models.", 404: "No such model."}
+    why[409] = "Another model is being loaded."
+    extra: dict[int | str, dict[str, Any]] = {
+        code: {"model": ErrorResponse, "description": text} for code, text in why.items()
+    }
+    routes = APIRouter(tags=["Administration"], responses=ERRORS | extra)
+
+    @routes.post("/admin/model", response_model=ModelResponse)
+    async def choose(request: ModelRequest) -> Response:
+        """Let another model answer. It is verified and tested first; if it fails, the old one stays."""
+        if not has_key:
+            raise RefusedError(
+                403, "no_key", "models can only be changed on a server that has a key"
+            )
+        changed = await swapper.choose(request.model)
+        with service.model() as model:
+            return json_response(
+                {"model": model.fingerprint, "name": model.name, "changed": changed}
+            )
+
+    return routes

@@ -1,0 +1,101 @@
+"""What hosts of containers ask for: SageMaker's `/ping` and `/invocations`, Vertex AI's routes.
+
+Vertex AI names its routes in `AIP_HEALTH_ROUTE` and `AIP_PREDICT_ROUTE`; without these, it has none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from newsie.data.articles import Article
+from newsie.serving.responses import ERRORS, json_response
+from newsie.serving.routes.hub import HubRequest, answer_hub
+from newsie.serving.routes.own import answer_own
+from newsie.serving.schemas import (
+    ArticleIn,
+    ClassifyRequest,
+    ClassifyResponse,
+    LabelScore,
+    Scored,
+    TaskQuery,
+)
+from newsie.serving.service import Service
+
+__all__ = ["sagemaker", "vertex"]
+
+
+class VertexParameters(BaseModel):
+    """How to answer."""
+
+    tasks: list[str] | None = Field(None, min_length=1)
+    top_k: int | None = Field(None, ge=1, le=1_000_000)
+
+
+class VertexRequest(BaseModel):
+    """Articles or texts; the first line of a text is its headline."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"instances": ["Late goal wins the cup"]}]}
+    )
+
+    instances: list[str | ArticleIn] = Field(min_length=1)
+    parameters: VertexParameters | None = None
+
+
+class VertexResponse(BaseModel):
+    """Prediction i belongs to instance i: task -> labels, the best first."""
+
+    predictions: list[dict[str, list[LabelScore]]]
+
+
+def sagemaker(service: Service) -> APIRouter:
+    """The routes that SageMaker asks for."""
+    routes = APIRouter(tags=["SageMaker"], responses=ERRORS)
+
+    @routes.get("/ping")
+    async def ping() -> Response:
+        """Whether requests should come here: 200 or 503."""
+        return json_response({"status": service.health.state}, 200 if service.health.ready else 503)
+
+    @routes.post("/invocations", response_model=ClassifyResponse | list[list[Scored]])
+    async def invocations(
+        request: ClassifyRequest | HubRequest, task: TaskQuery = None
+    ) -> Response:
+        """Classify, in Newsie's format ("articles") or in the hub's ("inputs")."""
+        if isinstance(request, HubRequest):
+            return await answer_hub(service, request, task)
+        return await answer_own(service, request)
+
+    return routes
+
+
+def vertex(service: Service) -> APIRouter:
+    """The routes that Vertex AI asks for, where it says."""
+    settings = service.settings
+    routes = APIRouter(tags=["Vertex AI"], responses=ERRORS)
+
+    async def health() -> Response:
+        """Whether requests should come here: 200 or 503."""
+        return json_response({"status": service.health.state}, 200 if service.health.ready else 503)
+
+    async def predict(request: VertexRequest) -> Response:
+        """Classify instances."""
+        parameters = request.parameters or VertexParameters(tasks=None, top_k=None)
+        articles = [
+            Article.from_text(one) if isinstance(one, str) else one.article()
+            for one in request.instances
+        ]
+        with service.model() as model:
+            tasks = service.tasks(model, parameters.tasks)
+            answers = await service.classify(model, articles, tasks)
+        predictions: list[Any] = [p.to_json(parameters.top_k) for p in answers.predictions]
+        return json_response({"predictions": predictions})
+
+    if settings.vertex_health_route:
+        routes.get(settings.vertex_health_route)(health)
+    if settings.vertex_predict_route:
+        routes.post(settings.vertex_predict_route, response_model=VertexResponse)(predict)
+    return routes

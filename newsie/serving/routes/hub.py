@@ -1,0 +1,82 @@
+"""The dialect of the Hugging Face hub's client: `POST /`.
+
+    huggingface_hub.InferenceClient(model="http://127.0.0.1:8000").text_classification("text", top_k=2)
+
+posts {"inputs": "text", "parameters": {...}} and takes the first element of the answer, so that the answer
+is a list of lists, one for each text.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from newsie.data.articles import Article
+from newsie.serving.model import Answers
+from newsie.serving.responses import ERRORS, json_response
+from newsie.serving.schemas import Scored, TaskQuery
+from newsie.serving.service import Service
+
+__all__ = ["HubRequest", "answer_hub", "router"]
+
+
+class Parameters(BaseModel):
+    """How to answer."""
+
+    top_k: int | None = Field(None, ge=1, le=1_000_000, description="Without it, all labels.")
+    function_to_apply: Literal["softmax", "sigmoid", "none"] | None = Field(
+        None, description="Without it, softmax."
+    )
+
+
+class HubRequest(BaseModel):
+    """A text or several; the first line of each is its headline."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"inputs": "Late goal wins the cup", "parameters": {"top_k": 2}}]
+        }
+    )
+
+    inputs: str | list[str]
+    parameters: Parameters | None = None
+
+
+def router(service: Service) -> APIRouter:
+    """The route of this dialect."""
+    routes = APIRouter(tags=["Hugging Face hub client"], responses=ERRORS)
+
+    @routes.post("/", response_model=list[list[Scored]])
+    async def classify(request: HubRequest, task: TaskQuery = None) -> Response:
+        """Classify texts: a list of labels for each, the best first."""
+        return await answer_hub(service, request, task)
+
+    return routes
+
+
+async def answer_hub(service: Service, request: HubRequest, task: str | None) -> Response:
+    """The answer to a request in this dialect."""
+    texts = [request.inputs] if isinstance(request.inputs, str) else request.inputs
+    parameters = request.parameters or Parameters(top_k=None, function_to_apply=None)
+    with service.model() as model:
+        name = service.task(model, task)
+        answers = await service.classify(model, [Article.from_text(text) for text in texts], [name])
+    return json_response(_scored(answers, name, parameters))
+
+
+def _scored(answers: Answers, task: str, parameters: Parameters) -> list[list[dict[str, object]]]:
+    function = parameters.function_to_apply or "softmax"
+    if function == "softmax":
+        return [p.to_json(parameters.top_k)[task] for p in answers.predictions]
+    rows = []
+    for prediction, logits in zip(answers.predictions, answers.logits, strict=True):
+        values = logits[task].astype(np.float64)
+        if function == "sigmoid":
+            values = 1 / (1 + np.exp(-values))
+        labels = prediction.labels[task].labels
+        order = np.argsort(-values, kind="stable")[: parameters.top_k]
+        rows.append([{"label": labels[i], "score": float(values[i])} for i in order])
+    return rows

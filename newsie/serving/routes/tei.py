@@ -1,0 +1,166 @@
+"""The dialect of text-embeddings-inference: `POST /predict`, `GET /info`.
+
+https://huggingface.github.io/text-embeddings-inference/ . One thing differs: there, `["a", "b"]` is a pair
+of texts; here it is a batch of two, as users expect.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from newsie.data.articles import Article
+from newsie.serving.model import Answers, ServedModel
+from newsie.serving.refusals import RefusedError
+from newsie.serving.responses import errors_of, json_response
+from newsie.serving.schemas import Scored, TaskQuery
+from newsie.serving.service import Service
+from newsie.version import __version__
+
+__all__ = ["router"]
+
+One = Annotated[list[str], Field(min_length=1, max_length=1)]
+
+
+class PredictRequest(BaseModel):
+    """A text, or several as a list of texts or of lists of one text."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"inputs": "Late goal wins the cup"}]}
+    )
+
+    inputs: str | list[str] | list[One]
+    raw_scores: bool = Field(False, description="Logits in the place of probabilities.")
+    truncate: bool | None = Field(
+        None,
+        description="Cut what is longer than the model reads; without it, the server's setting.",
+    )
+    truncation_direction: Literal["Right", "right"] = "Right"
+
+
+class TeiError(BaseModel):
+    """Why there is no answer."""
+
+    error: str
+    error_type: str
+
+
+class Classifier(BaseModel):
+    """The labels of the task that is answered when none is asked for."""
+
+    id2label: dict[str, str]
+    label2id: dict[str, int]
+
+
+class ModelType(BaseModel):
+    """What the model does."""
+
+    classifier: Classifier
+
+
+class Info(BaseModel):
+    """What this server is and allows."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_id: str
+    model_sha: str = Field(description="Fingerprint of the model: equal ones answer equally.")
+    model_dtype: str
+    model_type: ModelType
+    max_concurrent_requests: int
+    max_input_length: int
+    max_batch_tokens: int
+    max_batch_requests: int | None
+    max_client_batch_size: int
+    auto_truncate: bool
+    tokenization_workers: int
+    version: str
+    sha: str | None
+    docker_label: str | None
+    tasks: dict[str, list[str]] = Field(description="Task -> its labels.")
+
+
+def router(service: Service) -> APIRouter:
+    """The routes of this dialect."""
+    routes = APIRouter(tags=["text-embeddings-inference"], responses=errors_of(TeiError))
+
+    @routes.post("/predict", response_model=list[Scored] | list[list[Scored]])
+    async def predict(request: PredictRequest, task: TaskQuery = None) -> Response:
+        """Classify a text (a list of all labels, the best first) or several (a list of such lists)."""
+        texts = _texts(request.inputs)
+        if not texts:
+            raise RefusedError(400, "empty", "`inputs` cannot be empty")
+        with service.model() as model:
+            name = service.task(model, task)
+            articles = [Article.from_text(text) for text in texts]
+            answers = await service.classify(model, articles, [name])
+            _check_length(service, model, request, answers)
+        rows = [
+            _raw(answers, row, name) if request.raw_scores else prediction.to_json()[name]
+            for row, prediction in enumerate(answers.predictions)
+        ]
+        return json_response(rows[0] if isinstance(request.inputs, str) else rows)
+
+    @routes.get("/info", response_model=Info)
+    async def info() -> Response:
+        """What this server is and allows."""
+        with service.model() as model:
+            return json_response(_describe(service, model))
+
+    return routes
+
+
+def _texts(inputs: str | list[str] | list[One]) -> list[str]:
+    if isinstance(inputs, str):
+        return [inputs]
+    return [text if isinstance(text, str) else text[0] for text in inputs]
+
+
+def _check_length(
+    service: Service, model: ServedModel, request: PredictRequest, answers: Answers
+) -> None:
+    cut = service.settings.auto_truncate if request.truncate is None else request.truncate
+    if not (cut or service.settings.auto_truncate) and any(
+        p.truncated for p in answers.predictions
+    ):
+        raise RefusedError(
+            413,
+            "tokens",
+            f'`inputs` must have at most {model.classifier.max_tokens} tokens; send "truncate": '
+            "true to let the rest be cut off",
+        )
+
+
+def _raw(answers: Answers, row: int, task: str) -> list[dict[str, Any]]:
+    names, logits = answers.predictions[row].labels[task].labels, answers.logits[row][task]
+    order = (-logits).argsort(kind="stable")
+    return [{"label": names[i], "score": float(logits[i])} for i in order]
+
+
+def _describe(service: Service, model: ServedModel) -> dict[str, Any]:
+    settings, classifier = service.settings, model.classifier
+    labels = classifier.labels[service.task(model, None)].labels
+    return {
+        "model_id": model.name,
+        "model_sha": model.fingerprint,
+        "model_dtype": "int8",
+        "model_type": {
+            "classifier": {
+                "id2label": {str(i): label for i, label in enumerate(labels)},
+                "label2id": {label: i for i, label in enumerate(labels)},
+            }
+        },
+        "max_concurrent_requests": settings.max_concurrent_requests,
+        "max_input_length": classifier.max_tokens,
+        "max_batch_tokens": settings.max_batch_tokens,
+        "max_batch_requests": None,
+        "max_client_batch_size": settings.max_articles,
+        "auto_truncate": settings.auto_truncate,
+        "tokenization_workers": classifier.threads,
+        "version": __version__,
+        "sha": None,
+        "docker_label": None,
+        "tasks": {task.name: list(task.labels) for task in classifier.labels.tasks},
+    }

@@ -1,0 +1,127 @@
+"""Several processes on one port.
+
+The first process opens the port, starts the others, passes SIGTERM, SIGINT and SIGHUP on to them, and
+starts again what died. It loads no model, so that it can fork without harm. The workers share a directory:
+their metrics, which are added up, and the name of the model that was chosen last.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from newsie.errors import NewsieError
+
+__all__ = ["SHARED_VARIABLE", "Workers"]
+
+SHARED_VARIABLE = "NEWSIE_WORKERS_DIR"
+"""Tells workers which directory they share; set by `Workers` only."""
+
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+BACKLOG = 2_048
+PAUSE_SECONDS = 0.5
+"""Before a worker that died is started again."""
+
+
+class Workers:
+    """Worker processes and the one that looks after them.
+
+    Args:
+        count: how many.
+        listener: the port they share.
+        work: what each does; it returns when it is told to end.
+    """
+
+    def __init__(self, count: int, listener: socket.socket, work: Callable[[], None]) -> None:
+        self._count, self._listener, self._work = count, listener, work
+        self._running: set[int] = set()
+        self._ending = self._failed = False
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT, and all workers have ended.
+
+        Raises:
+            NewsieError: a worker could not start; it has said why.
+        """
+        shared = tempfile.mkdtemp(prefix="newsie-")
+        os.environ[SHARED_VARIABLE] = os.environ[METRICS_VARIABLE] = shared
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        signal.signal(signal.SIGHUP, self._pass_on)
+        try:
+            for _ in range(self._count):
+                self._start()
+            while self._running:
+                self._wait()
+        finally:
+            shutil.rmtree(shared, ignore_errors=True)
+        if self._failed:
+            raise NewsieError("a worker could not start, so all have ended")
+
+    def _start(self) -> None:
+        self._listener.listen(BACKLOG)  # a worker that was ended by itself has set it to 0
+        handled = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the worker handles it
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
+            os._exit(_code_of(self._work))
+        self._running.add(pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
+
+    def _wait(self) -> None:
+        pid, status = os.wait()
+        self._running.discard(pid)
+        _forget_gauges(pid)
+        if self._ending:
+            return
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == NewsieError.exit_code:
+            self._failed = True
+            self._end(signal.SIGTERM)
+        else:
+            time.sleep(PAUSE_SECONDS)
+            if not self._ending:
+                self._start()
+
+    def _end(self, number: int, frame: FrameType | None = None) -> None:
+        if self._ending:
+            self._send(signal.SIGKILL)
+            os._exit(128 + number)
+        self._ending = True
+        self._send(signal.SIGTERM)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self._send(number)
+
+    def _send(self, number: int) -> None:
+        for pid in tuple(self._running):
+            os.kill(pid, number)
+
+
+def _code_of(work: Callable[[], None]) -> int:
+    """Do the work of a worker and give its exit code."""
+    try:
+        work()
+        return 0
+    except NewsieError as error:
+        print(f"newsie: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except BaseException as error:  # a forked process must not go on with its parent's code
+        print(f"newsie: worker: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return 70  # EX_SOFTWARE
+
+
+def _forget_gauges(pid: int) -> None:
+    """What a worker that has ended says of itself; what it counted stays."""
+    for path in Path(os.environ[METRICS_VARIABLE]).glob(f"gauge_live*_{pid}.db"):
+        path.unlink(missing_ok=True)

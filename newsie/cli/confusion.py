@@ -313,9 +313,12 @@ def _tell(report: Report, directory: Path) -> None:
     for number, sentence in enumerate(report.summary, 1):
         lines = textwrap.wrap(sentence, max(style.width - 3, 40))
         print(f"{number}. " + "\n   ".join(lines))
-    for analysis_name, analysis in report.analyses.items():
+    tasks: dict[str, list[str]] = {}
+    for task, analysis in report.analyses.items():
         for sentence in analysis.left_out:
-            note(f"{analysis_name}: {sentence}")
+            tasks.setdefault(sentence, []).append(task)
+    for sentence, names in tasks.items():
+        note(f"{', '.join(names)}: {sentence}")
     for sentence in report.left_out:
         note(sentence)
     note(f"report: {directory / 'report.html'}, figures in {directory / 'figures'}")

@@ -109,7 +109,7 @@ class Analysis:
 def analyse(
     labels: Sequence[str],
     probabilities: ArrayLike,
-    gold: ArrayLike | None = None,
+    gold: ArrayLike | Sequence[str | None] | None = None,
     *,
     groups: Sequence[str] | None = None,
     by: str = "publisher",

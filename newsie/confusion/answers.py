@@ -108,7 +108,9 @@ class Answers:
 
 
 def read_answers(
-    labels: Sequence[str], probabilities: ArrayLike, gold: ArrayLike | None = None
+    labels: Sequence[str],
+    probabilities: ArrayLike,
+    gold: ArrayLike | Sequence[str | None] | None = None,
 ) -> Answers:
     """Check answers and find the two best labels of each article.
 
@@ -183,7 +185,9 @@ def _check_rows(part: NDArray[Any], first: int) -> None:
     )
 
 
-def _indices(gold: ArrayLike | None, labels: tuple[str, ...], n: int) -> Indices:
+def _indices(
+    gold: ArrayLike | Sequence[str | None] | None, labels: tuple[str, ...], n: int
+) -> Indices:
     if gold is None:
         return np.full(n, IGNORE, np.int64)
     given = np.asarray(gold)

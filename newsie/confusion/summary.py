@@ -97,14 +97,15 @@ def _why(analysis: Analysis) -> str:
     pair = analysis.pairs[0]
     assert pair.evidence is not None  # there are gold labels
     reasons = {
-        "overlap": f"in {pair.evidence.shared:,} it sees both labels",
-        "noise": f"in {pair.evidence.suspect:,} it is at least 90 % sure that the gold label is wrong",
+        "overlap": f"in {pair.evidence.shared:,} of them the model sees both labels",
+        "noise": f"in {pair.evidence.suspect:,} of them the model is at least 90 % sure that the gold "
+        "label is wrong",
         "scarce": "one of the two has few articles or is hardly ever given",
-        "unclear": f"in {pair.evidence.neither:,} it is wrong without being sure",
+        "unclear": f"in {pair.evidence.neither:,} of them the model is wrong without being sure",
     }
     a, b = pair.labels
     return (
-        f"the model confuses {a} and {b} in {pair.confusions:,} articles, both ways; "
+        f"both ways together, {a} and {b} are confused most, in {pair.confusions:,} articles; "
         f"{reasons[pair.verdict]}. {pair.advice.sentence}"
     )
 
@@ -184,10 +185,10 @@ def _drift(analysis: Analysis) -> str:
     if not found:
         return ""
     group, pair = max(found, key=lambda item: _surely(item[1].difference))
-    word = "more" if pair.difference.value > 0 else "less"
+    others = pair.share.value - pair.difference.value
     return (
-        f"{group.name}: {_percent(pair.share.value)} of {pair.gold} articles are read as "
-        f"{pair.predicted}, {abs(100 * pair.difference.value):.0f} points {word} than in the others."
+        f"{_interval(pair.share)} of the {pair.gold} articles of {group.name} are read as "
+        f"{pair.predicted}, and {_percent(others)} of all others."
     )
 
 

@@ -272,13 +272,18 @@ def _explain(report: Report, classifier: Classifier) -> Explanations:
     """Word by word, for some of the articles that the report shows: task -> row -> explanation."""
     from newsie.cli.terminal import counted
     from newsie.confusion.words import articles_to_explain, explanation_json
+    from newsie.data.articles import Article
+    from newsie.data.cleaning import clean_text
 
     wanted = articles_to_explain(report)
     rows = sorted({row for labels in wanted.values() for row in labels})
     found: dict[str, dict[int, Mapping[str, Any]]] = {task: {} for task in wanted}
     for row in counted(rows, "articles explained"):
         tasks = [task for task, labels in wanted.items() if row in labels]
-        explanation = classifier.explain(report.texts[row], tasks=tasks)
+        article = report.texts[row]
+        # The page shows cleaned texts, and colours the places of the words in these.
+        shown = Article(clean_text(article.headline), clean_text(article.body))
+        explanation = classifier.explain(shown, tasks=tasks)
         for task in tasks:
             found[task][row] = explanation_json(explanation, task, sorted(wanted[task][row]))
     return found

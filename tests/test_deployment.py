@@ -320,7 +320,10 @@ def test_the_image_serves_from_a_file_system_that_cannot_be_written(image: Path)
         with urllib.request.urlopen(request, timeout=30) as answer:
             (prediction,) = json.load(answer)["predictions"]
         assert prediction["section"][0]["label"] == "sports"
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as page:
+        browser = urllib.request.Request(
+            f"http://127.0.0.1:{port}/", headers={"Accept": "text/html"}
+        )
+        with urllib.request.urlopen(browser, timeout=30) as page:
             assert b"<title>Newsie</title>" in page.read()
     finally:
         process.send_signal(getattr(signal, last.values("STOPSIGNAL")[0]))

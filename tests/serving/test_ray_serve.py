@@ -126,7 +126,8 @@ def test_a_replica_is_killed_under_load_and_every_article_is_answered_rightly(
 def test_routes_and_refusals_are_those_of_the_server(cluster: tuple[str, int]) -> None:
     url, _ = cluster
     assert httpx.get(f"{url}/health/ready").status_code == 200
-    assert "Newsie" in httpx.get(url).text
+    page = httpx.get(url, headers={"Accept": "text/html"})
+    assert "<title>Newsie</title>" in page.text
     refused = httpx.post(f"{url}/v1/classify", json={"articles": [{"headline": " "}]})
     assert refused.status_code == 422
     assert refused.json()["request_id"]

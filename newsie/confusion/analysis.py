@@ -181,7 +181,8 @@ def _left_out(answers: Answers, suspects: Suspects | None, *, asked_groups: bool
     if answers.classes < MINIMUM_LABELS:
         said.append(
             f"Overlap in the probabilities is left out: with {answers.classes} labels, what one "
-            f"does not get goes to the others whatever they mean; it takes {MINIMUM_LABELS}."
+            "does not get goes to the few others whatever they mean; it takes "
+            f"{MINIMUM_LABELS} labels."
         )
     elif len(answers) < MINIMUM_ARTICLES:
         said.append(

@@ -48,8 +48,9 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 MINIMUM_LIFT = 1.5
-MINIMUM_LABELS = 4
-"""With 3 labels, what each gives to the two others fits any pattern of pairs."""
+MINIMUM_LABELS = 5
+"""With 3 labels, what each gives to the others fits any pattern of pairs; with 4, the overlap of two
+cannot be told from that of the other two."""
 MINIMUM_ARTICLES = 100
 
 FALSE_DISCOVERY_RATE = 0.05
@@ -120,7 +121,7 @@ def find_overlap(answers: Answers, *, minimum_lift: float = MINIMUM_LIFT) -> Ove
     """Which pairs of labels share more mass than their frequencies alone would give.
 
     Returns:
-        None for fewer than 4 labels or 100 articles: nothing can be told.
+        None for fewer than 5 labels or 100 articles: nothing can be told.
     """
     if answers.classes < MINIMUM_LABELS or len(answers) < MINIMUM_ARTICLES:
         return None

@@ -106,8 +106,8 @@ def test_false_alarms_are_at_the_nominal_rate() -> None:
 
 
 def test_where_nothing_can_be_told() -> None:
-    p = np.random.default_rng(0).dirichlet(np.ones(3), 500)
-    assert find_overlap(read_answers("abc", p)) is None
+    p = np.random.default_rng(0).dirichlet(np.ones(4), 500)
+    assert find_overlap(read_answers("abcd", p)) is None
     p = np.random.default_rng(0).dirichlet(np.ones(8), 99)
     assert find_overlap(read_answers(LABELS, p)) is None
 

@@ -41,10 +41,11 @@ def _sentences(
     where = f"{tasks[0]}: " if len(tasks) > 1 else ""
     yield from _told(where, main, (_most_confused, _why))
     yield from (sentence for c in comparisons if (sentence := _compared(c)))
-    yield from _told(where, main, (_drift, _threshold, _suspects, _best_merge, _weakest))
+    yield from _told(where, main, (_drift, _suspects, _threshold))
     for task in tasks[1:]:
         yield from _told(f"{task}: ", analyses[task], (_most_confused,))
-    yield from _told(where, main, (_most_overlapping,))
+    overlapping = (_most_overlapping,) if main.matrix else ()
+    yield from _told(where, main, (_best_merge, _weakest, *overlapping))
 
 
 def _told(
@@ -184,7 +185,10 @@ def _drift(analysis: Analysis) -> str:
     ]
     if not found:
         return ""
-    group, pair = max(found, key=lambda item: _surely(item[1].difference))
+    # Of two groups alone both differ alike: the one with more of it is told.
+    group, pair = max(
+        found, key=lambda item: (round(_surely(item[1].difference), 6), item[1].share.value)
+    )
     others = pair.share.value - pair.difference.value
     return (
         f"{_interval(pair.share)} of the {pair.gold} articles of {group.name} are read as "

@@ -7,6 +7,7 @@ the model did not learn from.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,7 +56,10 @@ def find_suspects(answers: Answers) -> Suspects:
         return Suspects(rows, rows[:0], crossing)
     p = np.asarray(answers.probabilities[rows][:, present], dtype=np.float64)
     p = (p + 1e-9) / (p + 1e-9).sum(axis=1, keepdims=True)
-    found = find_issues(gold, p, return_indices_ranked_by="self_confidence", n_jobs=1)
+    with warnings.catch_warnings():
+        # A label's only article is never suspect, and cleanlab warns of each.
+        warnings.filterwarnings("ignore", "May not flag all label issues", UserWarning)
+        found = find_issues(gold, p, return_indices_ranked_by="self_confidence", n_jobs=1)
     pairs = find_overlaps(gold, p)
     a, b = (present[pairs[f"Class Index {side}"].to_numpy()] for side in "AB")
     crossing[a, b] = crossing[b, a] = pairs["Num Overlapping Examples"].to_numpy()

@@ -11,6 +11,7 @@ wrongly, not at all, or counted wrongly.
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -37,6 +38,7 @@ AIM_CLIENTS = 128
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one of the two tests; the exit code."""
+    _allow_many_connections()
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     report = circumstances("load", given)
@@ -48,6 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     requests = prepare_requests(classifier, read_articles(options.file), sizes=sizes)
     del classifier
     return (_soak if options.soak else _compare)(options, report, requests)
+
+
+def _allow_many_connections() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _parser() -> argparse.ArgumentParser:

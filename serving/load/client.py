@@ -136,9 +136,13 @@ async def open_loop(
     *,
     rate: float,
     seconds: float,
-    max_connections: int = 512,
+    max_connections: int = 900,
 ) -> Tally:
-    """Requests at a rate a second; when time is up, all that were sent are waited for."""
+    """Requests at a rate a second; when time is up, all that were sent are waited for.
+
+    900 connections are more than the requests that a server works on by itself (512), so that it must
+    refuse some, and less than the connections that it takes (1,024).
+    """
     tally, running, free = Tally(), set[asyncio.Task[None]](), list[Connection]()
 
     async def one(request: Request) -> None:

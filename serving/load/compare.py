@@ -88,7 +88,11 @@ def ratio_of(found: Sequence[Mapping[str, Any]], clients: int, key: str) -> Spre
     """One-by-one's figure divided by Newsie's for times, the other way round for throughput."""
     values = {side: _values(found, side, clients, key) for side in SIDES}
     newsie, other = values["newsie"], values["one_by_one"]
-    return ratios(newsie, other) if key == "articles_per_second" else ratios(other, newsie)
+    pairs = zip(newsie, other, strict=True)
+    if key != "articles_per_second":
+        return ratios(other, newsie)
+    # A side that answers nobody in time is infinitely slower.
+    return Spread.of([a / b if b else np.inf for a, b in pairs])
 
 
 def comparison_table(found: Sequence[Mapping[str, Any]]) -> str:

@@ -23,6 +23,9 @@ CALIBRATION_CLIENTS = 64
 ALLOWED = {200, 429, 504}
 BLOCKS = 20
 WARM_UP_SHARE = 0.25
+MIN_SECONDS = 300
+ALLOWED_GROWTH = 0.1 * 2**20
+"""Bytes a minute that are still called flat: what 10 minutes can tell from 0."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,14 @@ def reconcile(before: dict[str, float], after: dict[str, float]) -> dict[str, in
 def slope_of(memory: Sequence[tuple[float, float]]) -> Slope:
     """Least squares through the means of 20 blocks, so that neighbours do not count as independent.
 
-    The first quarter is left out: caches and allocators fill. The interval is the slope's usual
-    one, with Student's t for 18 degrees of freedom.
+    The first quarter is left out, and less than five minutes tell nothing: caches and allocators
+    fill. The interval is the slope's usual one, with Student's t for 18 degrees of freedom.
 
     Args:
         memory: (seconds, bytes) in order.
     """
     late = np.array([row for row in memory if row[0] >= WARM_UP_SHARE * memory[-1][0]])
-    if len(late) < 2 * BLOCKS:
+    if memory[-1][0] < MIN_SECONDS or len(late) < 2 * BLOCKS:
         return Slope(float("nan"), float("-inf"), float("inf"))
     x, y = np.array([block.mean(axis=0) for block in np.array_split(late, BLOCKS)]).T
     x = (x - x.mean()) / 60
@@ -142,6 +145,6 @@ def _problems(found: dict[str, Any], alive: bool) -> list[str]:
         f"{found['wrong']} answers that are not the model's": found["wrong"] > 0,
         f"counted here {codes}, by the server {found['counted_by_server']}": codes
         != found["counted_by_server"],
-        "memory grows": found["slope_bytes_per_minute"]["low"] > 0,
+        "memory grows": found["slope_bytes_per_minute"]["low"] > ALLOWED_GROWTH,
     }
     return [problem for problem, is_so in said.items() if is_so]

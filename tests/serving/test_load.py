@@ -165,6 +165,8 @@ def test_tables_and_ratios_by_hand() -> None:
     ]
     assert ratio_of(found, 128, "articles_per_second").median == 2
     assert ratio_of(found, 128, "p99_seconds").median == pytest.approx(8)
+    stuck = [measurement("newsie", 0, 1000, 0.1), measurement("one_by_one", 0, 0, float("nan"))]
+    assert ratio_of(stuck, 128, "articles_per_second").median == float("inf")
     row = comparison_table(found).splitlines()[2]
     assert row.startswith("| 128 | 750 | 75.0 | 150.0 | 25 % | 375 | 600.0 | 1,200.0 | 2.00 ")
     assert sizing_table(found, 2).splitlines()[2] == "| 128 | 750 | 375 | 75.0 | 150.0 | 1 |"
@@ -192,7 +194,8 @@ def test_the_slope_of_memory() -> None:
     assert flat.low < 0 < flat.high
     filling = np.minimum(seconds, 100) * 1e6
     assert slope_of([*zip(seconds, filling + noise, strict=True)]).low < 0
-    assert slope_of([(0.0, 1.0), (1.0, 2.0)]).low == float("-inf")  # too little to tell
+    short = slope_of([*zip(seconds[:200], 1e8 + 1e5 * seconds[:200], strict=True)])
+    assert (short.low, short.high) == (float("-inf"), float("inf"))
 
 
 def test_the_table_in_the_run_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from newsie.errors import InputError
 
 __all__ = ["Edit", "Left", "check_target", "rewrite"]
 
+UNUSABLE = "no text, or a field that is too long"
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -138,7 +140,7 @@ def _rewrite_delimited(source: Path, target: Path, decide: Decide, packed: bool)
             if isinstance(row, BadRow):
                 yield Left(number, True, reason=str(row))
             elif edit.drop:
-                yield Left(number, True, row, "no text, or a field that is too long")
+                yield Left(number, True, row, UNUSABLE)
             else:
                 change = _apply(number, row, edit)
                 writer.writerow([row[column] for column in columns])
@@ -185,7 +187,7 @@ def _content(line: bytes) -> tuple[Any, str]:
     """What a line holds, and why it cannot be used."""
     text = line.decode("utf-8-sig", "backslashreplace").strip()
     try:
-        return json.loads(text), "no text, or a field that is too long"
+        return json.loads(text), UNUSABLE
     except (ValueError, RecursionError) as error:
         return text, f"broken JSON: {error}"
 
@@ -211,7 +213,9 @@ def _rewrite_array(source: Path, target: Path, decide: Decide, packed: bool) -> 
     for number, row in enumerate(rows, 1):
         edit = decide(number)
         if edit.drop:
-            yield Left(number, True, row, "not an object, or no text")
+            yield Left(
+                number, True, row, UNUSABLE if isinstance(row, dict) else "not a JSON object"
+            )
         else:
             yield _apply(number, row, edit)
             kept.append(row)
@@ -241,7 +245,7 @@ def _left(batch: Any, edits: list[Edit], start: int) -> Rows:
     for i, edit in enumerate(edits):
         if edit.drop:
             row = batch.slice(i, 1).to_pylist()[0]
-            yield Left(start + i + 1, True, row, "no text, or a field that is too long")
+            yield Left(start + i + 1, True, row, UNUSABLE)
         elif edit.cells:
             row = {column: batch.column(column)[i].as_py() for column in edit.cells}
             yield _apply(start + i + 1, row, edit)

@@ -21,7 +21,7 @@ three of four suspects are right. `benchmarks/doctor.py` puts both side by side.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ WANTED_SHARE = 0.55
 """Expected share of wrong labels among the suspects: a little more than half, for what the estimate
 itself is off."""
 
-TEMPERATURES = tuple(np.geomspace(0.3, 1.5, 15).tolist())
+TEMPERATURES = tuple(step / 20 for step in range(6, 33))
 ITERATIONS = 100
 MIN_LABEL_ARTICLES = 5
 MIN_ARTICLES = 100
@@ -169,7 +169,9 @@ def estimate_wrongness(given: NDArray[np.int64], answers: NDArray[np.float32]) -
     return found
 
 
-def _label_quality(given: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def _label_quality(
+    given: NDArray[np.int64], logits: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
     """(N,) cleanlab's score of each label, from 0 to 1."""
     try:
         from cleanlab.rank import get_label_quality_scores

@@ -23,7 +23,7 @@ MIN_SENTENCE_WORDS = 4
 ENDS = 2
 """Sentences at the start and at the end of a body that are compared: there notices stand."""
 
-MIN_LETTERS, LANGUAGE_CHARACTERS = 30, 300
+MIN_LETTER_BYTES, LANGUAGE_CHARACTERS = 30, 300
 MAX_ENGLISH = 0.01
 """A text is called foreign where English is less probable than this."""
 
@@ -63,7 +63,7 @@ def check_columns(file: NewsFile) -> Iterator[Finding]:
 
 def _is_text(value: str) -> bool:
     """Whether a value is words, not a number, a date or an address."""
-    letters = sum(character.isalpha() for character in value)
+    letters = sum(map(_is_letter, value))
     return 2 * letters > len(value.replace(" ", "")) and not re.match(r"https?://\S+$", value)
 
 
@@ -181,8 +181,14 @@ def is_foreign(text: str, english: Callable[[str], float]) -> bool:
     start = text[:LANGUAGE_CHARACTERS]
     if len({word.casefold() for word in _COMMON.findall(start)}) > 1:
         return False
-    letters = sum(character.isalpha() for character in start)
-    return letters >= MIN_LETTERS and english(start) < MAX_ENGLISH
+    # Bytes, because a letter of many other scripts, or a mark on it, says as much as three of ours.
+    size = len("".join(filter(_is_letter, start)).encode("utf-8", "surrogatepass"))
+    return size >= MIN_LETTER_BYTES and english(start) < MAX_ENGLISH
+
+
+def _is_letter(character: str) -> bool:
+    """Whether a character is a letter, or a vowel sign or the like in another script."""
+    return character.isalpha() or not character.isascii()
 
 
 def _check_repeats(file: NewsFile) -> Iterator[Finding]:

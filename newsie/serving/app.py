@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -53,8 +54,10 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if classifier is not None:
             service.serve(classifier)
+        probing = asyncio.create_task(service.probe())
         yield
         service.health.drain()
+        probing.cancel()
         await swapper.close()
 
     app = FastAPI(
@@ -62,6 +65,7 @@ def create_app(
         version=__version__,
         summary="Classifies news articles.",
         lifespan=lifespan,
+        openapi_url=None,  # a route of ours, as all others, so that it is counted as one
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

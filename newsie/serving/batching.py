@@ -150,6 +150,8 @@ class Batcher:
             OverloadedError: there is no room for them.
             BundleError: the model fails.
         """
+        if not ids:
+            return []
         loop = asyncio.get_running_loop()
         request = _Request(
             tasks=tuple(tasks),

@@ -17,6 +17,7 @@ __all__ = [
     "ExplainRequest",
     "ExplainResponse",
     "LabelScore",
+    "PlainError",
     "Scored",
     "TaskEffects",
     "TaskQuery",
@@ -138,6 +139,12 @@ TaskQuery = Annotated[
     str | None, Query(description="The task to answer; without it, the server's first.")
 ]
 """How a dialect with one answer a text is asked for another task."""
+
+
+class PlainError(BaseModel):
+    """Why there is no answer, in the dialects that know nothing else."""
+
+    error: str
 
 
 class ErrorResponse(BaseModel):

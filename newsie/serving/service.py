@@ -15,7 +15,7 @@ from newsie.serving.batching import BatchReport, OverloadedError
 from newsie.serving.health import Health
 from newsie.serving.logs import note
 from newsie.serving.metrics import Metrics
-from newsie.serving.model import Answers, ServedModel
+from newsie.serving.model import Answers, ServedModel, self_test
 from newsie.serving.refusals import RefusedError
 from newsie.serving.settings import Settings
 
@@ -153,7 +153,26 @@ class Service:
         except BundleError as error:
             raise RefusedError(424, "backend", "the model cannot answer this") from error
 
+    async def probe(self) -> None:
+        """For ever: try a model that fails again, since nobody else asks it any more."""
+        while True:
+            await asyncio.sleep(self.settings.probe_seconds)
+            if self.health.state == "failing":
+                await asyncio.to_thread(self._try)
+
+    def _try(self) -> None:
+        """Whether the model works with texts that are known to work."""
+        if self.current is None:
+            return
+        try:
+            self_test(self.current.classifier)
+        except BundleError:
+            return
+        self.health.worked()
+
     def _check(self, articles: Sequence[Article]) -> None:
+        if not articles:
+            raise RefusedError(422, "empty", "no article is given; at least one")
         limit = self.settings.max_articles
         if len(articles) > limit:
             raise RefusedError(
@@ -174,8 +193,10 @@ class Service:
         self.metrics.batch(report)
         if report.error is None:
             self.health.worked()
-        else:
-            self.health.failed()
+            return
+        self.health.failed()
+        if self.health.state == "failing":
+            self._try()  # or is it the texts? Nobody may turn a server off by sending these
 
 
 def _overloaded(why: str, seconds: int) -> RefusedError:

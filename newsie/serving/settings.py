@@ -73,6 +73,7 @@ class Settings(BaseSettings):
         drain_seconds: after SIGTERM, how long requests are still taken, while `/health/ready` says no.
         shutdown_timeout_seconds: after that, how long answers under way may take.
         failures_until_unready: batches that fail in a row until `/health/ready` says no.
+        probe_seconds: how often a model that fails is tried again.
     """
 
     model_config = SettingsConfigDict(
@@ -118,6 +119,7 @@ class Settings(BaseSettings):
     drain_seconds: Annotated[float, Field(ge=0)] = 1
     shutdown_timeout_seconds: Seconds = 30
     failures_until_unready: Count = 3
+    probe_seconds: Seconds = 5
 
     @model_validator(mode="after")
     def _one_key(self) -> Settings:

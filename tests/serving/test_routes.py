@@ -90,6 +90,8 @@ def test_hub_shapes(client: httpx.Client, tiny_classifier: Classifier) -> None:
     assert_scores(one, scores_of(tiny_classifier, TEXT))
     both = client.post("/", json={"inputs": [TEXT, "goal"], "parameters": {"top_k": 1}}).json()
     assert [len(rows) for rows in both] == [1, 1]
+    none = client.post("/", json={"inputs": []})
+    assert (none.status_code, set(none.json())) == (422, {"error"})
     [mood] = client.post("/?task=mood", json={"inputs": TEXT}).json()
     assert_scores(mood, scores_of(tiny_classifier, TEXT, "mood"))
 

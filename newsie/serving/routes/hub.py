@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from newsie.data.articles import Article
 from newsie.serving.model import Answers
-from newsie.serving.responses import ERRORS, json_response
-from newsie.serving.schemas import Scored, TaskQuery
+from newsie.serving.responses import errors_of, json_response
+from newsie.serving.schemas import PlainError, Scored, TaskQuery
 from newsie.serving.service import Service
 
 __all__ = ["HubRequest", "answer_hub", "router"]
@@ -47,7 +47,7 @@ class HubRequest(BaseModel):
 
 def router(service: Service) -> APIRouter:
     """The route of this dialect."""
-    routes = APIRouter(tags=["Hugging Face hub client"], responses=ERRORS)
+    routes = APIRouter(tags=["Hugging Face hub client"], responses=errors_of(PlainError))
 
     @routes.post("/", response_model=list[list[Scored]])
     async def classify(request: HubRequest, task: TaskQuery = None) -> Response:

@@ -36,4 +36,9 @@ def router(app: FastAPI) -> APIRouter:
             reference_html(app.openapi()), headers={"Content-Security-Policy": REFERENCE_POLICY}
         )
 
+    @routes.get("/openapi.json", include_in_schema=False)
+    async def document() -> Response:
+        """The OpenAPI document."""
+        return json_response(app.openapi())
+
     return routes

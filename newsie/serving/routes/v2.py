@@ -14,6 +14,7 @@ from newsie.data.articles import Article
 from newsie.serving.model import Answers, ServedModel
 from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import errors_of, json_response
+from newsie.serving.schemas import PlainError
 from newsie.serving.service import Service
 from newsie.version import __version__
 
@@ -21,6 +22,9 @@ __all__ = ["router"]
 
 Dimension = Annotated[int, Field(ge=0, le=1_000_000)]
 OUTPUTS = ("label", "probabilities")
+NO_MODEL: dict[int | str, dict[str, Any]] = {
+    404: {"model": PlainError, "description": "No model of that name or version."}
+}
 
 
 class Input(BaseModel):
@@ -91,15 +95,11 @@ class InferResponse(BaseModel):
     outputs: list[Tensor]
 
 
-class V2Error(BaseModel):
-    """Why there is no answer."""
-
-    error: str
-
-
 def router(service: Service) -> APIRouter:
     """The routes of this dialect."""
-    routes = APIRouter(tags=["Open Inference Protocol v2"], responses=errors_of(V2Error))
+    routes = APIRouter(
+        tags=["Open Inference Protocol v2"], responses=errors_of(PlainError) | NO_MODEL
+    )
 
     @routes.get("/v2")
     async def server() -> Response:

@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from newsie import Classifier
+from newsie.serving.health import Health
+from tests.serving.live import ROOT, live, process, samples, wait_until
+from tests.tiny import tiny_articles
+
+ASK = {"articles": [{"headline": a.headline, "body": a.body} for a in tiny_articles(8)]}
+
+
+def test_health() -> None:
+    health = Health(2)
+    assert (health.state, health.ready) == ("loading", False)
+    health.loaded()
+    assert (health.state, health.ready) == ("ready", True)
+    health.failed()
+    assert health.ready
+    health.failed()
+    assert (health.state, health.ready) == ("failing", False)
+    health.worked()
+    assert health.ready
+    health.drain()
+    health.worked()
+    assert (health.state, health.ready) == ("draining", False)
+
+
+def test_live_is_not_ready(tiny_classifier: Classifier) -> None:
+    with live(tiny_classifier) as server, server.client() as client:
+        service = server.app.state.service
+        current, service.current = service.current, None
+        service.health._loaded = False
+        for path in ("/health", "/health/ready", "/ping", "/v2/health/ready"):
+            assert client.get(path).status_code == 503
+        answer = client.post("/v1/classify", json=ASK)
+        assert (answer.status_code, answer.json()["reason"]) == (503, "not_ready")
+        assert answer.headers["Retry-After"] == "1"
+        assert client.get("/health/live").status_code == 200
+        service.current = current
+        service.health.loaded()
+
+
+def test_a_model_that_fails_again_and_again(
+    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with live(tiny_classifier, failures_until_unready=2, probe_seconds=0.2) as server:
+        session = tiny_classifier._session
+
+        class Broken:
+            def run(self, *arguments: object) -> object:
+                raise RuntimeError("Secret words")
+
+        with server.client() as client:
+            monkeypatch.setattr(tiny_classifier, "_session", Broken())
+            for _ in range(2):
+                answer = client.post("/predict", json={"inputs": "goal"})
+                assert (answer.status_code, answer.json()["error_type"]) == (424, "Backend")
+                assert "Secret" not in answer.text
+            wait_until(lambda: client.get("/health/ready").status_code == 503)
+            assert client.get("/health/live").status_code == 200
+            assert client.post("/v1/classify", json=ASK).status_code == 503
+            monkeypatch.setattr(tiny_classifier, "_session", session)
+            wait_until(lambda: client.get("/health/ready").status_code == 200, 10)
+            assert client.post("/v1/classify", json=ASK).status_code == 200
+    assert "Secret" not in repr(server.lines)
+
+
+def test_texts_that_make_a_model_fail_do_not_turn_the_server_off(
+    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, poison = tiny_classifier._session.run, tiny_classifier.encode(["orbit"]).ids[0][1]
+
+    class Picky:
+        def run(self, tasks: object, inputs: dict[str, Any]) -> object:
+            if poison in inputs["input_ids"]:
+                raise RuntimeError("no orbit")
+            return run(tasks, inputs)
+
+    with live(tiny_classifier, failures_until_unready=2) as server, server.client() as client:
+        monkeypatch.setattr(tiny_classifier, "_session", Picky())
+        for _ in range(5):
+            body = {"articles": [{"headline": "orbit"}]}
+            assert client.post("/v1/classify", json=body).status_code == 424
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        assert client.post("/v1/classify", json=ASK).status_code in (200, 424)
+        assert client.post("/predict", json={"inputs": "goal"}).status_code == 200
+
+
+def test_a_fault_tells_nothing(
+    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with live(tiny_classifier) as server, server.client() as client:
+
+        def fail(*arguments: object, **more: object) -> None:
+            raise ZeroDivisionError("Secret words")
+
+        monkeypatch.setattr(server.app.state.service.metrics, "predicted", fail)
+        answer = client.post("/v1/classify", json=ASK)
+        assert answer.status_code == 500
+        found = answer.json()
+        assert set(found) == {"error", "reason", "request_id"}
+        assert found["request_id"] == answer.headers["X-Request-Id"]
+        assert not {"Secret", "Zero", "newsie", "File"} & set(answer.text.split())
+        line = server.line(found["request_id"])
+        assert line["fault"].startswith("ZeroDivisionError at ")
+        assert "Secret" not in repr(server.lines)
+
+
+def test_deadline(tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny_classifier._session.run
+
+    class Slow:
+        def run(self, *arguments: object) -> object:
+            time.sleep(0.3)
+            return run(*arguments)
+
+    with live(tiny_classifier, request_timeout_seconds=0.1) as server, server.client() as client:
+        monkeypatch.setattr(tiny_classifier, "_session", Slow())
+        answer = client.post("/v1/classify", json=ASK)
+        assert (answer.status_code, answer.json()["reason"]) == (504, "timeout")
+
+
+def test_back_pressure(tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than may wait: some are told when to come again, all are answered and counted."""
+    run = tiny_classifier._session.run
+
+    class Slow:
+        def run(self, *arguments: object) -> object:
+            time.sleep(0.02)
+            return run(*arguments)
+
+    monkeypatch.setattr(tiny_classifier, "_session", Slow())
+    with live(tiny_classifier, max_queue_articles=16, max_concurrent_requests=12) as server:
+        codes: Counter[int] = Counter()
+
+        def ask() -> None:
+            with server.client() as client:
+                for _ in range(10):
+                    answer = client.post("/v1/classify", json=ASK)
+                    codes[answer.status_code] += 1
+                    assert (answer.status_code == 429) == ("Retry-After" in answer.headers)
+
+        threads = [threading.Thread(target=ask) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(codes) == {200, 429}
+        assert codes.total() == 160
+        counted = server.samples("newsie_http_requests_total")
+        route = 'method="POST",route="/v1/classify"'
+        assert {int(c): counted[f'code="{c}",{route}'] for c in codes} == codes
+        assert server.samples("newsie_rejected_total")['reason="overloaded"'] == codes[429]
+        assert server.samples("newsie_queue_size")[""] == 0
+
+
+def test_who_leaves_is_counted_and_not_computed(
+    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, run = threading.Event(), tiny_classifier._session.run
+
+    class Held:
+        def run(self, *arguments: object) -> object:
+            assert go.wait(10)
+            return run(*arguments)
+
+    monkeypatch.setattr(tiny_classifier, "_session", Held())
+    with live(tiny_classifier) as server:
+        body = json.dumps(ASK).encode()
+        head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(5)]
+        for connection in connections:
+            connection.sendall(head.encode() + body)
+        service = server.app.state.service
+        wait_until(lambda: service._working == 5)
+        time.sleep(0.1)
+        for connection in connections:
+            connection.close()
+        wait_until(lambda: service._working == 0)
+        assert server.samples("newsie_queue_size")[""] == 0
+        route = 'code="499",method="POST",route="/v1/classify"'
+        wait_until(lambda: server.samples("newsie_http_requests_total").get(route) == 5)
+        go.set()
+
+
+def test_sigterm_under_load(tiny_bundle: Path) -> None:
+    """Whoever has sent a request gets its answer; then the process ends with 0."""
+    with process("--model", str(tiny_bundle)) as (started, url, log):
+        ended = threading.Event()
+        codes: Counter[int] = Counter()
+        lost: list[str] = []
+
+        def ask() -> None:
+            with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+                while not ended.is_set():
+                    try:
+                        codes[client.post("/v1/classify", json=ASK).status_code] += 1
+                    except httpx.ConnectError:
+                        return  # the port is closed: nothing was sent
+                    except httpx.TransportError as error:
+                        lost.append(repr(error))
+                        return
+
+        threads = [threading.Thread(target=ask) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: codes[200] > 50)
+        started.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert httpx.get(url + "/health/ready", trust_env=False).status_code == 503
+        assert httpx.get(url + "/health/live", trust_env=False).status_code == 200
+        assert started.wait(30) == 0
+        ended.set()
+        for thread in threads:
+            thread.join()
+        assert not lost
+        assert set(codes) == {200}
+        lines = [json.loads(line) for line in log.read_text().splitlines()[1:]]
+        assert sum(line.get("route") == "/v1/classify" for line in lines) == codes[200]
+
+
+def test_a_second_signal_ends_at_once(tiny_bundle: Path) -> None:
+    with process("--model", str(tiny_bundle), environment={"NEWSIE_DRAIN_SECONDS": "60"}) as (
+        started,
+        url,
+        _,
+    ):
+        started.send_signal(signal.SIGINT)
+        wait_until(lambda: httpx.get(url + "/health/ready", trust_env=False).status_code == 503)
+        assert started.poll() is None
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(5) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "no/such/model/here"], "no model 'no/such/model/here'"),
+        (["--api-key-file", "/no/such/file"], "api_key_file"),
+        (["--port", "PORT"], "choose another --port"),
+        (["--host", "999.1.1.1"], "cannot listen"),
+    ],
+)
+def test_what_cannot_start_says_why(options: list[str], message: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        options = [port if option == "PORT" else option for option in options]
+        default = [] if "--port" in options else ["--port", "0"]
+        command = [sys.executable, "-m", "newsie", "serve", *default, *options]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_settings_that_are_not_allowed_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEWSIE_MAX_ARTICLES", "many")
+    command = [sys.executable, "-m", "newsie", "serve", "--port", "0"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "max_articles" in result.stderr
+    assert "many" not in result.stderr.split("max_articles")[0]
+
+
+def test_metrics_of_a_server(tiny_classifier: Classifier) -> None:
+    """Count = success + failure, in articles and in requests."""
+    with live(tiny_classifier) as server, server.client() as client:
+        for _ in range(3):
+            client.post("/v1/classify", json=ASK)
+        client.post("/predict", json={"inputs": "goal " * 100})
+        client.post("/v1/classify", json={})
+        client.get("/nothing")
+        text = client.get("/metrics").text
+        requests = samples(text, "newsie_http_requests_total")
+        assert sum(requests.values()) == 6
+        assert requests['code="404",method="GET",route="other"'] == 1
+        assert samples(text, "newsie_request_duration_seconds_count")[""] == 6
+        assert samples(text, "newsie_batch_size_sum")[""] == 25
+        assert samples(text, "newsie_queue_duration_seconds_count")[""] == 25
+        sections = samples(text, "newsie_predictions_total")
+        assert sum(v for k, v in sections.items() if 'task="section"' in k) == 25
+        assert sum(v for k, v in sections.items() if 'task="mood"' in k) == 24
+        confidence = samples(text, "newsie_prediction_confidence_count")
+        assert confidence == {'task="section"': 25, 'task="mood"': 24}
+        assert samples(text, "newsie_rejected_total") == {
+            'reason="invalid"': 1,
+            'reason="no_route"': 1,
+        }
+        assert samples(text, "newsie_truncated_inputs_total")[""] >= 1
+        loaded = samples(text, "newsie_model_loaded_timestamp_seconds")[""]
+        assert time.time() - 60 < loaded < time.time()
+        wanted = tiny_classifier.bundle.fingerprint
+        assert samples(text, "newsie_build_info") == {f'model="{wanted}",version="0.1.0"': 1}
+
+
+def test_logs_hold_numbers_and_no_text(
+    tiny_classifier: Classifier, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with live(tiny_classifier) as server, server.client() as client:
+        body = {"articles": [{"headline": "Confidential merger", "body": "Undisclosed sum"}]}
+        answers = [client.post("/v1/classify", json=body)]
+        answers.append(client.post("/v1/explain", json={"article": body["articles"][0]}))
+        answers.append(client.post("/predict", json={"inputs": "Confidential merger"}))
+        answers.append(client.post("/predict", json={"inputs": [["Confidential", "merger"]]}))
+        answers.append(client.post("/v1/classify", json={"Confidential": 1}))
+        answers.append(client.get("/Confidential?q=Undisclosed"))
+        answers.append(client.post("/v1/classify", content=b'{"articles": "Confidential'))
+        lines = [server.line(answer.headers["x-request-id"]) for answer in answers]
+    assert lines[0]["articles"] == 1
+    assert lines[0]["tokens"] >= 4
+    assert lines[0]["seconds"] > 0
+    for word in ("Confidential", "merger", "Undisclosed"):
+        assert word not in repr(lines)
+        assert word not in "".join(capfd.readouterr())

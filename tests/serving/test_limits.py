@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from newsie import Classifier
+from newsie.serving.bodies import depth_of
+from tests.serving.live import Live, code_of, dumps, exchange, live, post, wait_until
+
+BODY = dumps({"articles": [{"headline": "goal"}]})
+CLASSIFY = "/v1/classify"
+
+
+def raw_deflate(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(body) + packer.flush()
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda body: gzip.compress(body),
+    "deflate": lambda body: zlib.compress(body),
+    "raw": raw_deflate,
+}
+
+
+@pytest.fixture(scope="module")
+def small(tiny_classifier: Classifier) -> Iterator[Live]:
+    """A server whose limits are easily reached."""
+    with live(
+        tiny_classifier,
+        max_body_bytes=20_000,
+        max_body_chunks=50,
+        max_held_bytes=60_000,
+        max_articles=4,
+        max_article_characters=5_000,
+        max_header_bytes=2_000,
+        max_connections=20,
+        header_timeout_seconds=0.5,
+        body_timeout_seconds=0.5,
+        keep_alive_seconds=1,
+    ) as server:
+        yield server
+
+
+def ask(server: Live, body: bytes, *headers: str) -> tuple[int, dict[str, Any]]:
+    answer = exchange(server.port, post(CLASSIFY, body, *headers))
+    return code_of(answer), json.loads(answer.split(b"\r\n\r\n", 1)[1])
+
+
+def packed(body: bytes, encoding: str) -> tuple[bytes, str, str]:
+    return body, f"Content-Length: {len(body)}", f"Content-Encoding: {encoding}"
+
+
+def test_body_bytes(small: Live) -> None:
+    code, error = ask(small, b" " * 19_900 + BODY)
+    assert code == 200
+    code, error = ask(small, b" " * 20_000 + BODY)
+    assert (code, error["reason"]) == (413, "body_bytes")
+    assert "20,000 bytes" in error["error"]
+
+
+def test_body_bytes_in_chunks(small: Live) -> None:
+    pieces = [b" " * 1_000] * 25 + [BODY]
+    body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    assert ask(small, body, "Transfer-Encoding: chunked")[1]["reason"] == "body_bytes"
+    body = body.replace(b"3e8\r\n" + b" " * 1_000 + b"\r\n", b"", 10)
+    assert ask(small, body, "Transfer-Encoding: chunked")[0] == 200
+
+
+def test_a_body_that_never_ends_is_not_read_for_ever(small: Live) -> None:
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = exchange(small.port, [head, *[b"1000\r\n" + b" " * 4_096 + b"\r\n"] * 200])
+    assert answer == b"" or code_of(answer) == 413
+
+
+def test_a_client_that_waits_for_a_word_sends_no_large_body(small: Live) -> None:
+    head = "Content-Length: 30000", "Expect: 100-continue"
+    assert ask(small, b"", *head)[1]["reason"] == "body_bytes"
+
+
+def test_chunks(small: Live) -> None:
+    for count, code in ((40, 200), (60, 413)):
+        body = b"1\r\n \r\n" * count + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+        found, error = ask(small, body, "Transfer-Encoding: chunked")
+        assert found == code
+    assert error["reason"] == "chunks"
+
+
+def test_extensions_and_trailers_of_chunks(small: Live) -> None:
+    for body in (
+        b"1;" + b"x" * 2_000_000 + b"\r\n{\r\n",
+        b"1\r\n{\r\n0\r\nX: " + b"x" * 2_000_000 + b"\r\n\r\n",
+    ):
+        answer = exchange(small.port, post(CLASSIFY, body, "Transfer-Encoding: chunked"))
+        assert answer == b"" or code_of(answer) in (400, 413)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw"])
+def test_packed_bodies(small: Live, encoding: str) -> None:
+    squeeze = PACKERS[encoding]
+    name = "gzip" if encoding == "gzip" else "deflate"
+    assert ask(small, *packed(squeeze(BODY), name))[0] == 200
+    code, error = ask(small, *packed(squeeze(BODY + b" " * 10_000_000), name))
+    assert (code, error["reason"]) == (413, "body_bytes")
+    for broken in (squeeze(BODY)[:-1], squeeze(BODY) + b"more", b"\xff" * 50):
+        if encoding == "raw" and broken == squeeze(BODY)[:-1]:
+            continue  # its last byte holds nothing that is missed
+        code, error = ask(small, *packed(broken, name))
+        assert (code, error["reason"]) == (400, "malformed"), broken
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "zstd"])
+def test_unknown_encodings(small: Live, encoding: str) -> None:
+    code, error = ask(small, *packed(BODY, encoding))
+    assert (code, error["reason"]) == (415, "content_encoding")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "code"),
+    [
+        (None, 200),
+        ("application/json", 200),
+        ("application/json; charset=UTF-8", 200),
+        ("application/vnd.api+json", 200),
+        ("application/json; charset=latin-1", 415),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("multipart/form-data; boundary=x", 415),
+    ],
+)
+def test_content_types(small: Live, content_type: str | None, code: int) -> None:
+    headers = [f"Content-Length: {len(BODY)}"]
+    headers += [f"Content-Type: {content_type}"] if content_type else []
+    assert ask(small, BODY, *headers)[0] == code
+
+
+def test_depth(small: Live) -> None:
+    deep = b"[" * 33 + b"]" * 33
+    assert ask(small, deep)[1]["reason"] == "depth"
+    assert ask(small, b"[" * 9_000 + b"]" * 9_000)[0] == 400
+    assert ask(small, b'{"a":' * 3_000)[0] == 400
+    assert ask(small, dumps({"articles": [{"headline": "[" * 99 + '\\"[' * 99}]}))[0] == 200
+
+
+def test_depth_of() -> None:
+    assert depth_of(b"") == 0
+    assert depth_of(b'{"a": [1, [2], {"b": "]]["}]}') == 3
+    assert depth_of(b'"[[[[\\"[[["') == 0
+    assert depth_of(b'"never closed [[[') == 3  # it is no JSON; that is found later
+    assert depth_of(b"]]]][[") == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"\xff\xfe",
+        b'{"articles": [{"headline": "\xff"}]}',
+        b'{"articles": [{"headline": "\\ud800"}]}',
+        b'{"articles": [{"headline": NaN}]}',
+        b'{"articles": [{"headline": "a"}]} x',
+        b'{"articles": "a"}',
+        b'{"articles": []}',
+        b'{"articles": [{}]}',
+        b'{"articles": [{"headline": " \\u0000 "}]}',
+        b'{"articles": [{"headline": "a"}], "tasks": ["weather"]}',
+        b'{"articles": [{"headline": "a"}], "tasks": []}',
+        b'{"articles": [{"headline": "a"}], "top_k": 0}',
+        b'{"articles": [{"headline": "a"}], "model": "/etc/passwd"}',
+        b'{"articles": [{"headline": "a"}], "top_k": 1' + b"0" * 400 + b"}",
+    ],
+)
+def test_bodies_that_say_nothing(small: Live, body: bytes) -> None:
+    code, error = ask(small, body)
+    assert code in (400, 422)
+    assert error["error"]
+
+
+def test_an_error_says_where_and_never_what(client: httpx.Client) -> None:
+    body = {"articles": [{"headline": "a"}, {"headline": ["Secret words"]}]}
+    answer = client.post(CLASSIFY, json=body)
+    assert answer.status_code == 422
+    assert "articles.1.headline" in answer.json()["error"]
+    assert "Secret" not in answer.text
+
+
+def test_articles_and_characters(small: Live) -> None:
+    code, error = ask(small, dumps({"articles": [{"headline": "goal"}] * 5}))
+    assert (code, error["reason"]) == (413, "articles")
+    long = {"headline": "a" * 2_000, "body": "b" * 3_001}
+    code, error = ask(small, dumps({"articles": [{"headline": "goal"}, long]}))
+    assert (code, error["reason"]) == (413, "characters")
+    assert "number 2" in error["error"]
+
+
+def test_texts_of_all_kinds(client: httpx.Client) -> None:
+    for text, code in (
+        ("\u202e right to left", 200),
+        ("👩‍👩‍👧 emoji", 200),
+        ("a\u0000b", 200),
+        ("<script>alert(1)</script> goal", 200),
+        ("x" * 99_999, 200),
+        ("\u0301" * 1_000, 200),
+        ("\u200b \u0007", 422),
+    ):
+        answer = client.post(CLASSIFY, json={"articles": [{"headline": text}]})
+        assert answer.status_code == code, (ascii(text[:20]), answer.text)
+
+
+def test_a_token_of_ten_megabytes(client: httpx.Client) -> None:
+    answer = client.post(CLASSIFY, content=dumps({"articles": [{"headline": "x" * 10_000_000}]}))
+    assert answer.status_code == 413
+
+
+def test_headers(small: Live) -> None:
+    head = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    assert code_of(exchange(small.port, head + b"X: " + b"x" * 1_000 + b"\r\n\r\n")) == 200
+    for more in (b"X: " + b"x" * 3_000 + b"\r\n\r\n", b"X: 1\r\n" * 500 + b"\r\n"):
+        assert code_of(exchange(small.port, head + more)) == 431
+    assert code_of(exchange(small.port, b"GET /" + b"x" * 3_000 + b" HTTP/1.1\r\n\r\n")) == 431
+    endless = [head, *[b"X: " + b"x" * 500 + b"\r\n"] * 100]
+    assert code_of(exchange(small.port, endless, pause=0.001)) == 431
+
+
+def test_slow_headers(small: Live) -> None:
+    started = time.monotonic()
+    answer = exchange(small.port, [b"GET /health HTTP/1.1\r\n", *[b"X: 1\r\n"] * 8], pause=0.1)
+    assert code_of(answer) == 408
+    assert time.monotonic() - started < 5
+
+
+def test_connections_that_say_nothing_are_closed(small: Live) -> None:
+    started = time.monotonic()
+    assert exchange(small.port, b"") == b""
+    assert exchange(small.port, [b"\r\n"] * 8, pause=0.1) == b""
+    assert time.monotonic() - started < 5
+
+
+def test_a_connection_may_not_idle_for_ever(small: Live) -> None:
+    head = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    started = time.monotonic()
+    answer = exchange(small.port, [head, *[b"\r\n"] * 8], pause=0.1)
+    assert code_of(answer) == 200
+    assert time.monotonic() - started < 6
+
+
+def test_slow_bodies(small: Live) -> None:
+    head = post(CLASSIFY, b"", "Content-Length: 1000")
+    started = time.monotonic()
+    answer = exchange(small.port, [head, *[b" "] * 10], pause=0.1)
+    assert code_of(answer) == 408
+    assert b'"body_timeout"' in answer
+    assert time.monotonic() - started < 5
+
+
+def test_a_body_that_nobody_reads_is_not_waited_for(small: Live) -> None:
+    head = b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    started = time.monotonic()
+    answer = exchange(small.port, [head, *[b" "] * 15], pause=0.1)
+    assert code_of(answer) == 200
+    assert time.monotonic() - started < 6
+
+
+def test_connections(small: Live) -> None:
+    wait_until(lambda: not small.server.server_state.connections)
+    held = [socket.create_connection(("127.0.0.1", small.port)) for _ in range(20)]
+    try:
+        wait_until(lambda: len(small.server.server_state.connections) == 20)
+        assert code_of(exchange(small.port, b"")) == 503
+    finally:
+        for connection in held:
+            connection.close()
+    wait_until(lambda: not small.server.server_state.connections)
+    assert ask(small, BODY)[0] == 200
+
+
+def test_bodies_together(small: Live) -> None:
+    """Bodies of 18 kB that do not end: the fourth is more than 60 kB."""
+    answers: list[bytes] = []
+
+    def hold() -> None:
+        head = post(CLASSIFY, b" " * 18_000, "Content-Length: 19000")
+        answers.append(exchange(small.port, head))
+
+    threads = [threading.Thread(target=hold) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    codes = sorted(map(code_of, answers))
+    assert codes == [408] * 3 + [429] * 3
+    assert all(b"retry-after" in answer for answer in answers if code_of(answer) == 429)
+    assert ask(small, b" " * 19_000 + BODY)[0] == 200  # all of it was released
+
+
+def test_everything_is_counted(small: Live) -> None:
+    """What no route has seen is counted as well, with its reason."""
+    before = small.samples("newsie_rejected_total")
+    exchange(small.port, b"nonsense\r\n\r\n")
+    exchange(small.port, post(CLASSIFY, b"zz", "Transfer-Encoding: chunked"))
+    exchange(small.port, b"GET /" + b"x" * 3_000 + b" HTTP/1.1\r\n\r\n")
+    after = small.samples("newsie_rejected_total")
+    for reason in ("http", "header_bytes"):
+        label = f'reason="{reason}"'
+        assert after[label] - before.get(label, 0) >= 1

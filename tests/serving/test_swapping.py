@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from newsie import Classifier, copy_bundle, read_bundle, write_bundle
+from tests.serving.live import Live, live, process, samples, wait_until
+from tests.tiny import LABELS
+
+KEY = "0123456789abcdef"
+ASK = {"articles": [{"headline": "goal match striker"}, {"headline": "shares profit merger"}]}
+
+
+def write_other(bundle: Path, directory: Path) -> Path:
+    """The same model with other calibration temperatures, and so other answers."""
+    given = read_bundle(bundle)
+    return write_bundle(
+        directory,
+        name="other",
+        label_space=LABELS,
+        encoding=given.manifest.encoding,
+        calibration={"section": 0.5, "mood": 3.0},
+        model=given.model_path,
+        tokenizer=given.tokenizer_path.read_text(),
+        card="# other\n",
+    ).path
+
+
+@pytest.fixture(scope="module")
+def models(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("models")
+    copy_bundle(tiny_bundle, directory / "first")
+    write_other(tiny_bundle, directory / "second")
+    broken = copy_bundle(tiny_bundle, directory / "broken").path
+    with (broken / "model.onnx").open("r+b") as file:
+        file.write(b"x")
+    (directory / "empty").mkdir()
+    (directory / "outside").symlink_to(tiny_bundle)
+    return directory
+
+
+@pytest.fixture
+def server(tiny_classifier: Classifier, models: Path) -> Iterator[Live]:
+    with live(tiny_classifier, api_key=KEY, models_dir=models) as found:
+        yield found
+
+
+def choose(server: Live, name: str) -> httpx.Response:
+    with server.client(**{"X-API-Key": KEY}) as client:
+        return client.post("/admin/model", json={"model": name})
+
+
+def test_another_model_answers(server: Live, models: Path) -> None:
+    answer = choose(server, "second")
+    second = read_bundle(models / "second")
+    assert answer.json() == {"model": second.fingerprint, "name": "other", "changed": True}
+    assert choose(server, "second").json()["changed"] is False
+    with server.client(**{"X-API-Key": KEY}) as client:
+        assert client.get("/info").json()["model_id"] == "other"
+        assert client.get("/v2/models/other").json()["versions"] == [second.fingerprint]
+        found = client.post("/v1/classify", json=ASK).json()
+    assert found["model"] == second.fingerprint
+    wanted = Classifier.from_pretrained(models / "second").classify(["goal match striker"])[0]
+    assert found["predictions"][0]["section"][0]["score"] == pytest.approx(
+        wanted.confidence("section"), abs=1e-5
+    )
+    assert list(server.samples("newsie_build_info")) == [
+        f'model="{second.fingerprint}",version="0.1.0"'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "reason"),
+    [
+        ("broken", 422, "bundle"),
+        ("empty", 422, "bundle"),
+        ("none", 404, "no_model"),
+        ("..", 422, "name"),
+        ("../models", 422, "name"),
+        ("/etc", 422, "name"),
+        ("first/", 422, "name"),
+        ("", 422, "name"),
+        (".hidden", 422, "name"),
+        ("outside", 422, "name"),
+        ("a\x00b", 422, "name"),
+        ("http://example.com/x", 422, "name"),
+        ("owner/name", 422, "name"),
+    ],
+)
+def test_what_fails_leaves_the_old_model(
+    server: Live, tiny_classifier: Classifier, name: str, code: int, reason: str
+) -> None:
+    answer = choose(server, name)
+    assert (answer.status_code, answer.json()["reason"]) == (code, reason)
+    assert str(Path(__file__).parents[1]) not in answer.text  # no place on this machine is told
+    with server.client(**{"X-API-Key": KEY}) as client:
+        found = client.post("/v1/classify", json=ASK)
+        assert found.json()["model"] == tiny_classifier.bundle.fingerprint
+        assert client.get("/health/ready").status_code == 200
+
+
+def test_only_with_a_key_and_a_directory(tiny_classifier: Classifier, models: Path) -> None:
+    with live(tiny_classifier, models_dir=models) as server:
+        answer = choose(server, "second")
+        assert (answer.status_code, answer.json()["reason"]) == (403, "no_key")
+    with live(tiny_classifier, api_key=KEY) as server:
+        answer = choose(server, "second")
+        assert (answer.status_code, answer.json()["reason"]) == (403, "models_dir")
+
+
+def test_20_swaps_under_load(server: Live, models: Path) -> None:
+    """Nobody is refused, and every answer is wholly of the model that it names."""
+    wanted = {}
+    for name in ("first", "second"):
+        classifier = Classifier.from_pretrained(models / name)
+        texts = [article["headline"] for article in ASK["articles"]]
+        wanted[classifier.bundle.fingerprint] = [
+            p.probabilities[task].max() for p in classifier.classify(texts) for task in p.tasks
+        ]
+    answered: Counter[str] = Counter()
+    wrong: list[object] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        with server.client(**{"X-API-Key": KEY}) as client:
+            while not stop.is_set():
+                answer = client.post("/v1/classify", json=ASK)
+                if answer.status_code != 200:
+                    wrong.append(answer.status_code)
+                    continue
+                found = answer.json()
+                scores = [rows[0]["score"] for p in found["predictions"] for rows in p.values()]
+                if scores != pytest.approx(wanted[found["model"]], abs=1e-4):
+                    wrong.append(found)
+                answered[found["model"]] += 1
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(20):
+            name = ("second", "first")[number % 2]
+            assert choose(server, name).json()["changed"] is True
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+    assert len(answered) == 2
+    assert (
+        sum(answered.values())
+        == server.samples("newsie_http_requests_total")[
+            'code="200",method="POST",route="/v1/classify"'
+        ]
+    )
+    old = [t for t in threading.enumerate() if t.name.startswith("newsie-batch")]
+    assert len(old) <= 2 * 2 + 2 * 2  # of this model and of the session's server; no old ones
+
+
+def test_hangup_loads_the_bundle_anew(tiny_bundle: Path, tmp_path: Path) -> None:
+    copy_bundle(tiny_bundle, tmp_path / "model")
+    with (
+        process("--model", str(tmp_path / "model")) as (started, url, log),
+        httpx.Client(base_url=url, trust_env=False) as client,
+    ):
+        first = client.get("/info").json()["model_sha"]
+        started.send_signal(signal.SIGHUP)
+        wait_until(lambda: "the model is the same" in log.read_text())
+        write_other(tiny_bundle, tmp_path / "other")
+        shutil.rmtree(tmp_path / "model")
+        (tmp_path / "other").rename(tmp_path / "model")
+        started.send_signal(signal.SIGHUP)
+        wait_until(lambda: client.get("/info").json()["model_sha"] != first)
+        (tmp_path / "model" / "tokenizer.json").write_text("{}")
+        started.send_signal(signal.SIGHUP)
+        wait_until(lambda: "model not loaded" in log.read_text())
+        assert client.post("/v1/classify", json=ASK).status_code == 200
+        assert client.get("/health/ready").status_code == 200
+
+
+@pytest.mark.slow
+def test_workers(tiny_bundle: Path, models: Path) -> None:
+    """They share a port, add up their metrics, load the same model, and are started again."""
+    options = "--workers", "2", "--model", str(tiny_bundle), "--models-dir", str(models)
+    environment = {"NEWSIE_API_KEY": KEY, "NEWSIE_THREADS": "1", "NEWSIE_DRAIN_SECONDS": "0"}
+    with process(*options, environment=environment) as (started, url, log):
+
+        def fresh(method: str, path: str, json: object = None) -> httpx.Response:
+            """On a connection of its own, so that any worker may answer."""
+            headers = {"X-API-Key": KEY}
+            return httpx.request(
+                method, url + path, headers=headers, json=json, trust_env=False, timeout=30
+            )
+
+        for _ in range(30):
+            assert fresh("POST", "/v1/classify", json=ASK).status_code == 200
+        counted = samples(fresh("GET", "/metrics").text, "newsie_http_requests_total")
+        assert counted['code="200",method="POST",route="/v1/classify"'] == 30
+
+        assert fresh("POST", "/admin/model", json={"model": "second"}).json()["changed"] is True
+        wanted = read_bundle(models / "second").fingerprint
+        wait_until(lambda: log.read_text().count('"event":"model loaded"') == 4)
+        assert {fresh("GET", "/info").json()["model_sha"] for _ in range(20)} == {wanted}
+        builds = samples(fresh("GET", "/metrics").text, "newsie_build_info")
+        assert [labels for labels in builds if wanted in labels] == list(builds)
+
+        children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
+        before = children.read_text().split()
+        os.kill(int(before[0]), signal.SIGKILL)
+        wait_until(lambda: len(set(children.read_text().split()) - {before[0]}) == 2)
+        wait_until(lambda: log.read_text().count('"event":"model loaded"') == 5)
+        assert {fresh("GET", "/info").json()["model_sha"] for _ in range(20)} == {wanted}
+
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(20) == 0
+        assert not re.search("Traceback", log.read_text())

@@ -58,6 +58,8 @@ def confusion(
     fields = parse_columns(columns)
     if file == "-":
         raise typer.BadParameter("the articles are read twice, so give a file", param_hint="FILE")
+    if output.is_file():
+        raise typer.BadParameter(f"{str(output)!r} is a file; name a folder", param_hint="--output")
     from newsie.classifier import Classifier
     from newsie.cli.terminal import note
     from newsie.confusion.extras import check_extras
@@ -178,7 +180,11 @@ def _analyse(
             groups=None if by is None else answered.groups,
             by="publisher" if by is None else by.value,
         )
-    left_out = list(_unknown(answered))
+    left_out = [
+        f"{name}: the file has no column {column!r}, where its gold labels would be."
+        for name, column in reader.missing_rules.items()
+    ]
+    left_out += _unknown(answered)
     comparisons = list(_press(analyses, answered.tasks))
     if other is not None:
         comparisons += _against(reader, classifier, other, analyses, left_out)

@@ -167,7 +167,7 @@ def _left_out(answers: Answers, suspects: Suspects | None, *, asked_groups: bool
     said, rows = [], answers.labelled
     if not len(rows):
         said.append(
-            "No article has a gold label, so how often labels are confused, wrong labels, "
+            "There are no gold labels to go by, so how often labels are confused, which are wrong, "
             "calibration and what merging would bring are left out; what is here comes from the "
             "probabilities alone."
         )

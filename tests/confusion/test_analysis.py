@@ -56,7 +56,7 @@ def test_without_gold_labels() -> None:
         assert getattr(found, name) is None, name
     assert found.overlap is not None
     assert found.soft.rows == "predicted"
-    assert "No article has a gold label" in found.left_out[0]
+    assert "There are no gold labels to go by" in found.left_out[0]
     assert "what merging would bring are left out" in found.left_out[0]
     assert "which takes gold labels" in found.left_out[1]
     document = found.to_json()

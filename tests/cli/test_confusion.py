@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from newsie.bundle import read_bundle, write_bundle
+from newsie.classifier import Classifier
+from newsie.labels import LabelRule, LabelSpace, Task
+from tests.tiny import tiny_articles, write_tiny_corpus
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_tiny_corpus(tmp_path / "tiny.jsonl", 150)
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def relabelled(bundle: Path, directory: Path, name: str, tasks: tuple[Task, ...]) -> Path:
+    """The tiny bundle with other tasks for its two outputs, of 3 and 2 labels."""
+    old = read_bundle(bundle)
+    model = onnx.load(old.model_path)
+    names = {output.name: task.name for output, task in zip(model.graph.output, tasks, strict=True)}
+    for output in model.graph.output:
+        output.name = names[output.name]
+    for node in model.graph.node:
+        node.output[:] = [names.get(name, name) for name in node.output]
+    renamed = directory.with_suffix(".onnx")
+    onnx.save(model, renamed)
+    return write_bundle(
+        directory,
+        name=name,
+        label_space=LabelSpace(tasks),
+        encoding=old.manifest.encoding,
+        calibration={task.name: 1.0 for task in tasks},
+        model=renamed,
+        tokenizer=old.tokenizer_path.read_text("utf-8"),
+        card="# other\n",
+    ).path
+
+
+def test_figures_are_those_of_the_predictions(
+    newsie: Any, file: Path, tiny_classifier: Classifier, tmp_path: Path
+) -> None:
+    code, out, err = newsie("confusion", file, "-o", tmp_path / "report")
+    assert code == 0, err
+    found = json.loads((tmp_path / "report" / "confusion.json").read_text("utf-8"))
+    articles = tiny_articles(150)
+    predictions = tiny_classifier.classify(articles)
+    section = found["tasks"][0]
+    labels = tiny_classifier.labels["section"].labels
+    assert (found["articles"], section["task"], section["labels"]) == (150, "section", [*labels])
+    counts = np.zeros((3, 3), int)
+    for article, prediction in zip(articles, predictions, strict=True):
+        if "section" in article.labels:
+            row = labels.index(article.labels["section"])
+            counts[row, labels.index(prediction.label("section"))] += 1
+    assert section["hard"]["counts"] == counts.tolist()
+    assert out.splitlines()[0] == "150 articles of tiny.jsonl"
+    told = " ".join(line.strip() for line in out.splitlines()[1:])
+    assert [sentence in told for sentence in found["summary"]] == [True] * len(found["summary"])
+    assert found["model"] == {"name": "tiny", "fingerprint": tiny_classifier.bundle.fingerprint}
+
+
+def test_articles_that_are_shown_are_there_and_no_others(
+    newsie: Any, file: Path, tmp_path: Path
+) -> None:
+    newsie("confusion", file, "-o", tmp_path / "report")
+    found = json.loads((tmp_path / "report" / "confusion.json").read_text("utf-8"))
+    articles = tiny_articles(150)
+    shown = {row for task in found["tasks"] for cell in task["cells"] for row in cell["rows"]}
+    shown |= {a["row"] for task in found["tasks"] for pair in task["pairs"] for a in pair["border"]}
+    assert shown <= {int(row) for row in found["texts"]}
+    assert len(found["texts"]) < 150
+    for row, text in found["texts"].items():
+        assert text["id"] == articles[int(row)].id
+
+
+def test_files_of_the_report(newsie: Any, file: Path, tmp_path: Path) -> None:
+    code, _, err = newsie("confusion", file, "-o", tmp_path / "a" / "report", "--task", "section")
+    assert code == 0
+    names = {path.name for path in (tmp_path / "a" / "report").rglob("*.*")}
+    assert {"confusion.json", "report.html", "section-confusion.png", "section-labels.svg"} <= names
+    assert not any(name.startswith("mood") for name in names)
+    assert "report.html" in err.splitlines()[-1]
+    # Again into the same folder.
+    assert newsie("confusion", file, "-o", tmp_path / "a" / "report", "--task", "section").code == 0
+
+
+def test_without_gold_labels_the_report_is_smaller_and_says_so(newsie: Any, tmp_path: Path) -> None:
+    rows = [{"headline": article.headline} for article in tiny_articles(60)]
+    path = write(tmp_path / "a.jsonl", rows)
+    code, _, err = newsie("confusion", path, "-o", tmp_path / "report")
+    assert code == 0
+    assert "section, mood: There are no gold labels to go by" in err
+    assert "section: the file has no column 'section', where its gold labels would be." in err
+    found = json.loads((tmp_path / "report" / "confusion.json").read_text("utf-8"))
+    assert [task["hard"] for task in found["tasks"]] == [None, None]
+    assert found["tasks"][0]["soft"]["rows"] == "predicted"
+
+
+def test_gold_labels_that_the_model_does_not_know(newsie: Any, tmp_path: Path) -> None:
+    rows = [{"headline": "goal", "section": label} for label in ["sports", "weather", "weather"]]
+    path = write(tmp_path / "a.jsonl", rows)
+    code, _, err = newsie("confusion", path, "-o", tmp_path / "report", "--task", "section")
+    assert code == 0
+    assert (
+        "section: the gold labels of 2 articles are left out, the model does not know 'weather' (2)."
+    ) in err
+    found = json.loads((tmp_path / "report" / "confusion.json").read_text("utf-8"))
+    assert (found["tasks"][0]["labelled"], len(found["left_out"])) == (1, 1)
+
+
+def test_only_unknown_gold_labels(newsie: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"headline": "goal", "section": "weather"}])
+    code, _, err = newsie("confusion", path, "-o", tmp_path / "report", "--task", "section")
+    assert code == 0
+    assert "section: There are no gold labels to go by" in err
+    assert "the gold labels of 1 articles are left out" in err
+
+
+def test_another_bundle(newsie: Any, file: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    # The same model with two labels exchanged: it agrees on the third alone.
+    labels = ("science", "business", "sports")
+    tasks = (Task("section", labels), Task("tone", ("calm", "loud")))
+    other = relabelled(tiny_bundle, tmp_path / "other", "other", tasks)
+    code, out, err = newsie("confusion", file, "-o", tmp_path / "report", "--against", other)
+    assert code == 0, err
+    assert "mood: not compared, the other bundle does not have this task." in err
+    found = json.loads((tmp_path / "report" / "confusion.json").read_text("utf-8"))
+    (comparison,) = found["comparisons"]
+    assert (comparison["kind"], comparison["a"], comparison["b"]) == ("bundles", "tiny", "other")
+    counts = np.array(comparison["counts"])
+    assert counts.sum() == np.trace(counts) == 150  # rows and columns have labels of their own
+    assert comparison["labels_b"] == [*labels]
+    assert comparison["agreement"]["value"] == pytest.approx(counts[2, 2] / 150, rel=1e-4)
+    assert comparison["accuracy"]["a"] == found["tasks"][0]["accuracy"]["value"]
+    assert "tiny is right in" in out
+    assert found["against"]["name"] == "other"
+
+
+def test_a_bundle_with_no_task_in_common(
+    newsie: Any, file: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    tasks = (Task("subject", ("a", "b", "c")), Task("tone", ("calm", "loud")))
+    other = relabelled(tiny_bundle, tmp_path / "other", "other", tasks)
+    arguments = ["confusion", file, "-o", tmp_path / "report", "--against", other]
+    code, out, err = newsie(*arguments, "--task", "section")
+    assert (code, out) == (1, "")
+    assert "has none of the tasks section; it has subject, tone" in err
+
+
+def test_tasks_over_one_column_are_compared(newsie: Any, tiny_bundle: Path, tmp_path: Path) -> None:
+    rules = [LabelRule("mood", {"press": press}) for press in ("broadsheet", "tabloid")]
+    tasks = (
+        Task("section", ("calm", "loud", "new"), rules[0]),
+        Task("mood", ("calm", "loud"), rules[1]),
+    )
+    other = relabelled(tiny_bundle, tmp_path / "press", "press", tasks)
+    rows = [
+        {"headline": article.headline, "mood": mood, "press": press}
+        for article in tiny_articles(40)
+        for mood, press in (("calm", "broadsheet"), ("loud", "tabloid"))
+    ]
+    path = write(tmp_path / "a.jsonl", rows)
+    code, out, err = newsie("confusion", path, "-o", tmp_path / "report", "--model", other)
+    assert code == 0, err
+    found = json.loads((tmp_path / "report" / "confusion.json").read_text("utf-8"))
+    (comparison,) = found["comparisons"]
+    assert (comparison["kind"], comparison["a"], comparison["b"]) == ("press", "section", "mood")
+    assert [task["labelled"] for task in found["tasks"]] == [40, 40]
+    assert "mood files" in out
+
+
+def test_months_and_publishers(newsie: Any, tmp_path: Path) -> None:
+    rows = [
+        {
+            "headline": article.headline,
+            "section": article.labels["section"],
+            "published": f"2024-0{1 + number % 2}-15",
+            "publisher": "The Tiny Times",
+        }
+        for number, article in enumerate(tiny_articles(200, answered=1.0))
+    ]
+    path = write(tmp_path / "a.jsonl", rows)
+    arguments = ["confusion", path, "-o", tmp_path / "report", "--task", "section", "--by"]
+    for by, names in (("month", ["2024-01", "2024-02"]), ("publisher", ["The Tiny Times"])):
+        assert newsie(*arguments, by).code == 0
+        found = json.loads((tmp_path / "report" / "confusion.json").read_text("utf-8"))
+        groups = found["tasks"][0]["groups"]
+        assert (groups["by"], [group["name"] for group in groups["groups"]]) == (by, names)
+    assert newsie(*arguments, "weather").code == 2
+
+
+def test_an_empty_file_and_no_file(newsie: Any, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.csv"
+    empty.write_text("", encoding="utf-8")
+    code, out, err = newsie("confusion", empty, "-o", tmp_path / "report")
+    assert (code, out) == (1, "")
+    assert "the file is empty" in err
+    header = tmp_path / "header.csv"
+    header.write_text("headline,section\n", encoding="utf-8")
+    code, out, err = newsie("confusion", header, "-o", tmp_path / "report")
+    assert (code, out) == (1, "")
+    assert "no article could be read; rows read: 0" in err
+    code, _, err = newsie("confusion", tmp_path / "nothing.csv", "-o", tmp_path / "report")
+    assert code == 1
+    assert "no such file" in err
+
+
+def test_wrong_usage(newsie: Any, file: Path, tmp_path: Path) -> None:
+    assert newsie("confusion", file).code == 2
+    code, _, err = newsie("confusion", "-", "-o", tmp_path / "report")
+    assert code == 2
+    assert "read twice" in err
+    code, _, err = newsie("confusion", file, "-o", file)
+    assert code == 2
+    assert "is a file" in err
+    assert newsie("confusion", file, "-o", tmp_path / "report", "--task", "moods").code == 2
+
+
+def test_bad_rows_are_skipped_and_told(newsie: Any, tmp_path: Path) -> None:
+    rows = [{"headline": "goal", "section": "sports"}, {"headline": "", "section": "sports"}]
+    path = write(tmp_path / "a.jsonl", rows)
+    code, _, err = newsie("confusion", path, "-o", tmp_path / "report")
+    assert code == 0
+    assert "1 row skipped" in err
+    assert newsie("confusion", path, "-o", tmp_path / "report", "--strict").code == 1

@@ -97,6 +97,8 @@ def _aims(found: Sequence[dict[str, Any]]) -> str:
         ratio = ratio_of(found, AIM_CLIENTS, key)
         word = "reached" if ratio.median >= aim else "**missed**"
         lines.append(f"- {key}: {ratio.text(2)} times better, at least {aim} wanted: {word}\n")
+    busy = ratio_of(found, AIM_CLIENTS, "articles_per_cpu_second")
+    lines.append(f"- articles for the same processor time: {busy.text(2)} times as many\n")
     return "".join([*lines, "\n"])
 
 

@@ -22,6 +22,7 @@ __all__ = ["Server", "family", "scrape", "start_newsie", "start_one_by_one"]
 
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
@@ -46,6 +47,10 @@ class Server:
     def memory_bytes(self) -> int:
         """Resident memory of all its processes."""
         return sum(_resident_bytes(pid) for pid in family(self.process.pid))
+
+    def cpu_seconds(self) -> float:
+        """Processor time that all its processes have taken so far."""
+        return sum(_cpu_seconds(pid) for pid in family(self.process.pid))
 
     def is_running(self) -> bool:
         """Whether its first process has not ended."""
@@ -138,3 +143,12 @@ def _resident_bytes(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
     except FileNotFoundError:  # it has just ended
         return 0
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:  # it has just ended
+        return 0
+    user, system = stat.rpartition(")")[2].split()[11:13]  # proc(5); a name may hold blanks
+    return (int(user) + int(system)) / _TICKS_PER_SECOND

@@ -146,7 +146,12 @@ def test_a_summary_by_hand() -> None:
 
 
 def measurement(side: str, round_: int, rate: float, p99: float) -> dict[str, object]:
-    both = {"clients": 128, "codes": {"200": 3, "429": 1}, "server_bytes": 2**20}
+    both = {
+        "clients": 128,
+        "codes": {"200": 3, "429": 1},
+        "server_bytes": 2**20,
+        "articles_per_cpu_second": 600.0,
+    }
     return both | {
         "side": side,
         "round": round_,
@@ -169,7 +174,7 @@ def test_tables_and_ratios_by_hand() -> None:
     assert ratio_of(stuck, 128, "articles_per_second").median == float("inf")
     row = comparison_table(found).splitlines()[2]
     assert row.startswith("| 128 | 750 | 75.0 | 150.0 | 25 % | 375 | 600.0 | 1,200.0 | 2.00 ")
-    assert sizing_table(found, 2).splitlines()[2] == "| 128 | 750 | 375 | 75.0 | 150.0 | 1 |"
+    assert sizing_table(found, 2).splitlines()[2] == "| 128 | 750 | 375 | 600 | 75.0 | 150.0 | 1 |"
 
 
 def test_counts_of_the_server_are_differences_by_code() -> None:
@@ -221,6 +226,7 @@ def test_both_servers_answer_rightly_and_in_turn(tiny_bundle: Path, tmp_path: Pa
         assert row["codes"].keys() == {"200"}
         assert row["wrong"] == row["unanswered"] == 0
         assert row["articles_per_second"] > 0
+        assert row["articles_per_cpu_second"] > 0
     assert "| clients |" in (tmp_path / "load.md").read_text("utf-8")
 
 

@@ -5,7 +5,9 @@ Occlusion: the model answers once more without the word, and the effect of the w
     effect = p(label | all words) - p(label | all words but this one)
 
 above 0 where the word speaks for the label. Zeiler & Fergus 2014 (arXiv 1311.2901) occluded parts of
-images, Li, Monroe & Jurafsky 2016 (arXiv 1612.08220) erased words. W words, T tokens, C labels.
+images, Li, Monroe & Jurafsky 2016 (arXiv 1612.08220) erased words. Words are left out rather than
+replaced by [MASK], which agrees less with integrated gradients: `benchmarks/explain.py` measures
+both. W words, T tokens, C labels.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 PICTURES = {
     "top": (DESK, "light", None),
-    "map": (DESK, "light", ".map"),
-    "dark": (DESK, "dark", ".map"),
+    "map": ((1280, 1060), "light", ".block"),
+    "dark": ((1280, 1060), "dark", ".block"),
     "phone": (PHONE, "light", ".map"),
 }
 """Name -> window, scheme, and what is scrolled to."""
@@ -38,7 +38,7 @@ def take(browser: Browser, report: Path, folder: Path, *, without_texts: bool) -
             if without_texts:
                 page.evaluate(FORGET_TEXTS)
             if place:
-                page.locator(place).evaluate("element => element.scrollIntoView()")
+                page.locator(place).first.evaluate("element => element.scrollIntoView()")
             paths.append(folder / f"{name}.png")
             page.screenshot(path=paths[-1])
     return paths

@@ -94,3 +94,12 @@ def test_no_task_is_called_like_a_column_of_another(other: str) -> None:
 def test_unknown_names_list_what_there_is() -> None:
     with pytest.raises(LabelError, match=r"no task 'topic'; there are: section, mood"):
         SPACE["topic"]
+
+
+def test_the_class_index_of_a_label() -> None:
+    task = Task("section", ("arts", "sports"))
+    assert task.index("sports") == 1
+    with pytest.raises(
+        LabelError, match="task 'section' has no label 'sport'; it has: arts, sports"
+    ):
+        task.index("sport")

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newsie.data.cleaning import clean_start, clean_text, learn_site_suffixes, strip_site_suffix
+from newsie.data.cleaning import (
+    blank_markup,
+    clean_start,
+    clean_text,
+    learn_site_suffixes,
+    strip_site_suffix,
+)
 from newsie.errors import InputError
 
 any_text = st.text(st.characters(codec=None), max_size=200)
@@ -258,3 +264,16 @@ def test_a_part_of_the_publisher_counts() -> None:
 def test_one_publisher_a_headline() -> None:
     with pytest.raises(InputError, match="1 headlines but 2 publishers"):
         learn_site_suffixes(["a"], ["b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("<p>goal <b>cup</b></p>", "   goal    cup        "),
+        ("<!-- cup --><style>p{}</style>goal", " " * 30 + "goal"),
+        ("5 < 6 and <3", "5 < 6 and <3"),
+        ("<!-- without an end", "<!-- without an end"),
+    ],
+)
+def test_blanks_stand_where_markup_stood(text: str, left: str) -> None:
+    assert blank_markup(text) == left

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 
 from newsie.data.cleaning import clean_text
 from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity, plural
@@ -156,6 +157,7 @@ def _check_language(file: NewsFile) -> Iterator[Finding]:
         )
 
 
+@cache  # reading its model takes a second
 def language_detector() -> Callable[[str], float]:
     """A function that gives the probability that a text is English.
 

@@ -56,10 +56,10 @@ def test_several_tasks(tmp_path: Path) -> None:
     assert list(examine(path, tasks=["kind=topic"]).report.tasks) == ["kind"]
 
 
-def test_five_thousand_labels_are_no_trouble(tmp_path: Path) -> None:
+def test_labels_in_plenty_are_no_trouble(tmp_path: Path) -> None:
     rows = [
-        {"headline": row["headline"], "body": row["body"], "label": f"l{i % 5_000}"}
-        for i, row in enumerate(tiny_rows(10_500))
+        {"headline": row["headline"], "body": row["body"], "label": f"l{i % 400}"}
+        for i, row in enumerate(tiny_rows(820))
     ]
     report = examine(write_csv(tmp_path / "a.csv", rows)).report
     assert "many-labels" in {finding.code for finding in report.findings}

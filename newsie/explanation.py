@@ -79,7 +79,7 @@ class Explanation:
 
     Attributes:
         labels: the label space of the model.
-        words: the W words that were read, in order.
+        words: the W words that were read, in order; none where the tokenizer knows no character.
         probabilities: task -> (C,), with all words.
         without: task -> (W, C), row i without word i.
         chosen: task -> the label that is explained.
@@ -124,6 +124,8 @@ class Explanation:
         self, task: str, k: int | None = None, label: str | None = None
     ) -> list[tuple[Word, float]]:
         """The k words (None: all) with the greatest effects, for or against, with these."""
+        if k is not None and k < 1:
+            raise InputError(f"k is {k}; at least 1 word, or None for all")
         effects = self.effects(task, label)
         order = np.argsort(-abs(effects), kind="stable")[:k]
         return [(self.words[i], float(effects[i])) for i in order]

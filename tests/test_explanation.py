@@ -164,6 +164,11 @@ def test_no_text(tiny_classifier: Classifier, text: str) -> None:
         tiny_classifier.explain(text)
 
 
+def test_at_least_one_word(tiny_classifier: Classifier) -> None:
+    with pytest.raises(InputError, match="k is 0; at least 1 word"):
+        tiny_classifier.explain("goal").strongest("section", 0)
+
+
 # --- words and where they stand -------------------------------------------------------------------
 
 
@@ -274,6 +279,17 @@ def test_passes_are_bounded(tiny_classifier: Classifier, passes: int) -> None:
 @pytest.mark.parametrize("text", ["a" * 10_000_000, "goal " * 2_000_000, "<i>" * 100_000 + "goal"])
 def test_enormous_texts(tiny_classifier: Classifier, text: str) -> None:
     assert isinstance(tiny_classifier.explain(Article("", text), max_passes=2), Explanation)
+
+
+@pytest.mark.parametrize("text", ["\ufffd", "\ufffd" * 5_000])
+def test_characters_that_the_tokenizer_drops_are_no_words(
+    tiny_classifier: Classifier, text: str
+) -> None:
+    found = tiny_classifier.explain(text)
+    assert found.words == ()
+    assert found.effects("section").shape == (0,)
+    assert found.strongest("mood") == []
+    assert found.to_json()["tasks"]["mood"]["effects"] == []
 
 
 # --- occlusion ------------------------------------------------------------------------------------

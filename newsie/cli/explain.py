@@ -110,9 +110,10 @@ def _explanations(
         found = classifier.explain(article, tasks=tasks, labels=labels)
         yield article, found
         if found.truncated:
+            behind = repr(found.words[-1].text[-40:]) if found.words else "its start"
             note(
                 f"article {number} is longer than the model reads ({classifier.max_tokens} tokens); "
-                f"what follows {found.words[-1].text[-40:]!r} was not read"
+                f"what follows {behind} was not read"
             )
         if found.words_together > 1:
             note(f"article {number} is long: its words are taken {found.words_together} at a time")
@@ -142,7 +143,9 @@ def _print_tables(pairs: Pairs) -> int:
     style, count = Style(sys.stdout), 0
     for count, (article, found) in enumerate(pairs, 1):
         # Cleaned also because a headline could hold control sequences for the terminal.
-        title = clean_text(_name(article)["headline"]) or found.words[0].text
+        title = clean_text(_name(article)["headline"]) or (
+            found.words[0].text if found.words else ""
+        )
         print(*([""] if count > 1 else []), style.bold(shorten(title, style.width)), sep="\n")
         for task in found.tasks:
             print("", *_table(found, task, style), sep="\n", flush=style.terminal)
@@ -161,11 +164,11 @@ def _table(found: Explanation, task: str, style: Style) -> Iterator[str]:
 
     yield f"{style.dim(task)}  {style.bold(found.chosen[task])} {100 * found.score(task):.0f} %"
     strongest = found.strongest(task, TABLE_WORDS)
-    top = abs(strongest[0][1])
     rows = [(shorten(word.text, 30), x) for word, x in strongest if abs(x) >= TABLE_EFFECT]
     if not rows:
         yield "  no word alone moves it"
         return
+    top = abs(rows[0][1])
     if style.coloured:
         yield from _coloured(found, task, top, style)
     width = max(width_of(text) for text, _ in rows)

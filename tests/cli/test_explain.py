@@ -119,3 +119,9 @@ def test_what_was_not_read_is_told(newsie: Any) -> None:
 
 def test_control_sequences_do_not_reach_the_terminal(newsie: Any) -> None:
     assert "\x1b" not in newsie("explain", "goal \x1b[31mred\x07 cup\n\x1b[2Jthe").out
+
+
+def test_nothing_that_the_model_knows(newsie: Any) -> None:
+    code, out, _ = newsie("explain", "\ufffd" * 5_000)
+    assert code == 0
+    assert out.count("no word alone moves it") == 2

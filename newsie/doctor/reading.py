@@ -90,9 +90,7 @@ def read_file(
     Raises:
         ReadError: the file cannot be read, no row of it can be used, or it has no such column.
     """
-    if str(path) == "-":
-        raise ReadError("stdin", "the doctor reads a file more than once; save it and name it")
-    reader = ArticleReader(path, columns=columns, rules=rules)
+    reader = _open(path, columns, rules)
     articles, numbers = [], []
     for article in reader:
         articles.append(article)
@@ -131,7 +129,7 @@ def find_rules(
         LabelError: a task cannot be called so.
         ReadError: there is no such column, or no column of labels is found.
     """
-    reader = ArticleReader(path, columns=columns)
+    reader = _open(path, columns)
     if asked:
         return _asked_rules(reader, asked)
     wanted = [*(rule.column for rule in (known or {}).values()), *LABEL_COLUMNS]
@@ -141,6 +139,16 @@ def find_rules(
     if not chosen:
         raise ReadError(path, f"no column of labels is found; {_describe_columns(reader)}")
     return {_task_name(column): LabelRule(column) for column in chosen}
+
+
+def _open(
+    path: str | Path,
+    columns: Mapping[str, str] | None,
+    rules: Mapping[str, LabelRule] | None = None,
+) -> ArticleReader:
+    if str(path) == "-":
+        raise ReadError("stdin", "the doctor reads a file more than once; save it and name it")
+    return ArticleReader(path, columns=columns, rules=rules)
 
 
 def _asked_rules(reader: ArticleReader, asked: Sequence[str]) -> dict[str, LabelRule]:

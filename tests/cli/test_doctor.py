@@ -104,7 +104,7 @@ def test_test_file_columns_and_task(newsie: Any, tmp_path: Path) -> None:
     [
         (["none.csv"], "there is no such file"),
         (["empty.csv"], "the file is empty"),
-        (["bare.csv"], "no column of labels is found; its columns: headline, mood"),
+        (["bare.csv"], "no column of labels is found; its columns: headline, tone"),
         (["bare.csv", "--task", "section"], "there is no column 'section' for the task 'section'"),
         (["bare.csv", "--columns", "headline=Titel"], "no column 'Titel' for the headline"),
         (["-"], "save it and name it"),
@@ -115,7 +115,7 @@ def test_what_cannot_be_examined(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty.csv").touch()
-    Path("bare.csv").write_text("headline,mood\na story,calm\n")
+    Path("bare.csv").write_text("headline,tone\na story,calm\n")
     monkeypatch.setenv("COLUMNS", "200")
     code, out, err = newsie("doctor", *arguments)
     assert (code, out) == (1, "")

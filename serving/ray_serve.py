@@ -8,12 +8,14 @@ port and workers are Ray's. https://docs.ray.io/en/latest/serve/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fastapi import FastAPI
     from ray.serve import Application
 
@@ -43,8 +45,13 @@ class Options(BaseModel):
     threads: int = Field(default=1, ge=1)
 
 
-def app(options: Options) -> Application:
-    """The application, to be run with `serve run` or `ray.serve.run`."""
+def app(given: Mapping[str, Any]) -> Application:
+    """The application, to be run with `serve run` or `ray.serve.run`.
+
+    Args:
+        given: the fields of `Options`; as texts, where they come from the command line.
+    """
+    options = Options.model_validate(given)
 
     def build() -> FastAPI:  # in each replica
         from newsie import Classifier

@@ -10,7 +10,7 @@ import sys
 import ray
 from ray import serve
 
-from serving.ray_serve import Options, app
+from serving.ray_serve import app
 
 
 def main(model: str, port: int) -> None:
@@ -22,7 +22,7 @@ def main(model: str, port: int) -> None:
         configure_logging=False,
     )
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(app(Options(model=model)), name="newsie")
+    serve.run(app({"model": model, "replicas": "2"}), name="newsie")
     print("ready", flush=True)
     sys.stdin.read()
     serve.shutdown()  # type: ignore[no-untyped-call]

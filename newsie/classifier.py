@@ -244,7 +244,7 @@ class Classifier:
         self, plan: ExplanationPlan, logits: Mapping[str, NDArray[np.float32]]
     ) -> Explanation:
         """The last step of `explain`, from the logits of `plan.ids` by task, (1 + W, C)."""
-        found = {task: softmax(logits[task] / self._temperatures[task]) for task in plan.tasks}
+        found = self.calibrate(logits)
         return Explanation(
             labels=self.labels,
             words=plan.words,
@@ -299,14 +299,11 @@ class Classifier:
                 )
         return logits
 
-    def prediction(
-        self, logits: Mapping[str, NDArray[np.float32]], *, truncated: bool = False
-    ) -> Prediction:
-        """The last step: the prediction from the logits of one article, task -> (C,)."""
-        probabilities = {
-            task: softmax(row / self._temperatures[task]) for task, row in logits.items()
-        }
-        return Prediction(self.labels, probabilities, truncated)
+    def calibrate(
+        self, logits: Mapping[str, NDArray[np.float32]]
+    ) -> dict[str, NDArray[np.float64]]:
+        """The last step: probabilities by task, (B, C), from logits as `run_batch` gives them."""
+        return {task: softmax(rows / self._temperatures[task]) for task, rows in logits.items()}
 
     def _chosen(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
         if isinstance(tasks, str):
@@ -329,7 +326,7 @@ class Classifier:
         self, ids: Sequence[Sequence[int]], tasks: tuple[str, ...]
     ) -> dict[str, NDArray[np.float64]]:
         logits = self._logits(ids, tasks)
-        return {task: softmax(logits[task] / self._temperatures[task]) for task in tasks}
+        return self.calibrate(logits)
 
     def _logits(
         self, ids: Sequence[Sequence[int]], tasks: tuple[str, ...]

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 __all__ = ["BatchReport", "Batcher", "OverloadedError", "Row"]
 
-Row = Mapping[str, NDArray[np.float32]]
-"""The logits of one text: task -> (C,)."""
+Row = Mapping[str, NDArray[np.float64]]
+"""What the model says of one text: task -> a row of what it says of a batch."""
 
-RunBatch = Callable[[Sequence[Sequence[int]], Sequence[str]], Mapping[str, NDArray[np.float32]]]
+RunBatch = Callable[[Sequence[Sequence[int]], Sequence[str]], Mapping[str, NDArray[np.float64]]]
 
 LIKE_LENGTH = 1.15
 """Texts of a batch differ in length by at most this factor; padding costs more beyond it."""
@@ -102,7 +102,7 @@ class Batcher:
     """A queue of texts and the threads that compute them.
 
     Args:
-        run_batch: token ids and tasks -> task -> (B, C) logits; called from several threads.
+        run_batch: token ids of B texts and tasks -> task -> (B, ...); called from several threads.
         threads: how many.
         max_batch_tokens: budget of a batch, padding included; a longer text is a batch of its own.
         max_articles: texts that may wait.
@@ -144,7 +144,7 @@ class Batcher:
         return self._articles
 
     async def run(self, ids: Sequence[Sequence[int]], tasks: Sequence[str]) -> list[Row]:
-        """The logits of texts, in their order. Cancelling takes them out of the queue.
+        """What the model says of texts, in their order. Cancelling takes them out of the queue.
 
         Raises:
             OverloadedError: there is no room for them.
@@ -249,7 +249,7 @@ class Batcher:
         tasks = dict.fromkeys(task for text in batch for task in text.request.tasks)
         error: Exception | None = None
         try:
-            logits = self._run_batch([text.ids for text in batch], list(tasks))
+            found = self._run_batch([text.ids for text in batch], list(tasks))
         except Exception as caught:  # whatever it is, those who wait must hear of it
             error = caught
         seconds = time.monotonic() - begun
@@ -260,7 +260,7 @@ class Batcher:
         waits = [begun - text.request.started for text in batch]
         self._report(BatchReport(len(batch), tokens, seconds, waits, error))
         if error is None:
-            self._deliver(batch, logits)
+            self._deliver(batch, found)
         elif len(batch) > 1:
             for text in batch:  # one text must not spoil the answers of others
                 if not text.request.gone:
@@ -268,12 +268,12 @@ class Batcher:
         else:
             self._tell(batch[0].request, error)
 
-    def _deliver(self, batch: list[_Text], logits: Mapping[str, NDArray[np.float32]]) -> None:
+    def _deliver(self, batch: list[_Text], found: Mapping[str, NDArray[np.float64]]) -> None:
         done: list[_Request] = []
         with self._changed:
             for row, text in enumerate(batch):
                 request = text.request
-                request.rows[text.index] = {task: logits[task][row] for task in request.tasks}
+                request.rows[text.index] = {task: found[task][row] for task in request.tasks}
                 request.left -= 1
                 if not request.left:
                     done.append(request)

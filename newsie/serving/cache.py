@@ -15,9 +15,9 @@ __all__ = ["AnswerCache", "Cached"]
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """What is kept of an article: its logits in all tasks and what its reading gave."""
+    """What is kept of an article: what the model says in all tasks, and what its reading gave."""
 
-    logits: Row
+    row: Row
     truncated: bool
     tokens: int
 

@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from newsie.classifier import Classifier, Prediction
 from newsie.data.articles import Article
 from newsie.errors import BundleError
 from newsie.explanation import Explanation
-from newsie.serving.batching import Batcher, BatchReport, Row
+from newsie.serving.batching import Batcher, BatchReport
 from newsie.serving.cache import AnswerCache, Cached
 from newsie.serving.settings import Settings
 
 __all__ = ["Answers", "ServedModel", "self_test"]
 
 T = TypeVar("T")
+
+LOGITS, PROBABILITIES = 0, 1  # of a row
 
 TEST_TEXTS = (
     "Late goal wins the cup",
@@ -41,7 +44,7 @@ class Answers:
     """
 
     predictions: list[Prediction]
-    logits: list[Row]
+    logits: list[dict[str, NDArray[np.float64]]]
     tokens: int
 
 
@@ -69,7 +72,7 @@ class ServedModel:
         self._cache = AnswerCache(settings.cache_articles)
         self._encoders = ThreadPoolExecutor(classifier.threads, "newsie-encode")
         self._batcher = Batcher(
-            classifier.run_batch,
+            self._run_batch,
             threads=classifier.threads,
             max_batch_tokens=settings.max_batch_tokens,
             max_articles=settings.max_queue_articles,
@@ -90,13 +93,15 @@ class ServedModel:
             self._through_cache(articles) if self._cache.size else self._compute(articles, tasks)
         )
         predictions = [
-            self.classifier.prediction(
-                {task: answer.logits[task] for task in tasks}, truncated=answer.truncated
+            Prediction(
+                self.classifier.labels,
+                {task: answer.row[task][PROBABILITIES] for task in tasks},
+                answer.truncated,
             )
             for answer in answered
         ]
-        tokens = sum(answer.tokens for answer in answered)
-        return Answers(predictions, [answer.logits for answer in answered], tokens)
+        logits = [{task: answer.row[task][LOGITS] for task in tasks} for answer in answered]
+        return Answers(predictions, logits, sum(answer.tokens for answer in answered))
 
     async def explain(
         self, article: Article, *, tasks: Sequence[str], labels: Mapping[str, str], max_passes: int
@@ -116,7 +121,7 @@ class ServedModel:
         )
         rows = await self._batcher.run(plan.ids, plan.tasks)
         return self.classifier.finish_explanation(
-            plan, {task: np.stack([row[task] for row in rows]) for task in plan.tasks}
+            plan, {task: np.stack([row[task][LOGITS] for row in rows]) for task in plan.tasks}
         )
 
     async def _compute(self, articles: Sequence[Article], tasks: Sequence[str]) -> list[Cached]:
@@ -138,6 +143,14 @@ class ServedModel:
                 self._cache.put(key, answer)
                 found[key] = answer
         return [found[key] for key in keys]
+
+    def _run_batch(
+        self, ids: Sequence[Sequence[int]], tasks: Sequence[str]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Task -> (B, 2, C): logits and probabilities, calibrated for the whole batch at once."""
+        logits = self.classifier.run_batch(ids, tasks)
+        probabilities = self.classifier.calibrate(logits)
+        return {task: np.stack([logits[task], probabilities[task]], axis=1) for task in logits}
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._encoders, function)

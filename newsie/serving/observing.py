@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 import traceback
@@ -26,6 +27,9 @@ GONE = 499
 SENT_CODE = "newsie_sent_code"
 """Where the scope's state holds the code of an answer that the connection gave by itself."""
 
+_PROCESS, _NUMBERS = uuid.uuid4().hex[:16], itertools.count(1)
+"""Ids of ours: unique by process and number. Random ones would cost a call of the system each."""
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -34,7 +38,7 @@ def request_id_of(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode("ascii"))
-    return uuid.uuid4().hex
+    return f"{_PROCESS}{next(_NUMBERS):016x}"
 
 
 class Observing:

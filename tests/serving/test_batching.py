@@ -14,7 +14,7 @@ from newsie import BundleError, Classifier
 from newsie.serving.batching import LIKE_LENGTH, Batcher, BatchReport, OverloadedError, Row
 from tests.tiny import tiny_articles
 
-Logits = Mapping[str, NDArray[np.float32]]
+Rows = Mapping[str, NDArray[np.float64]]
 
 
 class Model:
@@ -26,13 +26,13 @@ class Model:
         self.seconds = seconds
         self.batches: list[list[list[int]]] = []
 
-    def __call__(self, ids: Sequence[Sequence[int]], tasks: Sequence[str]) -> Logits:
+    def __call__(self, ids: Sequence[Sequence[int]], tasks: Sequence[str]) -> Rows:
         self.batches.append([list(row) for row in ids])
         assert self.go.wait(10)
         time.sleep(self.seconds)
         if any(row[0] == 666 for row in ids):
             raise BundleError("the model fails")
-        rows = np.asarray([[row[0], len(row)] for row in ids], np.float32)
+        rows = np.asarray([[row[0], len(row)] for row in ids], np.float64)
         return dict.fromkeys(tasks, rows)
 
 
@@ -241,7 +241,11 @@ def test_closing_computes_what_waits(model: Model) -> None:
 def test_an_answer_does_not_depend_on_its_batch(tiny_classifier: Classifier) -> None:
     articles = tiny_articles(300)
     encoded = tiny_classifier.encode(articles)
-    one = batcher(tiny_classifier.run_batch, threads=2, max_batch_tokens=512)
+
+    def run(ids: Sequence[Sequence[int]], tasks: Sequence[str]) -> Rows:
+        return {t: rows.astype(float) for t, rows in tiny_classifier.run_batch(ids, tasks).items()}
+
+    one = batcher(run, threads=2, max_batch_tokens=512)
     rows = asyncio.run(one.run(encoded.ids, ["section"]))
     one.close()
     found = np.stack([row["section"] for row in rows])

@@ -10,7 +10,7 @@ from tests.serving.live import live
 def test_the_one_not_used_for_longest_goes() -> None:
     cache = AnswerCache(2)
     a, b, c = (cache.key(Article(name)) for name in "abc")
-    answer = Cached({"section": np.zeros(2, np.float32)}, False, 3)
+    answer = Cached({"section": np.zeros((2, 3))}, False, 3)
     cache.put(a, answer)
     cache.put(b, answer)
     assert cache.get(a) is answer

@@ -1,40 +1,44 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Sequence
 
-import httpx
 import numpy as np
 import pytest
 
 from newsie import Article, Classifier
-from tests.serving.live import Live
+from tests.serving.live import Live, dumps
 from tests.tiny import tiny_articles
 
+Scores = dict[str, float]
 
-async def ask_all(
-    url: str, groups: list[list[Article]], clients: int
-) -> list[list[dict[str, float]]]:
+
+async def ask_all(port: int, groups: Sequence[list[Article]], clients: int) -> list[list[Scores]]:
     """Each group of articles in a request, from so many clients at once; sections by group."""
-    found: list[list[dict[str, float]]] = [[] for _ in groups]
+    found: list[list[Scores]] = [[] for _ in groups]
     todo = iter(range(len(groups)))
 
     async def client() -> None:
-        async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as asking:
-            for number in todo:
-                articles = [{"headline": a.headline, "body": a.body} for a in groups[number]]
-                body = {"articles": articles, "tasks": ["section"]}
-                answer = await asking.post("/v1/classify", json=body)
-                found[number] = [
-                    {row["label"]: row["score"] for row in prediction["section"]}
-                    for prediction in answer.json()["predictions"]
-                ]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for number in todo:
+            articles = [{"headline": a.headline, "body": a.body} for a in groups[number]]
+            body = dumps({"articles": articles, "tasks": ["section"]})
+            head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+            answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            assert answer.startswith("http/1.1 200 "), answer
+            length = int(answer.split("content-length: ")[1].split("\r\n")[0])
+            predictions = json.loads(await reader.readexactly(length))["predictions"]
+            found[number] = [{r["label"]: r["score"] for r in p["section"]} for p in predictions]
+        writer.close()
 
     await asyncio.gather(*(client() for _ in range(clients)))
     return found
 
 
 def check(served: Live, classifier: Classifier, groups: list[list[Article]], clients: int) -> None:
-    found = asyncio.run(ask_all(served.url, groups, clients))
+    found = asyncio.run(ask_all(served.port, groups, clients))
     labels = classifier.labels["section"].labels
     wanted = classifier.classify([article for group in groups for article in group])
     rows = [[scores[label] for label in labels] for group in found for scores in group]

@@ -73,7 +73,7 @@ def _scored(answers: Answers, task: str, parameters: Parameters) -> list[list[di
         return [p.to_json(parameters.top_k)[task] for p in answers.predictions]
     rows = []
     for prediction, logits in zip(answers.predictions, answers.logits, strict=True):
-        values = logits[task].astype(np.float64)
+        values = logits[task]
         if function == "sigmoid":
             values = 1 / (1 + np.exp(-values))
         labels = prediction.labels[task].labels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,7 +71,7 @@ def doctor(
 
     if fix is not None:
         check_target(Path(file), fix)  # before minutes of work
-    with _progress() as say:
+    with _Progress() as say:
         found = examine(
             file,
             test=test,
@@ -92,10 +92,10 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-class _progress:  # noqa: N801  # used like a function
+class _Progress:
     """A line on stderr that says what is being done, while that is a terminal."""
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Callable[[str], None]:
         import sys
 
         self._stream = sys.stderr if sys.stderr.isatty() else None

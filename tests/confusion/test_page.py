@@ -16,6 +16,7 @@ from newsie.confusion.report import Report, shown_rows
 from newsie.confusion.words import articles_to_explain
 from newsie.data.articles import Article
 from tests.browser import PHONE, open_browser, open_page
+from tests.screenshots import FORGET_TEXTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -311,6 +312,18 @@ def test_light_and_dark(browser: Browser, path: Path) -> None:
         assert page.evaluate(ground) == light != dark
         page.emulate_media(color_scheme="dark")
         page.wait_for_function(f"{ground} === '{dark}'")
+
+
+def test_pictures_without_texts_show_none(page: Page) -> None:
+    cell(page, "lifestyle", "arts").click()
+    assert "Headline" in page.locator("#cell").inner_text()
+    page.evaluate(FORGET_TEXTS)
+    shown = page.locator("#cell").inner_text()
+    assert "Lifestyle read as arts" in shown
+    assert "Headline" not in shown
+    assert "null" not in shown
+    page.get_by_text("Articles at the border").first.click()
+    assert page.locator(".article").count() == 0
 
 
 def test_paper_is_light(browser: Browser, path: Path) -> None:

@@ -19,6 +19,8 @@ import pytest
 import yaml
 
 from newsie.serving.metrics import Metrics
+from newsie.serving.routes.admin import ModelRequest
+from newsie.serving.schemas import ClassifyRequest
 from newsie.serving.settings import Settings
 from newsie.version import __version__
 from tests.dockerfile import Stage, build, read_dockerfile
@@ -137,6 +139,13 @@ def test_the_run_book_names_flags_and_routes_that_there_are() -> None:
     for route in set(re.findall(r"`(?:GET |POST )?(/[a-z0-9/]+)", book)) - {"/tmp"}:
         if not route.startswith("/opt"):
             assert any(known.startswith(route) for known in routes()), route
+
+
+def test_the_run_book_asks_as_the_server_wants_to_be_asked() -> None:
+    book = (SERVING / "README.md").read_text("utf-8")
+    classify, admin = (json.loads(body) for body in re.findall(r"-d '(\{.*?\})'", book))
+    assert ClassifyRequest.model_validate(classify).articles[0].headline
+    assert ModelRequest.model_validate(admin).model
 
 
 # -- Docker, compose, Prometheus, Grafana ----------------------------------------------------------

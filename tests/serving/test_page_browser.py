@@ -18,6 +18,8 @@ from tests.serving.test_page import constant
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
+pytestmark = pytest.mark.slow
+
 KEY = "0123456789abcdef0123456789abcdef"
 HOSTILE = "<img src=x onerror='window.hacked = 1'> <b>Cup</b> 🏆 final & more"
 EXAMPLES = constant("EXAMPLES")

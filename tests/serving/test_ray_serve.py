@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from serving.load.servers import family
 from tests.tiny import tiny_articles
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 80
+START_SECONDS = 240
 LOAD_SECONDS = 8
 CLIENTS = 8
 
@@ -42,11 +43,15 @@ def cluster(tiny_bundle: Path) -> Iterator[tuple[str, int]]:
     )
     assert process.stdin
     assert process.stdout
+    too_late = threading.Timer(START_SECONDS, process.kill)
+    too_late.start()
     try:
         lines = iter(process.stdout.readline, "")
         assert "ready\n" in lines, f"the cluster ended with exit code {process.wait()}"
+        too_late.cancel()
         yield f"http://127.0.0.1:{port}", process.pid
     finally:
+        too_late.cancel()
         started = list(family(process.pid))
         process.stdin.close()
         try:

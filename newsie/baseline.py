@@ -109,7 +109,6 @@ def out_of_fold_probabilities(
     *,
     folds: int = 5,
     config: BaselineConfig | None = None,
-    naive_bayes: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """(N, C) probabilities for each text by a classifier that was not fitted on it. Deterministic.
@@ -123,8 +122,6 @@ def out_of_fold_probabilities(
         classes: number of labels.
         folds: how many classifiers are fitted, each on all texts but its share.
         config: how; None means the defaults.
-        naive_bayes: give the geometric mean of these and multinomial naive Bayes, which errs in
-            other places and takes no time.
         progress: called with (folds fitted, all folds).
 
     Raises:
@@ -141,12 +138,7 @@ def out_of_fold_probabilities(
     for number in range(folds):
         held_out = fold == number
         fitted = _regression(config).fit(matrix[~held_out], labels[~held_out])
-        found = fitted.predict_proba(matrix[held_out])
-        if naive_bayes:
-            other = _naive_bayes().fit(matrix[~held_out], labels[~held_out])
-            found = np.sqrt(found * other.predict_proba(matrix[held_out]))
-            found /= found.sum(axis=1, keepdims=True)
-        answer[np.ix_(held_out, fitted.classes_)] = found
+        answer[np.ix_(held_out, fitted.classes_)] = fitted.predict_proba(matrix[held_out])
         if progress is not None:
             progress(number + 1, folds)
     return answer
@@ -165,12 +157,6 @@ def _regression(config: BaselineConfig) -> Any:
         max_iter=config.max_iterations,
         random_state=config.seed,
     )
-
-
-def _naive_bayes() -> Any:
-    from sklearn.naive_bayes import MultinomialNB
-
-    return MultinomialNB(alpha=0.1)
 
 
 def _vectorizer(config: BaselineConfig) -> Any:

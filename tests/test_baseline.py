@@ -90,31 +90,6 @@ def test_out_of_fold_answers_do_not_know_the_label_of_their_own_text() -> None:
     np.testing.assert_array_equal(answer, out_of_fold_probabilities(chosen, wrong, 3, folds=4))
 
 
-def test_out_of_fold_with_naive_bayes_is_the_geometric_mean() -> None:
-    from sklearn.naive_bayes import MultinomialNB
-
-    texts = ["goal match goal", "match goal", "shares profit", "profit shares profit"] * 2
-    labels = np.array([0, 0, 1, 1] * 2)
-    alone = out_of_fold_probabilities(texts, labels, 2, folds=2)
-    both = out_of_fold_probabilities(texts, labels, 2, folds=2, naive_bayes=True)
-    other = both**2 / alone
-    other /= other.sum(axis=1, keepdims=True)
-    assert not np.allclose(alone, both)
-    np.testing.assert_allclose(both.sum(axis=1), 1, rtol=1e-5)
-    # Equal texts on both sides of a fold: what is fitted there is what is fitted on four of them.
-    model = MultinomialNB(alpha=0.1)
-    matrix = fit_baseline(texts, {"t": labels}, {"t": 2}).vectorizers["t"].transform(texts)
-    wanted = [model.fit(matrix[f], labels[f]).predict_proba(matrix) for f in _halves(labels)]
-    for row, answer in enumerate(other):
-        assert any(np.allclose(answer, w[row], atol=1e-3) for w in wanted)
-
-
-def _halves(labels: np.ndarray) -> list[np.ndarray]:
-    order = np.random.default_rng(0).permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    return [order[0::2], order[1::2]]
-
-
 def test_out_of_fold_gives_nothing_to_a_label_that_its_classifier_never_saw() -> None:
     texts = ["goal match"] * 4 + ["shares profit"] * 4 + ["comet reef"]
     labels = np.array([0] * 4 + [1] * 4 + [2])

@@ -68,13 +68,13 @@ class Bodies:
     async def _read(self, scope: Scope, receive: Receive, held: _Held) -> bytes | None:
         """The body, unpacked; None if the client leaves."""
         packed = _Packed(Headers(scope=scope).get("content-encoding", ""))
+        self._check_length(scope)
         limit, pieces, size = self.settings.max_body_bytes, 0, 0
         unpacked: list[bytes] = []
         try:
             async with asyncio.timeout(self.settings.body_timeout_seconds):
                 more = True
                 while more:
-                    self._check_length(scope, size)
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
@@ -101,10 +101,10 @@ class Bodies:
         packed.finish()
         return b"".join(unpacked)
 
-    def _check_length(self, scope: Scope, size: int) -> None:
+    def _check_length(self, scope: Scope) -> None:
         """Refuse at once what says that it is too large and waits for a word before it is sent."""
         headers = Headers(scope=scope)
-        if size or headers.get("expect", "").lower() != "100-continue":
+        if headers.get("expect", "").lower() != "100-continue":
             return
         if int(headers.get("content-length", "0")) > self.settings.max_body_bytes:
             raise _too_large(self.settings.max_body_bytes)

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from types import FrameType
@@ -23,11 +24,15 @@ from newsie.serving.logs import EventHandler, write_line
 from newsie.serving.protocol import LimitedProtocol
 from newsie.serving.service import Service
 from newsie.serving.settings import Settings
+from newsie.serving.workers import SHARED_VARIABLE
 
 __all__ = ["Server", "run"]
 
 LINGER_SECONDS = 0.3
 """At the end, how long connections that were opened in the last moment may ask."""
+
+OTHER_FILES = 128
+"""Open files of a process beside its connections."""
 
 
 def run(settings: Settings, listener: socket.socket) -> None:
@@ -37,6 +42,7 @@ def run(settings: Settings, listener: socket.socket) -> None:
         NewsieError: the model cannot be loaded.
     """
     _send_events_to_log()
+    _allow_connections(settings.max_connections)
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     server = Server(create_app(None, settings), settings)
     server.run(sockets=[listener])
@@ -61,7 +67,7 @@ class Server(uvicorn.Server):
         self.error: NewsieError | None = None
         self._settings, self._app = settings, app
         self._drained_at: float | None = None
-        self._parent = os.getppid()
+        self._parent = os.getppid() if SHARED_VARIABLE in os.environ else None
         self._loading: asyncio.Task[None] | None = None
         protocol = functools.partial(LimitedProtocol, settings=settings, refused=self._refused)
         super().__init__(
@@ -102,8 +108,9 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn ten times a second."""
-        if self._drained_at is None and counter % 10 == 0 and os.getppid() != self._parent:
-            self.handle_exit(signal.SIGTERM)  # who started us was killed
+        orphaned = self._parent is not None and os.getppid() != self._parent
+        if orphaned and self._drained_at is None:
+            self.handle_exit(signal.SIGTERM)  # nobody looks after this worker any more
         if self._drained_at is not None and time.monotonic() >= self._drained_at:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -146,3 +153,16 @@ def _send_events_to_log() -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [EventHandler()], False
         logger.setLevel(logging.INFO if name == "uvicorn.error" else logging.WARNING)
+
+
+def _allow_connections(count: int) -> None:
+    """Raise this process's limit of open files, as far as it may, to what so many connections take."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

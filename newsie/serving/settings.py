@@ -49,21 +49,22 @@ class Settings(BaseSettings):
         auto_truncate: whether texts longer than the model reads are cut in text-embeddings-inference's
             dialect too, as it does by default; all other dialects always cut.
 
-        max_connections: open connections. Each costs a file descriptor and some 20 kB.
+        max_connections: open connections. Each costs a file descriptor; systems allow 1,024 or more.
         max_header_bytes: request line and headers. As Node.js; nginx has 8 kB a line.
         max_body_bytes: body of a request, as sent and as unpacked. As text-embeddings-inference.
         max_body_chunks: pieces in which a body may come. 2 MB make 200 bytes a piece.
         max_held_bytes: bodies of all requests together, so that slow or large ones cannot fill memory.
         max_json_depth: nesting of a body. No format here needs more than 5.
-        max_articles: articles of a request. Their answers take about a quarter of a second on two cores.
+        max_articles: articles of a request. 8 kB each fill `max_body_bytes`.
         max_article_characters: of headline and body together. The longest essays of a paper have
             60,000, and the model reads the first few hundred words.
         max_concurrent_requests: requests that are worked on. As text-embeddings-inference.
-        max_queue_articles: articles that wait: about 4 seconds of work of two cores.
-        max_queue_tokens: tokens that wait: likewise.
+        max_queue_articles: articles that wait. What waits must be answered within
+            `request_timeout_seconds`; two cores answer several hundred a second.
+        max_queue_tokens: tokens that wait: 64 for each of these articles.
         max_batch_tokens: tokens of a batch, padding included. More do not fit a processor's caches.
         max_explain_passes: passes of the model for one explanation.
-        cache_articles: answers that are kept for articles that come again, about 1 kB each; 0 is none.
+        cache_articles: answers that are kept for articles that come again word for word; 0 is none.
         header_timeout_seconds: from the first byte of a request to the end of its headers, and from
             the opening of a connection to its first request.
         body_timeout_seconds: from the end of the headers to the end of the body. 2 MB at 0.5 Mbit/s.

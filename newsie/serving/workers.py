@@ -27,6 +27,9 @@ SHARED_VARIABLE = "NEWSIE_WORKERS_DIR"
 
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 BACKLOG = 2_048
+START_SECONDS = 60.0
+"""A worker that cannot start in this time ends all; later, it is tried again and the others go on."""
+
 PAUSE_SECONDS = 0.5
 """Before a worker that died is started again."""
 
@@ -44,6 +47,7 @@ class Workers:
         self._count, self._listener, self._work = count, listener, work
         self._running: set[int] = set()
         self._ending = self._failed = False
+        self._began = time.monotonic()
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT, and all workers have ended.
@@ -72,6 +76,7 @@ class Workers:
         signal.pthread_sigmask(signal.SIG_BLOCK, handled)
         pid = os.fork()
         if pid == 0:
+            os.setpgid(0, 0)  # Ctrl-C reaches the first process only, which passes on one signal
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the worker handles it
             signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
@@ -85,7 +90,8 @@ class Workers:
         _forget_gauges(pid)
         if self._ending:
             return
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == NewsieError.exit_code:
+        refused = os.WIFEXITED(status) and os.WEXITSTATUS(status) == NewsieError.exit_code
+        if refused and time.monotonic() - self._began < START_SECONDS:
             self._failed = True
             self._end(signal.SIGTERM)
         else:

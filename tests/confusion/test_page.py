@@ -311,7 +311,8 @@ def test_light_and_dark(browser: Browser, path: Path) -> None:
     with open_page(browser, path.as_uri()) as page:
         assert page.evaluate(ground) == light != dark
         page.emulate_media(color_scheme="dark")
-        page.wait_for_function(f"{ground} === '{dark}'")
+        page.get_by_role("button", name="Dark", pressed=True).wait_for()
+        assert page.evaluate(ground) == dark
 
 
 def test_pictures_without_texts_show_none(page: Page) -> None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from newsie.cli.answered import Answered, By
 from newsie.cli.options import Columns, Model, Strict, Tasks, chosen_tasks, parse_columns
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from newsie.classifier import Classifier
     from newsie.confusion.analysis import Analysis
     from newsie.confusion.comparison import Comparison
@@ -26,18 +22,9 @@ if TYPE_CHECKING:
     from newsie.data.readers import ArticleReader
     from newsie.labels import LabelRule, Task
 
-__all__ = ["By", "confusion"]
+__all__ = ["confusion"]
 
-IGNORE = -100
 Explanations = Mapping[str, Mapping[int, Mapping[str, Any]]]
-BLOCK = 4_096  # articles whose answers are put together
-
-
-class By(StrEnum):
-    """What groups of articles are compared."""
-
-    publisher = "publisher"
-    month = "month"
 
 
 def confusion(
@@ -61,7 +48,6 @@ def confusion(
     if output.is_file():
         raise typer.BadParameter(f"{str(output)!r} is a file; name a folder", param_hint="--output")
     from newsie.classifier import Classifier
-    from newsie.cli.terminal import note
     from newsie.confusion.extras import check_extras
 
     check_extras()
@@ -70,10 +56,9 @@ def confusion(
     other = None if against is None else Classifier.from_pretrained(against)
     tasks = chosen_tasks(task, classifier.labels) or list(classifier.tasks)
     reader = _open(file, fields, _rules(classifier, tasks), strict)
-    found = _analyse(reader, classifier, other, tasks, by)
-    if summary := reader.problems.summary():
-        note(summary)
+    found, articles = _analyse(reader, classifier, other, tasks, by)
     _write(found, _explain(found, classifier), output)
+    _write_suspects(found, articles, output)
     _tell(found, output)
 
 
@@ -94,80 +79,23 @@ def _open(
     return reader
 
 
-class _Answered:
-    """The answers to all articles of a file: probabilities and gold labels by task, and groups."""
-
-    def __init__(self, tasks: Sequence[Task], by: By | None) -> None:
-        self.tasks, self._by = tasks, by
-        self.articles = 0
-        self.groups: list[str] = []
-        self.unknown: dict[str, Counter[str]] = {task.name: Counter() for task in tasks}
-        self._gold: dict[str, list[int]] = {task.name: [] for task in tasks}
-        self._blocks: dict[str, list[NDArray[np.float32]]] = {task.name: [] for task in tasks}
-        self._index = {t.name: {label: i for i, label in enumerate(t.labels)} for t in tasks}
-
-    def read(self, articles: Iterable[Article], classifier: Classifier) -> None:
-        """Classify all articles; their texts are not kept."""
-        from newsie.cli.terminal import counted
-
-        names = [task.name for task in self.tasks]
-        rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
-        pairs = counted(classifier.classify_stream(articles, tasks=names), "articles")
-        for article, prediction in pairs:
-            self._note(article)
-            for name in names:
-                rows[name].append(prediction.probabilities[name])
-            if self.articles % BLOCK == 0:
-                self._put(rows)
-        self._put(rows)
-
-    def _note(self, article: Article) -> None:
-        self.articles += 1
-        if self._by is By.publisher:
-            self.groups.append(article.publisher)
-        elif self._by is By.month:
-            self.groups.append((article.published or "")[:7])
-        for name, index in self._index.items():
-            label = article.labels.get(name)
-            self._gold[name].append(IGNORE if label is None else index.get(label, IGNORE))
-            if label is not None and label not in index:
-                self.unknown[name][label] += 1
-
-    def _put(self, rows: Mapping[str, list[NDArray[np.float64]]]) -> None:
-        import numpy as np
-
-        for name, part in rows.items():
-            if part:
-                self._blocks[name].append(np.stack(part).astype(np.float32))
-                part.clear()
-
-    def probabilities(self, task: str) -> NDArray[np.float32]:
-        """(N, C); once, because the pieces are given up for it."""
-        import numpy as np
-
-        return np.concatenate(self._blocks.pop(task))
-
-    def gold(self, task: str) -> NDArray[np.int64]:
-        """(N,) class indices."""
-        import numpy as np
-
-        return np.array(self._gold[task], np.int64)
-
-
 def _analyse(
     reader: ArticleReader,
     classifier: Classifier,
     other: Classifier | None,
     tasks: Sequence[str],
     by: By | None,
-) -> Report:
+) -> tuple[Report, dict[int, Article]]:
+    """The report, and the articles that it shows or suspects."""
     from newsie.cli.terminal import note
     from newsie.confusion.analysis import analyse
-    from newsie.confusion.report import Report, shown_rows
+    from newsie.confusion.report import Report, shown_rows, suspect_rows
     from newsie.errors import ReadError
 
-    answered = _Answered([classifier.labels[name] for name in tasks], by)
+    answered = Answered([classifier.labels[name] for name in tasks], by)
     answered.read(reader, classifier)
+    if summary := reader.problems.summary():  # now, because the file is read again
+        note(summary)
     if not answered.articles:
         raise ReadError(reader.path, f"no article could be read; rows read: {reader.rows:,}")
     analyses = {}
@@ -180,24 +108,24 @@ def _analyse(
             groups=None if by is None else answered.groups,
             by="publisher" if by is None else by.value,
         )
-    left_out = [
-        f"{name}: the file has no column {column!r}, where its gold labels would be."
-        for name, column in reader.missing_rules.items()
-    ]
-    left_out += _unknown(answered)
+    left_out = list(_left_out(reader, answered, by))
     comparisons = list(_press(analyses, answered.tasks))
     if other is not None:
         comparisons += _against(reader, classifier, other, analyses, left_out)
-    return Report(
+    shown = {row for found in analyses.values() for row in shown_rows(found)}
+    suspects = {row for found in analyses.values() for row in suspect_rows(found)}
+    articles = _read_again(reader, shown | suspects)
+    report = Report(
         source=Path(reader.path).name,
         model=_identity(classifier),
         against=None if other is None else _identity(other),
         articles=answered.articles,
         analyses=analyses,
         comparisons=comparisons,
-        texts=_texts(reader, {row for found in analyses.values() for row in shown_rows(found)}),
+        texts={row: articles[row] for row in shown},
         left_out=left_out,
     )
+    return report, articles
 
 
 def _identity(classifier: Classifier) -> dict[str, str]:
@@ -205,7 +133,12 @@ def _identity(classifier: Classifier) -> dict[str, str]:
     return {"name": bundle.manifest.name, "fingerprint": bundle.fingerprint}
 
 
-def _unknown(answered: _Answered) -> Iterator[str]:
+def _left_out(reader: ArticleReader, answered: Answered, by: By | None) -> Iterator[str]:
+    for name, column in reader.missing_rules.items():
+        yield f"{name}: the file has no column {column!r}, where its gold labels would be."
+    if by is not None and not any(answered.groups):
+        field = "publisher" if by is By.publisher else "published"
+        yield f"No article names its {by.value}; --columns {field}=COLUMN says where that is."
     for name, unknown in answered.unknown.items():
         if unknown:
             shown = ", ".join(f"{label!r} ({n:,})" for label, n in unknown.most_common(5))
@@ -250,7 +183,7 @@ def _against(
             f"bundle {other.bundle.path} has none of the tasks {', '.join(analyses)}; it has "
             f"{', '.join(other.tasks)}"
         )
-    answered = _Answered([other.labels[name] for name in shared], None)
+    answered = Answered([other.labels[name] for name in shared], None)
     answered.read(reader, other)
     names = (classifier.bundle.manifest.name, other.bundle.manifest.name)
     if names[0] == names[1]:
@@ -262,7 +195,7 @@ def _against(
         yield compare(analyses[task.name].answers, second, names=names, kind="bundles")
 
 
-def _texts(reader: ArticleReader, rows: set[int]) -> dict[int, Article]:
+def _read_again(reader: ArticleReader, rows: set[int]) -> dict[int, Article]:
     """The articles of some rows, read again."""
     last = max(rows, default=-1)
     found = {}
@@ -310,6 +243,28 @@ def _write(report: Report, explanations: Explanations, directory: Path) -> None:
     for task, analysis in report.analyses.items():
         note(f"drawing {task}")
         draw_figures(task, analysis, figures)
+
+
+def _write_suspects(report: Report, articles: Mapping[int, Article], directory: Path) -> None:
+    """TASK-suspects.csv: articles whose gold label is likely wrong, to be looked at."""
+    from newsie.confusion.report import suspect_rows
+    from newsie.data.writers import open_writer
+
+    for task, analysis in report.analyses.items():
+        answers, rows = analysis.answers, suspect_rows(analysis)
+        if not rows:
+            continue
+        with open_writer(directory / f"{task}-suspects.csv") as writer:
+            for row in rows:
+                writer.write(
+                    {
+                        "id": articles[row].id,
+                        "headline": articles[row].headline,
+                        "gold": answers.labels[answers.gold[row]],
+                        "predicted": answers.labels[answers.predicted[row]],
+                        "score": float(answers.confidence[row]),
+                    }
+                )
 
 
 def _tell(report: Report, directory: Path) -> None:

@@ -23,11 +23,13 @@ from newsie.confusion.reliability import Calibration, calibration
 from newsie.confusion.soft import SoftConfusion, soft_confusion
 from newsie.confusion.suspects import Suspects, find_suspects
 
-__all__ = ["Analysis", "analyse"]
+__all__ = ["SUSPECTS", "Analysis", "analyse"]
+
+SUSPECTS = 1_000
+"""Suspect rows that are told."""
 
 _CONFUSED = 200  # directions that are told
 _DRIFTING = 8  # directions that groups are compared by
-_SUSPECTS = 1_000  # rows that are told
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ class Analysis:
             "suspects": {
                 "articles": len(suspects.rows),
                 "examined": len(suspects.examined_rows),
-                "rows": suspects.rows[:_SUSPECTS],
+                "rows": suspects.rows[:SUSPECTS],
             }
             if suspects
             else None,

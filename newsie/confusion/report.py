@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from newsie.confusion.analysis import Analysis
+from newsie.confusion.analysis import SUSPECTS, Analysis
 from newsie.confusion.comparison import Comparison
 from newsie.confusion.document import as_json
 from newsie.confusion.summary import summarise
@@ -15,7 +15,7 @@ from newsie.data.articles import Article
 from newsie.data.cleaning import clean_start, clean_text
 from newsie.version import __version__
 
-__all__ = ["FORMAT_VERSION", "Report", "shown_rows"]
+__all__ = ["FORMAT_VERSION", "Report", "shown_rows", "suspect_rows"]
 
 FORMAT_VERSION = 1
 
@@ -77,6 +77,14 @@ def shown_rows(analysis: Analysis) -> set[int]:
         rows |= {article.row for article in pair.border} | set(pair.advice.rows[:_SUSPECTS])
     if analysis.suspects is not None:
         rows |= set(analysis.suspects.rows[:_SUSPECTS].tolist())
+    return rows
+
+
+def suspect_rows(analysis: Analysis) -> list[int]:
+    """The rows whose gold label is likely wrong, the likeliest first; the first 1,000 at most."""
+    if analysis.suspects is None:
+        return []
+    rows: list[int] = analysis.suspects.rows[:SUSPECTS].tolist()
     return rows
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,33 @@ def test_files_of_the_report(newsie: Any, file: Path, tmp_path: Path) -> None:
     assert "report.html" in err.splitlines()[-1]
     # Again into the same folder.
     assert newsie("confusion", file, "-o", tmp_path / "a" / "report", "--task", "section").code == 0
+
+
+def test_suspect_labels_are_listed_in_a_file(
+    newsie: Any, tiny_classifier: Classifier, tmp_path: Path
+) -> None:
+    articles = tiny_articles(300)
+    answers = tiny_classifier.classify(articles, tasks=["section"])
+    labels = tiny_classifier.labels["section"].labels
+    rows = [
+        {"id": a.id, "headline": a.headline, "body": a.body, "section": answer.label("section")}
+        for a, answer in zip(articles, answers, strict=True)
+    ]
+    sure = sorted(range(300), key=lambda i: -answers[i].confidence("section"))[:20]
+    for i in sure:  # the model's answers, but for 20 that it is sure of
+        rows[i]["section"] = labels[(labels.index(rows[i]["section"]) + 1) % 3]
+    path = write(tmp_path / "a.jsonl", rows)
+    assert newsie("confusion", path, "-o", tmp_path / "report", "--task", "section").code == 0
+    with (tmp_path / "report" / "section-suspects.csv").open(encoding="utf-8") as stream:
+        found = list(csv.DictReader(stream))
+    assert 5 <= len(found) <= 20
+    by_id = {row["id"]: row for row in rows}
+    for row in found:
+        assert row["id"] in {rows[i]["id"] for i in sure}
+        assert row["gold"] == by_id[row["id"]]["section"] != row["predicted"]
+        answer = answers[[article.id for article in articles].index(row["id"])]
+        assert row["predicted"] == answer.label("section")
+        assert float(row["score"]) == pytest.approx(answer.confidence("section"), rel=1e-5)
 
 
 def test_without_gold_labels_the_report_is_smaller_and_says_so(newsie: Any, tmp_path: Path) -> None:
@@ -198,6 +226,10 @@ def test_months_and_publishers(newsie: Any, tmp_path: Path) -> None:
         groups = found["tasks"][0]["groups"]
         assert (groups["by"], [group["name"] for group in groups["groups"]]) == (by, names)
     assert newsie(*arguments, "weather").code == 2
+    bare = write(tmp_path / "b.jsonl", [{"headline": "goal", "section": "sports"}])
+    code, _, err = newsie("confusion", bare, "-o", tmp_path / "report", "--by", "month")
+    assert code == 0
+    assert "No article names its month; --columns published=COLUMN says where that is." in err
 
 
 def test_an_empty_file_and_no_file(newsie: Any, tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""The answers to all articles of a file, gathered for an analysis; their texts are not kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from newsie.classifier import Classifier
+    from newsie.data.articles import Article
+    from newsie.labels import Task
+
+__all__ = ["Answered", "By"]
+
+IGNORE = -100
+BLOCK = 4_096  # articles whose answers are put together
+
+
+class By(StrEnum):
+    """What groups of articles are compared."""
+
+    publisher = "publisher"
+    month = "month"
+
+
+class Answered:
+    """The answers to all articles of a file: probabilities and gold labels by task, and groups."""
+
+    def __init__(self, tasks: Sequence[Task], by: By | None) -> None:
+        self.tasks, self._by = tasks, by
+        self.articles = 0
+        self.groups: list[str] = []
+        self.unknown: dict[str, Counter[str]] = {task.name: Counter() for task in tasks}
+        self._gold: dict[str, list[int]] = {task.name: [] for task in tasks}
+        self._blocks: dict[str, list[NDArray[np.float32]]] = {task.name: [] for task in tasks}
+        self._index = {t.name: {label: i for i, label in enumerate(t.labels)} for t in tasks}
+
+    def read(self, articles: Iterable[Article], classifier: Classifier) -> None:
+        """Classify all articles; their texts are not kept."""
+        from newsie.cli.terminal import counted
+
+        names = [task.name for task in self.tasks]
+        rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+        pairs = counted(classifier.classify_stream(articles, tasks=names), "articles")
+        for article, prediction in pairs:
+            self._note(article)
+            for name in names:
+                rows[name].append(prediction.probabilities[name])
+            if self.articles % BLOCK == 0:
+                self._put(rows)
+        self._put(rows)
+
+    def _note(self, article: Article) -> None:
+        self.articles += 1
+        if self._by is By.publisher:
+            self.groups.append(article.publisher)
+        elif self._by is By.month:
+            self.groups.append((article.published or "")[:7])
+        for name, index in self._index.items():
+            label = article.labels.get(name)
+            self._gold[name].append(IGNORE if label is None else index.get(label, IGNORE))
+            if label is not None and label not in index:
+                self.unknown[name][label] += 1
+
+    def _put(self, rows: Mapping[str, list[NDArray[np.float64]]]) -> None:
+        import numpy as np
+
+        for name, part in rows.items():
+            if part:
+                self._blocks[name].append(np.stack(part).astype(np.float32))
+                part.clear()
+
+    def probabilities(self, task: str) -> NDArray[np.float32]:
+        """(N, C); once, because the pieces are given up for it."""
+        import numpy as np
+
+        return np.concatenate(self._blocks.pop(task))
+
+    def gold(self, task: str) -> NDArray[np.int64]:
+        """(N,) class indices."""
+        import numpy as np
+
+        return np.array(self._gold[task], np.int64)

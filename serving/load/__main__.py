@@ -15,6 +15,7 @@ import resource
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,11 @@ def _fairness(found: Sequence[dict[str, Any]]) -> str:
 def _soak(options: argparse.Namespace, report: dict[str, Any], requests: Sequence[Request]) -> int:
     found = soak(Soak(options.minutes, options.times), requests, options.model)
     slope = {name: value / 2**20 for name, value in found["slope_bytes_per_minute"].items()}
+    growth = (
+        f"{slope['per_minute']:+.2f} MB a minute (95 %: {slope['low']:+.2f} to {slope['high']:+.2f})"
+        if isfinite(slope["per_minute"])
+        else "too short to tell"
+    )
     codes = ", ".join(f"{code}: {n:,}" for code, n in found["codes"].items())
     text = (
         f"# newsie serve under {options.times:g} times its capacity for {options.minutes:g} "
@@ -130,8 +136,7 @@ def _soak(options: argparse.Namespace, report: dict[str, Any], requests: Sequenc
         f"- counted by the server: {found['counted_by_server']}\n"
         f"- answered 200: p50 {1000 * found['p50_seconds']:,.0f} ms, p99 "
         f"{1000 * found['p99_seconds']:,.0f} ms, {found['articles_per_second']:,.0f} articles/s\n"
-        f"- memory: {slope['per_minute']:+.2f} MB a minute (95 %: {slope['low']:+.2f} to "
-        f"{slope['high']:+.2f})\n"
+        f"- memory: {growth}\n"
         f"- the clients took {found['client_cores']:.2f} of a core\n\n"
         + "".join(f"**Wrong: {problem}.**\n\n" for problem in found["problems"])
     )

@@ -28,8 +28,8 @@ from newsie.serving.workers import SHARED_VARIABLE
 
 __all__ = ["Server", "run"]
 
-LINGER_SECONDS = 0.3
-"""At the end, how long connections that were opened in the last moment may ask."""
+LINGER_SECONDS = 1.0
+"""At the end, how long connections that were opened in the last moment may take to ask."""
 
 OTHER_FILES = 128
 """Open files of a process beside its connections."""
@@ -116,12 +116,36 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn: take no more connections, but those that the kernel has taken already."""
+        """Called by uvicorn: take no more connections, and answer those that are open."""
         self.service.health.drain()
-        for listener in sockets or ():
-            listener.listen(0)
-        await asyncio.sleep(LINGER_SECONDS)
+        # Closing a port resets the connections that nobody has accepted yet. So the loop lets go of it,
+        # what waits is accepted by hand, and the last copy is closed at once.
+        kept = [listener.dup() for listener in sockets or ()]
+        for server in self.servers:
+            server.close()
+        last = [connection for listener in kept for connection in _take_last(listener)]
+        loop = asyncio.get_running_loop()
+        for connection in last:
+            await loop.connect_accepted_socket(self._connect, connection)
+        end = time.monotonic() + LINGER_SECONDS
+        while self._has_new_connections() and time.monotonic() < end:
+            await asyncio.sleep(0.02)
         await super().shutdown(sockets)
+
+    def _connect(self) -> asyncio.Protocol:
+        """As uvicorn does for connections that its loop accepts."""
+        make = cast(Any, self.config.http_protocol_class)
+        protocol: asyncio.Protocol = make(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=asyncio.get_running_loop(),
+        )
+        return protocol
+
+    def _has_new_connections(self) -> bool:
+        """Whether there is a connection that has not asked yet."""
+        return any(cast(Any, one).cycle is None for one in self.server_state.connections)
 
     def _is_main_thread(self) -> bool:
         return threading.current_thread() is threading.main_thread()
@@ -145,6 +169,20 @@ class Server(uvicorn.Server):
         """A connection was refused before any route saw a request."""
         self.service.metrics.answered("other", "other", code, 0.0, reason)
         write_line({"route": "other", "code": code, "refused": reason})
+
+
+def _take_last(listener: socket.socket) -> list[socket.socket]:
+    """Close a port, and give what was waiting to be accepted."""
+    taken = []
+    with listener:
+        listener.listen(0)  # the queue takes one more at most
+        listener.setblocking(False)
+        while True:
+            try:
+                taken.append(listener.accept()[0])
+            except OSError:  # there is no more
+                break
+    return taken
 
 
 def _send_events_to_log() -> None:

@@ -104,6 +104,7 @@ class Workers:
             self._send(signal.SIGKILL)
             os._exit(128 + number)
         self._ending = True
+        self._listener.close()  # the workers have it too, and the last of them closes it in good order
         self._send(signal.SIGTERM)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:

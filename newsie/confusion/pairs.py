@@ -287,12 +287,13 @@ def _scarce(e: Evidence) -> int | None:
 def _sentences(a: str, b: str, e: Evidence) -> list[str]:
     total = e.suspect + e.shared + e.neither
     said = [
-        f"{_percent(found.value)} of {first} articles are read as {second}"
-        for first, second, found in ((a, b, e.a_as_b), (b, a, e.b_as_a))
-        if found is not None
+        f"{_percent(part.value)} of {first} articles are read as {second}"
+        for first, second, part in ((a, b, e.a_as_b), (b, a, e.b_as_a))
+        if part is not None
     ]
+    found = ", and ".join(said)
     lines = [
-        f"{', and '.join(said)}: {total:,} articles, where the model expects {e.expected:,.0f}.",
+        f"{found[:1].upper()}{found[1:]}: {total:,} articles, where the model expects {e.expected:,.0f}.",
         f"In {e.shared:,} of these it sees both labels (the gold one has 10 % or more); in "
         f"{e.suspect:,} it is at least 90 % sure that the gold label is wrong; {e.neither:,} are neither.",
     ]

@@ -144,9 +144,9 @@ def _suspects(analysis: Analysis) -> str:
     expected = float((1 - answers.confidence[sure].astype(np.float64)).sum())
     counts = np.bincount(answers.gold[rows], minlength=answers.classes)
     return (
-        f"{len(rows):,} gold labels may be wrong: the model is at least 90 % sure of another label, "
-        f"where it expects to be wrong so {expected:,.0f} times; most are in "
-        f"{answers.labels[int(counts.argmax())]} ({int(counts.max()):,})."
+        f"{len(rows):,} gold labels may be wrong: the model is at least 90 % sure of another label "
+        f"(by its own probabilities it should be wrong about {expected:,.0f} times there); most are "
+        f"in {answers.labels[int(counts.argmax())]} ({int(counts.max()):,})."
     )
 
 

@@ -24,9 +24,9 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 def commands() -> list[str]:
-    """Command lines of `newsie classify` and `newsie evaluate`; training takes minutes."""
+    """Command lines that end by themselves, without those that train, which take minutes."""
     lines = [line.split(" #")[0].strip() for _, text in blocks("sh") for line in text.splitlines()]
-    return [line for line in lines if re.match(r"newsie (classify|evaluate)", line)]
+    return [line for line in lines if re.match(r"newsie (classify|confusion|doctor|evaluate|explain)", line)]
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("python"))

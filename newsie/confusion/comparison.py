@@ -9,16 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.confusion.answers import Answers
-from newsie.confusion.intervals import Estimate, paired, share
+from newsie.confusion.extras import extra
+from newsie.confusion.intervals import Estimate, paired, q_values, share
 from newsie.confusion.matrix import ConfusionMatrix
 from newsie.errors import InputError
 from newsie.evaluation import Metric, accuracy, bootstrap_difference, macro_f1
 
 __all__ = ["ChangedPair", "ComparedMetric", "Comparison", "DifferentPair", "compare"]
 
+Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Kind = Literal["press", "bundles", "tasks"]
 
+FALSE_DISCOVERY_RATE = 0.05
 _CELLS = 3_000_000  # drawn by the bootstrap of a metric
 
 
@@ -55,7 +58,8 @@ class ComparedMetric:
 class ChangedPair:
     """A confusion that one side has more often: shares of the articles of `gold`, and a - b.
 
-    The interval is for the same articles, paired.
+    The interval is for the same articles, paired; the q-value for all confusions that differ at all
+    (exact test of McNemar 1947, corrected after Benjamini & Hochberg).
     """
 
     gold: str
@@ -63,6 +67,7 @@ class ChangedPair:
     a: float
     b: float
     difference: Estimate
+    q_value: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +83,8 @@ class Comparison:
         counts: (C_a, C_b) articles.
         pairs: where they differ, most articles first.
         accuracy, macro_f1: None without gold labels that both know.
-        changes: confusions whose difference is beyond chance, the greatest first.
+        changes: confusions that differ beyond chance, a false discovery rate of 5 % allowed, the
+            greatest first.
     """
 
     kind: Kind
@@ -199,21 +205,33 @@ def _changes(
 ) -> tuple[ChangedPair, ...]:
     if not len(gold):
         return ()
-    matrices = [ConfusionMatrix.from_labels(labels, gold, answers) for answers in (one, two)]
-    counts_a, counts_b = (matrix.counts for matrix in matrices)
-    both = ConfusionMatrix.from_labels(labels, gold[one == two], one[one == two]).counts
-    apart = np.abs(counts_a - counts_b)
-    np.fill_diagonal(apart, 0)
-    changes = []
-    for cell in np.argsort(-apart, axis=None, kind="stable")[:count]:
-        row, column = divmod(int(cell), len(labels))
-        total = int(matrices[0].support[row])
-        if not apart[row, column]:
-            break
-        a, b, same = (int(table[row, column]) for table in (counts_a, counts_b, both))
-        difference = paired(a - same, b - same, total)
-        if difference.low > 0 or difference.high < 0:
-            changes.append(
-                ChangedPair(labels[row], labels[column], a / total, b / total, difference)
-            )
-    return tuple(changes)
+    counts_a, counts_b = (_count(labels, gold, answers) for answers in (one, two))
+    both = _count(labels, gold[one == two], one[one == two])
+    apart = counts_a + counts_b > 2 * both
+    np.fill_diagonal(apart, val=False)
+    rows, columns = np.nonzero(apart)
+    a, b = ((counts - both)[rows, columns] for counts in (counts_a, counts_b))
+    q = q_values(_mcnemar(a, b))
+    support = np.bincount(gold, minlength=len(labels))
+    found = np.flatnonzero(q <= FALSE_DISCOVERY_RATE)
+    return tuple(
+        ChangedPair(
+            labels[rows[i]],
+            labels[columns[i]],
+            float(counts_a[rows[i], columns[i]] / support[rows[i]]),
+            float(counts_b[rows[i], columns[i]] / support[rows[i]]),
+            paired(int(a[i]), int(b[i]), int(support[rows[i]])),
+            float(q[i]),
+        )
+        for i in found[np.argsort(-abs(a - b)[found], kind="stable")][:count]
+    )
+
+
+def _count(labels: tuple[str, ...], gold: Indices, predicted: Indices) -> Indices:
+    return ConfusionMatrix.from_labels(labels, gold, predicted).counts
+
+
+def _mcnemar(a: Indices, b: Indices) -> Floats:
+    """p-values of a against b articles that only one side has, by the exact test of McNemar (1947)."""
+    tail = extra("scipy.stats").binom.cdf(np.minimum(a, b), a + b, 0.5)
+    return np.minimum(1.0, 2 * np.asarray(tail, dtype=np.float64))

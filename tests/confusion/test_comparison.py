@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from newsie.confusion.answers import Answers, read_answers
 from newsie.confusion.comparison import compare
@@ -50,6 +51,8 @@ def test_metrics_and_changes_where_both_know_the_gold_labels() -> None:
     assert (change.gold, change.predicted, change.a, change.b) == ("b", "a", 0.3, 0.1)
     assert change.difference.value == pytest.approx(0.2)
     assert 0 < change.difference.low < 0.2 < change.difference.high
+    # 60 articles of one side only: of the two cells that differ, one is a right answer.
+    assert change.q_value == pytest.approx(binomtest(0, 60).pvalue)
 
 
 def test_a_difference_by_chance_is_no_change() -> None:
@@ -57,6 +60,20 @@ def test_a_difference_by_chance_is_no_change() -> None:
     first, second = list(gold), list(gold)
     first[0], second[1] = 1, 1
     assert compare(answer("ab", first, gold), answer("ab", second, gold)).changes == ()
+
+
+def test_two_draws_of_one_model_do_not_change() -> None:
+    """14 labels; at 95 % a confusion, several of the 20 largest would be called a change."""
+    random = np.random.default_rng(0)
+    told = 0
+    for _ in range(20):
+        gold = random.integers(0, 14, 3_000)
+        draws = [
+            np.where(random.random(3_000) < 0.7, gold, random.integers(0, 14, 3_000)) for _ in "ab"
+        ]
+        answers = [answer("abcdefghijklmn", list(draw), list(gold)) for draw in draws]
+        told += bool(compare(*answers).changes)
+    assert told <= 3
 
 
 def test_gold_labels_of_different_articles_are_not_compared() -> None:

@@ -48,6 +48,10 @@ class Estimate:
         """A growing function of the value, and of its interval."""
         return Estimate(function(self.value), function(self.low), function(self.high))
 
+    def within(self, least: float, most: float) -> Estimate:
+        """The same value, its interval cut to what is possible."""
+        return Estimate(self.value, max(self.low, least), min(self.high, most))
+
 
 def share(count: float, total: float) -> Estimate | None:
     """A proportion with Wilson's interval (Wilson 1927); None out of 0."""

@@ -32,17 +32,26 @@ class Tally:
     @property
     def macro_f1(self) -> Estimate:
         """Mean F1 of the labels that occur in gold; see `newsie.evaluation.macro_f1`."""
-        return jackknife(float(_macro_f1(self._all())), _macro_f1(self._without()))
+        found = jackknife(float(_macro_f1(self._all())), _macro_f1(self._without()))
+        return found.within(0, 1)
 
     @property
     def accuracy(self) -> float:
         """Share of right answers."""
         return float(self.right.sum() / self.gold.sum())
 
-    def gain(self, before: Tally) -> Estimate:
-        """How much macro-F1 is above that of another tally of the same articles."""
-        value = float(_macro_f1(self._all()) - _macro_f1(before._all()))
-        return jackknife(value, _macro_f1(self._without()) - _macro_f1(before._without()))
+    def f1(self, label: int) -> float:
+        """F1 of a label; 0 where it occurs in neither gold nor predicted."""
+        return float(_f1(self._all())[label])
+
+    def gain(self, label: int, before: Tally, labels: tuple[int, int]) -> Estimate:
+        """F1 of a label, less that of the better of two in another tally of the same articles."""
+
+        def difference(now: Indices, then: Indices) -> Floats:
+            return np.asarray(_f1(now)[..., label] - _f1(then)[..., list(labels)].max(axis=-1))
+
+        value = float(difference(self._all(), before._all()))
+        return jackknife(value, difference(self._without(), before._without())).within(-1, 1)
 
     def _all(self) -> Indices:
         return np.stack([part.sum(axis=0) for part in (self.right, self.gold, self.predicted)])
@@ -57,14 +66,20 @@ class Merge:
     """What merging two labels would do, on the articles at hand.
 
     Attributes:
-        macro_f1_before, macro_f1_after: over all labels; one label fewer after.
-        gain: their difference, with its interval.
+        f1_before: F1 of each of the two.
+        f1_after: F1 of the merged label.
+        gain: f1_after less the better of the two before. To be rid of a label that is found badly
+            raises every mean over labels, whichever other it is merged with; this only rises if
+            the two belong together.
+        macro_f1_before, macro_f1_after: over all labels, which are one fewer after.
         accuracy_before, accuracy_after: shares of right answers.
     """
 
+    f1_before: tuple[float, float]
+    f1_after: float
+    gain: Estimate
     macro_f1_before: float
     macro_f1_after: float
-    gain: Estimate
     accuracy_before: float
     accuracy_after: float
 
@@ -98,17 +113,23 @@ def merge_pair(answers: Answers, a: int, b: int, shared: NDArray[np.float32]) ->
         np.where(gold == b, a, gold), np.where(wins, a, predicted), blocks, answers.classes
     )
     return Merge(
-        before.macro_f1.value,
-        after.macro_f1.value,
-        after.gain(before),
-        before.accuracy,
-        after.accuracy,
+        f1_before=(before.f1(a), before.f1(b)),
+        f1_after=after.f1(a),
+        gain=after.gain(a, before, (a, b)),
+        macro_f1_before=before.macro_f1.value,
+        macro_f1_after=after.macro_f1.value,
+        accuracy_before=before.accuracy,
+        accuracy_after=after.accuracy,
     )
+
+
+def _f1(counts: Indices) -> Floats:
+    """(3, ..., C) right, gold, predicted -> (..., C)"""
+    right, gold, predicted = counts
+    return np.asarray(2 * right / np.maximum(gold + predicted, 1))
 
 
 def _macro_f1(counts: Indices) -> Floats:
     """(3, ..., C) right, gold, predicted -> (...)"""
-    right, gold, predicted = counts
-    f1 = 2 * right / np.maximum(gold + predicted, 1)
-    present = gold > 0
-    return np.asarray((f1 * present).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1))
+    present = counts[1] > 0
+    return np.asarray((_f1(counts) * present).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1))

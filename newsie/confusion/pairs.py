@@ -5,11 +5,13 @@ Each article of the one label that is read as the other is one of three:
 - shared: the model gives the gold label 10 % or more, so it sees both;
 - suspect: the model is at least 90 % sure of the other label, and cleanlab, too, thinks that the gold
   label is wrong;
-- neither: the model is wrong, and not sure.
+- neither: the model hardly sees the gold label, and nothing shows that this is wrong.
 
-The verdict is what most of them are: noise, overlap, or unclear; before that, a label is scarce whose
-confusions go one way, and that has few articles or is hardly ever given. The advice follows the
-verdict, with what it would bring.
+Where only some articles were examined for wrong labels (`newsie.confusion.suspects`), only these are
+counted. The verdict is what most of them are: noise, overlap, or unclear; it takes more for an overlap
+where that could be tested: probabilities that the two share beyond chance. Before all that, a label
+is scarce whose confusions go one way, and that has few articles or is hardly ever given. The advice
+follows the verdict, with what it would bring.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from newsie.confusion.answers import Answers
 from newsie.confusion.intervals import Estimate, share
 from newsie.confusion.matrix import ConfusionMatrix
 from newsie.confusion.merging import Merge, merge_pair
-from newsie.confusion.overlap import Overlap, OverlapPair
+from newsie.confusion.overlap import FALSE_DISCOVERY_RATE, MINIMUM_LIFT, Overlap, OverlapPair
+from newsie.confusion.sentences import count, percent
 from newsie.confusion.suspects import Suspects
 
 __all__ = ["Advice", "BorderArticle", "Evidence", "LabelPair", "examine_pairs"]
@@ -70,8 +73,8 @@ class Evidence:
     """What the verdict on a pair (a, b) rests on.
 
     Attributes:
-        suspect, shared, neither: articles confused, by kind; they add up.
-        examined: of the articles confused, those that cleanlab looked at.
+        suspect, shared, neither: articles confused and examined, by kind; they add up.
+        examined: of the articles confused, those that were looked at for wrong labels.
         crossing: articles that carry one label of the pair and belong to the other, as cleanlab counts.
         expected: articles that the model expects to be confused: the probability of a summed over
             those read as b, and the reverse. More are confused where labels are wrong, where the
@@ -122,7 +125,7 @@ class LabelPair:
         evidence: None without gold labels.
         sentences: the evidence in words.
         advice: what to do.
-        merged: what merging the two would do; None without gold labels.
+        merged: what merging the two would do; None without gold labels, or if there are no others.
         border: the articles with the greatest min(p_a, p_b).
     """
 
@@ -183,13 +186,14 @@ def _examine(
         return _without_gold((a, b), lift, border)
     evidence, rows = _evidence(answers, pair, p, matrix, lift, suspects)
     verdict = _verdict(evidence)
-    merged = merge_pair(answers, *pair, p[0] + p[1])
+    merged = merge_pair(answers, *pair, p[0] + p[1]) if answers.classes > 2 else None
+    confusions = int(matrix.counts[pair] + matrix.counts[pair[::-1]])
     return LabelPair(
         labels=(a, b),
         verdict=verdict,
-        confusions=evidence.suspect + evidence.shared + evidence.neither,
+        confusions=confusions,
         evidence=evidence,
-        sentences=tuple(_sentences(a, b, evidence)),
+        sentences=tuple(_sentences(a, b, evidence, confusions)),
         advice=_advice((a, b), verdict, evidence, merged, rows),
         merged=merged,
         border=border,
@@ -229,16 +233,18 @@ def _evidence(
     confused = ((gold == a) & (predicted == b)) | ((gold == b) & (predicted == a))
     sure = confused & (answers.confidence >= SURE)
     rows = () if suspects is None else tuple(suspects.rows[sure[suspects.rows]].tolist())
-    close = confused & (np.minimum(*p) >= SHARED)
-    close[list(rows)] = False
-    total, shared = int(confused.sum()), int(close.sum())
+    examined = np.flatnonzero(confused)
+    if suspects is not None:
+        examined = suspects.examined_rows[confused[suspects.examined_rows]]
+    close = np.minimum(p[0][examined], p[1][examined]) >= SHARED
+    shared = int((close & ~np.isin(examined, rows)).sum())
     known = gold >= 0
     support = matrix.support
     found = Evidence(
         suspect=len(rows),
         shared=shared,
-        neither=total - shared - len(rows),
-        examined=0 if suspects is None else int(confused[suspects.examined_rows].sum()),
+        neither=len(examined) - shared - len(rows),
+        examined=len(examined),
         crossing=0.0 if suspects is None else float(suspects.crossing[a, b]),
         expected=float(p[0][known & (predicted == b)].sum() + p[1][known & (predicted == a)].sum()),
         separability=_separability(
@@ -269,7 +275,13 @@ def _verdict(e: Evidence) -> Verdict:
     if _scarce(e) is not None:
         return "scarce"
     kinds: dict[Verdict, int] = {"overlap": e.shared, "noise": e.suspect, "unclear": e.neither}
-    return max(kinds, key=lambda kind: kinds[kind])
+    verdict = max(kinds, key=lambda kind: kinds[kind])
+    return "unclear" if verdict == "overlap" and _shares_no_more(e) else verdict
+
+
+def _shares_no_more(e: Evidence) -> bool:
+    """Whether overlap was tested and not found."""
+    return e.q_value is not None and e.q_value > FALSE_DISCOVERY_RATE
 
 
 def _scarce(e: Evidence) -> int | None:
@@ -284,72 +296,79 @@ def _scarce(e: Evidence) -> int | None:
     return rare if (few or hardly_given) and lost.low >= ONE_WAY * back.high else None
 
 
-def _sentences(a: str, b: str, e: Evidence) -> list[str]:
-    total = e.suspect + e.shared + e.neither
+def _sentences(a: str, b: str, e: Evidence, total: int) -> list[str]:
     said = [
-        f"{_percent(part.value)} of {first} articles are read as {second}"
+        f"{percent(part.value)} of {first} articles are read as {second}"
         for first, second, part in ((a, b, e.a_as_b), (b, a, e.b_as_a))
         if part is not None
     ]
     found = ", and ".join(said)
     lines = [
-        f"{found[:1].upper()}{found[1:]}: {total:,} articles, where the model expects {e.expected:,.0f}.",
-        f"In {e.shared:,} of these it sees both labels (the gold one has 10 % or more); in "
+        f"{found[:1].upper()}{found[1:]}: {count(total, 'article')}, where the model expects "
+        f"{e.expected:,.0f}.",
+        f"In {e.shared:,} of {_these(e, total)} it sees both labels (the gold one has 10 % or more); in "
         f"{e.suspect:,} it is at least 90 % sure that the gold label is wrong; {e.neither:,} are neither.",
     ]
     if e.separability is not None:
         lines.append(
             f"Of an article of {a} and one of {b} it tells which is which in "
-            f"{_percent(e.separability)} of cases (50 % would be chance)."
+            f"{percent(e.separability)} of cases (50 % would be chance)."
         )
-    if 0 < e.examined < total:
-        lines.append(f"Only {e.examined:,} of them were examined for wrong labels.")
-    if e.lift is not None and e.q_value is not None:
-        sure = f"q = {e.q_value:.1g}" if e.q_value <= 0.05 else "not beyond chance"
-        lines.append(
-            f"The two share {e.lift:.1f} times the probability that their frequencies alone would "
-            f"give ({sure})."
-        )
+    lines.append(_overlap_sentence(e))
     rare = _scarce(e)
     if rare is not None:
         lines.append(
-            f"{(a, b)[rare]} has {e.support[rare]:,} articles here, where the median label has "
+            f"{(a, b)[rare]} has {count(e.support[rare], 'article')} here, where the median label has "
             f"{e.median_support:,.0f}, and is given to {e.predicted[rare]:,}."
         )
     return lines
+
+
+def _these(e: Evidence, total: int) -> str:
+    return "these" if e.examined == total else f"the {e.examined:,} of these that were examined"
+
+
+def _overlap_sentence(e: Evidence) -> str:
+    if e.lift is None or e.q_value is None:
+        return "Whether the two share more than their frequencies alone would give could not be tested."
+    return (
+        f"The two share {e.lift:.1f} times the probability that their frequencies alone would give, "
+        f"{'not ' if _shares_no_more(e) else ''}surely more than {MINIMUM_LIFT:g} (q = {e.q_value:.1g})."
+    )
 
 
 def _advice(
     labels: tuple[str, str],
     verdict: Verdict,
     e: Evidence,
-    merged: Merge,
+    merged: Merge | None,
     rows: Sequence[int],
 ) -> Advice:
     a, b = labels
-    gain = (
-        f"merging the two would change macro-F1 from {merged.macro_f1_before:.3f} to "
-        f"{merged.macro_f1_after:.3f}"
-    )
     if verdict == "scarce":
         rare = labels[_scarce(e) or 0]
-        return Advice("collect", f"Collect more articles of {rare} to learn from; {gain}.")
+        return Advice("collect", f"Collect more articles of {rare} to learn from.")
     if verdict == "noise":
         told = f" (the first {_RELABEL} are listed)" if len(rows) > _RELABEL else ""
         return Advice(
             "relabel",
-            f"Look at the labels of {len(rows):,} articles, the likeliest to be wrong first{told}; "
-            f"{gain}.",
+            f"Look at the labels of {count(len(rows), 'article')}, the likeliest to be wrong first{told}.",
             tuple(rows[:_RELABEL]),
         )
     if verdict == "unclear":
         return Advice(
             "look",
-            f"Look at the articles: neither overlap nor wrong labels explain most of this; {gain}.",
+            "Look at the articles: neither an overlap beyond chance nor wrong labels explain most of "
+            "this.",
         )
-    if merged.gain.low > 0 and _both_ways(e) and (e.q_value is None or e.q_value <= 0.05):
-        return Advice("merge", f"Merge {a} and {b}, or allow both labels: {gain}.")
-    return Advice("allow two labels", f"Allow both {a} and {b} for one article; {gain}.")
+    if merged is not None and merged.gain.low > 0 and _both_ways(e):
+        return Advice(
+            "merge",
+            f"Merge {a} and {b}, or allow both labels: together they are found with an F1 of "
+            f"{merged.f1_after:.2f}, alone with {merged.f1_before[0]:.2f} and "
+            f"{merged.f1_before[1]:.2f}.",
+        )
+    return Advice("allow two labels", f"Allow both {a} and {b} for one article.")
 
 
 def _both_ways(e: Evidence) -> bool:
@@ -376,8 +395,8 @@ def _without_gold(
             f"{pair.articles:,} articles have {a} and {b} as their best two labels.",
             f"The two share {pair.lift.value:.1f} times the probability that their frequencies "
             f"alone would give (q = {pair.q_value:.1g}).",
-            f"Of the probability that articles read as {a} give to other labels, {_percent(to_b)} "
-            f"goes to {b}; the reverse is {_percent(to_a)}.",
+            f"Of the probability that articles read as {a} give to other labels, {percent(to_b)} "
+            f"goes to {b}; the reverse is {percent(to_a)}.",
         ),
         advice=Advice(
             "look",
@@ -387,7 +406,3 @@ def _without_gold(
         merged=None,
         border=border,
     )
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %" if value >= 0.005 or not value else "less than 1 %"

@@ -12,6 +12,7 @@ from newsie.confusion.comparison import Comparison
 from newsie.confusion.groups import Group, GroupPair
 from newsie.confusion.intervals import Estimate
 from newsie.confusion.pairs import SURE
+from newsie.confusion.sentences import count, interval, percent
 
 __all__ = ["summarise"]
 
@@ -70,10 +71,10 @@ def _most_confused(analysis: Analysis) -> str:
     pair = pairs[0]
     index = analysis.answers.labels.index
     back = analysis.matrix.normalised()[index(pair.predicted), index(pair.gold)]
-    reverse = "" if np.isnan(back) else f"; the reverse happens to {_percent(back)}"
+    reverse = "" if np.isnan(back) else f"; the reverse happens to {percent(back)}"
     return (
         f"the most frequent mistake is {pair.gold} read as {pair.predicted}: "
-        f"{pair.articles:,} articles, {_interval(pair.share)} of {pair.gold}{reverse}."
+        f"{pair.articles:,} articles, {interval(pair.share)} of {pair.gold}{reverse}."
     )
 
 
@@ -97,17 +98,19 @@ def _why(analysis: Analysis) -> str:
         return ""
     pair = analysis.pairs[0]
     assert pair.evidence is not None  # there are gold labels
-    reasons = {
-        "overlap": f"in {pair.evidence.shared:,} of them the model sees both labels",
-        "noise": f"in {pair.evidence.suspect:,} of them the model is at least 90 % sure that the gold "
-        "label is wrong",
+    e, (a, b) = pair.evidence, pair.labels
+    them = "them" if e.examined == pair.confusions else f"{e.examined:,} examined"
+    reason = {
+        "overlap": f"in {e.shared:,} of {them} the model sees both labels",
+        "noise": f"in {e.suspect:,} of {them} the model is at least 90 % sure that the gold label is "
+        "wrong",
         "scarce": "one of the two has few articles or is hardly ever given",
-        "unclear": f"in {pair.evidence.neither:,} of them the model is wrong without being sure",
-    }
-    a, b = pair.labels
+        "unclear": f"in {e.shared:,} of {them} the model sees both labels, in {e.suspect:,} it is at "
+        "least 90 % sure that the gold label is wrong",
+    }[pair.verdict]
     return (
-        f"both ways together, {a} and {b} are confused most, in {pair.confusions:,} articles; "
-        f"{reasons[pair.verdict]}. {pair.advice.sentence}"
+        f"both ways together, {a} and {b} are confused most, in {count(pair.confusions, 'article')}; "
+        f"{reason}. {pair.advice.sentence}"
     )
 
 
@@ -117,12 +120,12 @@ def _threshold(analysis: Analysis) -> str:
     found = next(t for t in analysis.calibration.thresholds if t.wanted == _SERVED)
     if found.threshold is None or found.precision is None:
         return (
-            f"no confidence promises {_percent(_SERVED)} right answers; the surest tenth of the "
-            f"articles has {_percent(_accuracy_at(analysis, 0.1))}."
+            f"no confidence promises {percent(_SERVED)} right answers; the surest tenth of the "
+            f"articles has {percent(_accuracy_at(analysis, 0.1))}."
         )
     return (
-        f"answers of at least {_percent(found.threshold)} confidence are right in "
-        f"{_percent(found.precision)} of cases; they are {_percent(found.coverage)} of the articles."
+        f"answers of at least {percent(found.threshold)} confidence are right in "
+        f"{percent(found.precision)} of cases; they are {percent(found.coverage)} of the articles."
     )
 
 
@@ -151,13 +154,14 @@ def _suspects(analysis: Analysis) -> str:
 
 
 def _best_merge(analysis: Analysis) -> str:
-    merges = [(p.merged, p) for p in analysis.pairs if p.merged and p.merged.gain.low > 0]
+    advised = (p for p in analysis.pairs if p.advice.action == "merge")
+    merges = [(p.merged, p.labels) for p in advised if p.merged]
     if not merges:
         return ""
-    merged, pair = max(merges, key=lambda item: item[0].gain.value)
+    merged, (a, b) = max(merges, key=lambda item: item[0].gain.value)
     return (
-        f"merging {pair.labels[0]} and {pair.labels[1]} would raise macro-F1 from "
-        f"{merged.macro_f1_before:.3f} to {merged.macro_f1_after:.3f}, the most of all pairs examined."
+        f"merging {a} and {b} brings the most of all pairs: together they are found with an F1 of "
+        f"{merged.f1_after:.2f}, alone with {merged.f1_before[0]:.2f} and {merged.f1_before[1]:.2f}."
     )
 
 
@@ -191,8 +195,8 @@ def _drift(analysis: Analysis) -> str:
     )
     others = pair.share.value - pair.difference.value
     return (
-        f"{_interval(pair.share)} of the {pair.gold} articles of {group.name} are read as "
-        f"{pair.predicted}, and {_percent(others)} of all others."
+        f"{interval(pair.share)} of the {pair.gold} articles of {group.name} are read as "
+        f"{pair.predicted}, and {percent(others)} of all others."
     )
 
 
@@ -209,21 +213,13 @@ def _compared(comparison: Comparison) -> str:
             f"{comparison.a} is right in {100 * a:.1f} % of cases and {comparison.b} in "
             f"{100 * b:.1f} %: a difference of {100 * difference.value:+.1f} points "
             f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]{chance}; they agree on "
-            f"{_percent(comparison.agreement.value)} of the articles."
+            f"{percent(comparison.agreement.value)} of the articles."
         )
     if not comparison.pairs:
         return f"{comparison.a} and {comparison.b} give the same label to every article."
     pair = comparison.pairs[0]
     return (
-        f"{comparison.b} files {_interval(pair.share)} of what {comparison.a} calls {pair.a} under "
+        f"{comparison.b} files {interval(pair.share)} of what {comparison.a} calls {pair.a} under "
         f"{pair.b} ({pair.articles:,} of {pair.of:,} articles); the two agree on "
-        f"{_percent(comparison.agreement.value)} of all articles."
+        f"{percent(comparison.agreement.value)} of all articles."
     )
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %" if value >= 0.005 or not value else "less than 1 %"
-
-
-def _interval(found: Estimate) -> str:
-    return f"{_percent(found.value)} [{100 * found.low:.0f}, {100 * found.high:.0f}]"

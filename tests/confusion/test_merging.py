@@ -23,6 +23,9 @@ def test_merging_by_hand() -> None:
     assert (found.accuracy_before, found.accuracy_after) == (0.5, 0.75)
     assert found.macro_f1_before == pytest.approx((1 + 0 + 2 / 4) / 3)
     assert found.macro_f1_after == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert found.f1_before == (1, 0)
+    assert found.f1_after == pytest.approx(4 / 5)
+    assert found.gain.value == pytest.approx(4 / 5 - 1)
 
 
 @pytest.mark.parametrize("pair", [(0, 1), (3, 1), (2, 4)])
@@ -32,6 +35,7 @@ def test_merging_is_adding_up_columns(pair: tuple[int, int]) -> None:
     rows = given.labelled
     p, gold = given.probabilities[rows].copy(), given.gold[rows].copy()
     before = f1_score(gold, p.argmax(axis=1), average="macro")
+    alone = f1_score(gold, p.argmax(axis=1), average=None)[list(pair)]
     p[:, a] += p[:, b]
     p[:, b] = 0
     gold[gold == b] = a
@@ -40,7 +44,20 @@ def test_merging_is_adding_up_columns(pair: tuple[int, int]) -> None:
     assert found.macro_f1_before == pytest.approx(before)
     assert found.macro_f1_after == pytest.approx(f1_score(gold, p.argmax(axis=1), average="macro"))
     assert found.accuracy_after == pytest.approx((p.argmax(axis=1) == gold).mean())
-    assert found.gain.value == pytest.approx(found.macro_f1_after - before)
+    together = f1_score(gold == a, p.argmax(axis=1) == a)
+    assert found.f1_before == pytest.approx(alone)
+    assert found.f1_after == pytest.approx(together)
+    assert found.gain.value == pytest.approx(together - max(alone))
+
+
+def test_intervals_stay_within_what_is_possible() -> None:
+    # One block alone has no interval but the whole range.
+    p = np.array([[0.5, 0.3, 0.2]])
+    given = read_answers("abc", p, [0])
+    found = merge_pair(given, 0, 1, (p[:, 0] + p[:, 1]).astype("f4"))
+    assert (found.gain.low, found.gain.high) == (-1, 1)
+    alone = tally(given.gold, given.predicted, given.blocks, 3).macro_f1
+    assert (alone.value, alone.low, alone.high) == (1, 0, 1)
 
 
 def test_the_interval_is_that_of_a_bootstrap() -> None:

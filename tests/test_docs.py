@@ -32,7 +32,11 @@ def commands() -> list[str]:
         if page in ("README.md", "tutorial.md")
         for line in text.splitlines()
     ]
-    return [line for line in dict.fromkeys(lines) if re.match(r"newsie (classify|confusion|doctor|evaluate|explain)", line)]
+    return [
+        line
+        for line in dict.fromkeys(lines)
+        if re.match(r"newsie (classify|confusion|doctor|evaluate|explain)", line)
+    ]
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("python"))

@@ -27,6 +27,7 @@ __all__ = [
     "bootstrap_difference",
     "bootstrap_interval",
     "brier_score",
+    "confidence_bins",
     "evaluate",
     "evaluate_predictions",
     "expected_calibration_error",
@@ -201,9 +202,21 @@ def expected_calibration_error(
     p, y = _scored(probabilities, labels)
     confidence = p.max(axis=1)
     gap = confidence - (p.argmax(axis=1) == y)
-    parts = np.array_split(gap[np.argsort(confidence, kind="stable")], min(bins, len(y)))
     # n_b * |mean gap| = |sum of gaps|
-    return float(sum(abs(part.sum()) for part in parts) / len(y))
+    return float(sum(abs(gap[rows].sum()) for rows in confidence_bins(confidence, bins)) / len(y))
+
+
+def confidence_bins(confidence: Floats, bins: int = CALIBRATION_BINS) -> list[Indices]:
+    """Rows in bins of about equally many articles, the least sure first.
+
+    Bins are cut between different confidences only: articles that are as sure as each other stay
+    together, or the order of a file would decide which bin each falls into.
+    """
+    order = np.argsort(confidence, kind="stable")
+    ranked = confidence[order]
+    edges = np.cumsum([len(part) for part in np.array_split(ranked, min(bins, len(ranked)))])[:-1]
+    starts = np.unique(np.searchsorted(ranked, ranked[edges]))
+    return np.split(order, starts[starts > 0])
 
 
 def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> float:

@@ -69,14 +69,21 @@ def test_brier_score_by_hand() -> None:
 
 
 def test_calibration_error_by_hand() -> None:
-    # By confidence: .5 wrong, .6 wrong | .6 right, .7 right -> |0 - 1.1|/4 + |2 - 1.3|/4
-    p = [[0.7, 0.2, 0.1], [0.3, 0.1, 0.6], [0.5, 0.4, 0.1], [0.1, 0.6, 0.3]]
-    assert expected_calibration_error(p, [0, 0, 1, 1], bins=2) == pytest.approx((1.1 + 0.7) / 4)
-    assert expected_calibration_error(p, [0, 0, 1, 1], bins=1) == pytest.approx(0.4 / 4)
+    # By confidence: .5 wrong, .6 wrong | .65 right, .7 right -> |0 - 1.1|/4 + |2 - 1.35|/4
+    p = [[0.7, 0.2, 0.1], [0.3, 0.1, 0.6], [0.5, 0.4, 0.1], [0.1, 0.65, 0.25]]
+    assert expected_calibration_error(p, [0, 0, 1, 1], bins=2) == pytest.approx((1.1 + 0.65) / 4)
+    assert expected_calibration_error(p, [0, 0, 1, 1], bins=1) == pytest.approx(0.45 / 4)
 
 
 def test_calibration_error_has_no_empty_bins() -> None:
     assert expected_calibration_error([[0.9, 0.1]], [0], bins=15) == pytest.approx(0.1)
+
+
+def test_calibration_error_does_not_depend_on_the_order_of_equals() -> None:
+    p = np.tile([0.8, 0.2], (1_000, 1))
+    y = np.repeat([0, 1], [800, 200])
+    assert expected_calibration_error(p, y) == pytest.approx(0)
+    assert expected_calibration_error(p, y[::-1]) == pytest.approx(0)
 
 
 def test_softmax_by_hand() -> None:

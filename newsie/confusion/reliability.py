@@ -6,6 +6,7 @@ that is its gold label.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from newsie.confusion.extras import extra
 from newsie.confusion.intervals import Estimate, share
 from newsie.errors import InputError
-from newsie.evaluation import CALIBRATION_BINS
+from newsie.evaluation import confidence_bins
 
 __all__ = [
     "Calibration",
@@ -24,6 +25,7 @@ __all__ = [
     "Threshold",
     "calibration",
     "find_threshold",
+    "smallest_promise",
 ]
 
 WANTED_PRECISIONS = (0.8, 0.9, 0.95, 0.99)
@@ -76,8 +78,9 @@ class Calibration:
 
     Attributes:
         expected_calibration_error: as in `newsie.evaluation`.
-        bins: equally many articles each, the least sure first.
-        risk_coverage: accuracy of the surest 1 %, 2 %, ... 100 % (El-Yaniv & Wiener 2010).
+        bins: about equally many articles each, the least sure first; as sure ones stay together.
+        risk_coverage: accuracy of the surest 1 %, 2 %, ... 100 % (El-Yaniv & Wiener 2010); of articles
+            that are as sure as each other, all are as right as they are on average.
         thresholds: for a precision of 80, 90, 95 and 99 %.
     """
 
@@ -138,6 +141,11 @@ def find_threshold(
     return Threshold(wanted, None, 0.0, None, None)
 
 
+def smallest_promise(wanted: float) -> int:
+    """How many articles, all of them right, it takes to promise a precision at all."""
+    return math.ceil(math.log(0.05 / len(COVERAGES)) / math.log(wanted))
+
+
 def _checked(
     confidence: ArrayLike, correct: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -151,7 +159,7 @@ def _checked(
 
 def _bins(p: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[ReliabilityBin, ...]:
     bins = []
-    for part in np.array_split(np.argsort(p, kind="stable"), min(CALIBRATION_BINS, len(p))):
+    for part in confidence_bins(p):
         accuracy = share(int(right[part].sum()), len(part))
         assert accuracy is not None  # no part is empty
         bins.append(ReliabilityBin(len(part), float(p[part].mean()), accuracy))
@@ -161,7 +169,8 @@ def _bins(p: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Reliability
 def _risk_coverage(
     ranked: NDArray[np.float64], right: NDArray[np.bool_]
 ) -> tuple[CoveragePoint, ...]:
-    hits = np.cumsum(right)
+    _, tie, tied = np.unique(-ranked, return_inverse=True, return_counts=True)
+    hits = np.cumsum((np.bincount(tie, right) / tied)[tie])
     sizes = np.unique(np.ceil(np.linspace(0, len(ranked), _POINTS + 1)[1:]).astype(int))
     return tuple(
         CoveragePoint(n / len(ranked), float(ranked[n - 1]), float(hits[n - 1] / n)) for n in sizes

@@ -28,6 +28,21 @@ def test_bins_by_hand() -> None:
     assert found.expected_calibration_error == pytest.approx((0.6 + 0.2 + 0.1) / 3)
 
 
+def test_the_order_of_articles_that_are_as_sure_does_not_matter() -> None:
+    """1,000 articles of .8, as they may come: first all that are right."""
+    for right in (np.arange(1_000) < 800, np.arange(1_000) % 5 > 0):
+        found = calibration(np.full(1_000, 0.8), right)
+        assert [(b.articles, b.accuracy.value) for b in found.bins] == [(1_000, 0.8)]
+        assert found.expected_calibration_error == pytest.approx(0)
+        assert [p.accuracy for p in found.risk_coverage] == pytest.approx([0.8] * 100)
+
+
+def test_bins_are_cut_between_different_confidences() -> None:
+    found = calibration(np.repeat([0.5, 0.6, 0.7], [70, 10, 70]), np.ones(150, bool))
+    assert [b.articles for b in found.bins] == [70, 10, 70]
+    assert [b.confidence for b in found.bins] == pytest.approx([0.5, 0.6, 0.7])
+
+
 def test_coverage_by_hand() -> None:
     found = calibration([0.9, 0.6, 0.8, 0.7], [True, True, False, True]).risk_coverage
     assert [(p.coverage, p.threshold, p.accuracy) for p in found] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -12,6 +13,7 @@ from newsie.confusion.comparison import Comparison
 from newsie.confusion.groups import Group, GroupPair
 from newsie.confusion.intervals import Estimate
 from newsie.confusion.pairs import SURE
+from newsie.confusion.reliability import smallest_promise
 from newsie.confusion.sentences import count, interval, percent
 
 __all__ = ["summarise"]
@@ -19,6 +21,7 @@ __all__ = ["summarise"]
 SENTENCES = 5
 
 _SERVED = 0.9  # the precision whose threshold is told
+_WEAKEST = 10  # articles that a label must have to be told as the weakest
 
 
 def summarise(
@@ -41,8 +44,12 @@ def _sentences(
     main = analyses[tasks[0]]
     where = f"{tasks[0]}: " if len(tasks) > 1 else ""
     yield from _told(where, main, (_most_confused, _why))
-    yield from (sentence for c in comparisons if (sentence := _compared(c)))
-    yield from _told(where, main, (_drift, _suspects, _threshold))
+    # A bundle to compare with was asked for, and so were groups: both are told.
+    compared = sorted(comparisons, key=lambda comparison: comparison.kind != "bundles")
+    yield from map(_compared, compared[:1])
+    yield from _told(where, main, (_drift, _suspects))
+    yield from map(_compared, compared[1:])
+    yield from _told(where, main, (_threshold,))
     for task in tasks[1:]:
         yield from _told(f"{task}: ", analyses[task], (_most_confused,))
     overlapping = (_most_overlapping,) if main.matrix else ()
@@ -65,16 +72,30 @@ def _confused_articles(analysis: Analysis) -> int:
 
 def _most_confused(analysis: Analysis) -> str:
     if analysis.matrix is None:
-        return _most_overlapping(analysis)
+        return _without_gold(analysis)
     if not (pairs := analysis.matrix.most_confused(1)):
-        return f"all {len(analysis.answers.labelled):,} articles got their gold label."
+        labelled = len(analysis.answers.labelled)
+        return f"{count(labelled, 'article')} with a gold label, and all were read so."
     pair = pairs[0]
     index = analysis.answers.labels.index
     back = analysis.matrix.normalised()[index(pair.predicted), index(pair.gold)]
     reverse = "" if np.isnan(back) else f"; the reverse happens to {percent(back)}"
     return (
         f"the most frequent mistake is {pair.gold} read as {pair.predicted}: "
-        f"{pair.articles:,} articles, {interval(pair.share)} of {pair.gold}{reverse}."
+        f"{count(pair.articles, 'article')}, {interval(pair.share)} of {pair.gold}{reverse}."
+    )
+
+
+def _without_gold(analysis: Analysis) -> str:
+    if analysis.overlap is None:
+        return (
+            "there are no gold labels, and too few labels or articles to tell from the "
+            "probabilities alone which labels overlap."
+        )
+    return _most_overlapping(analysis) or (
+        f"of {count(analysis.overlap.tested, 'pair')} of labels, none shares surely more than "
+        f"{analysis.overlap.minimum_lift:g} times the probability that their frequencies alone would "
+        "give."
     )
 
 
@@ -89,7 +110,7 @@ def _most_overlapping(analysis: Analysis) -> str:
     return (
         f"{a} and {b} overlap most: they share {pair.lift.value:.1f} times the probability that "
         f"their frequencies alone would give [{pair.lift.low:.1f}, {pair.lift.high:.1f}], and are "
-        f"the best two labels of {pair.articles:,} articles."
+        f"the best two labels of {count(pair.articles, 'article')}."
     )
 
 
@@ -118,21 +139,31 @@ def _threshold(analysis: Analysis) -> str:
     if analysis.calibration is None:
         return ""
     found = next(t for t in analysis.calibration.thresholds if t.wanted == _SERVED)
-    if found.threshold is None or found.precision is None:
-        return (
-            f"no confidence promises {percent(_SERVED)} right answers; the surest tenth of the "
-            f"articles has {percent(_accuracy_at(analysis, 0.1))}."
+    labelled = len(analysis.answers.labelled)
+    if found.threshold is None or found.precision is None or found.lower is None:
+        if labelled < (least := smallest_promise(_SERVED)):
+            return (
+                f"{count(labelled, 'article')} with a gold label are too few to promise that "
+                f"{percent(_SERVED)} of answers are right, at any confidence: it takes {least}."
+            )
+        surest = min(
+            analysis.calibration.risk_coverage, key=lambda point: abs(point.coverage - 0.1)
         )
-    return (
-        f"answers of at least {percent(found.threshold)} confidence are right in "
-        f"{percent(found.precision)} of cases; they are {percent(found.coverage)} of the articles."
+        return (
+            f"no confidence promises that {percent(_SERVED)} of answers are right; of the surest "
+            f"{percent(surest.coverage)} of articles {percent(surest.accuracy)} are."
+        )
+    promise = (
+        f"right in {percent(found.precision)} of cases (at least {100 * found.lower:.1f} %, with 95 % "
+        "confidence)"
     )
-
-
-def _accuracy_at(analysis: Analysis, coverage: float) -> float:
-    assert analysis.calibration is not None  # asked only where it is there
-    points = analysis.calibration.risk_coverage
-    return min(points, key=lambda point: abs(point.coverage - coverage)).accuracy
+    if found.coverage == 1:
+        return f"all answers together are {promise}."
+    return (
+        f"to be right in {percent(_SERVED)} of cases, answer from a confidence of "
+        f"{percent(found.threshold)} on: these answers are {promise}, and {percent(found.coverage)} of "
+        "all."
+    )
 
 
 def _suspects(analysis: Analysis) -> str:
@@ -145,11 +176,14 @@ def _suspects(analysis: Analysis) -> str:
     examined = analysis.suspects.examined_rows
     sure = examined[answers.confidence[examined] >= SURE]
     expected = float((1 - answers.confidence[sure].astype(np.float64)).sum())
+    if len(rows) <= expected + 2 * math.sqrt(expected):
+        return ""  # no more than it should be wrong itself
     counts = np.bincount(answers.gold[rows], minlength=answers.classes)
+    of = f" of {len(examined):,} examined" if len(examined) < len(answers.labelled) else ""
     return (
-        f"{len(rows):,} gold labels may be wrong: the model is at least 90 % sure of another label "
-        f"(by its own probabilities it should be wrong about {expected:,.0f} times there); most are "
-        f"in {answers.labels[int(counts.argmax())]} ({int(counts.max()):,})."
+        f"{count(len(rows), 'gold label')}{of} may be wrong: the model is at least 90 % sure of another "
+        f"label (by its own probabilities it should be wrong about {expected:,.0f} times there); most "
+        f"are in {answers.labels[int(counts.argmax())]} ({int(counts.max()):,})."
     )
 
 
@@ -168,13 +202,13 @@ def _best_merge(analysis: Analysis) -> str:
 def _weakest(analysis: Analysis) -> str:
     if analysis.matrix is None:
         return ""
-    metrics = [(m.f1.value, m) for m in analysis.matrix.label_metrics() if m.f1 and m.support]
-    if not metrics:
+    metrics = [(m.f1, m) for m in analysis.matrix.label_metrics() if m.f1 and m.support >= _WEAKEST]
+    f1, weakest = min(metrics, key=lambda item: item[0].value, default=(None, None))
+    if f1 is None or weakest is None or f1.value == 1:
         return ""
-    value, weakest = min(metrics, key=lambda item: item[0])
     return (
-        f"{weakest.label} is found worst: its F1 is {value:.2f}, and it has {weakest.support:,} "
-        "articles."
+        f"{weakest.label} is found worst of the labels with {_WEAKEST} articles or more: its F1 is "
+        f"{f1.value:.2f} [{f1.low:.2f}, {f1.high:.2f}]."
     )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from newsie.confusion.analysis import Analysis, analyse
 from newsie.confusion.comparison import compare
+from newsie.confusion.reliability import find_threshold, smallest_promise
 from newsie.confusion.summary import summarise
 
 LABELS = ("news", "sport", "life")
@@ -36,8 +37,8 @@ def test_sentences_by_hand() -> None:
         "model sees both labels. "
     )
     assert found[2] == (
-        "answers of at least 90 % confidence are right in 100 % of cases; they are 90 % of the "
-        "articles."
+        "to be right in 90 % of cases, answer from a confidence of 90 % on: these answers are right in "
+        "100 % of cases (at least 97.8 %, with 95 % confidence), and 90 % of all."
     )
     assert len(found) <= 5
 
@@ -83,9 +84,91 @@ def test_drift_is_told_with_both_shares() -> None:
 
 def test_all_right() -> None:
     found = summarise({"section": lines(*ROWS[:1], *ROWS[2:4])})
-    assert found[0] == "all 270 articles got their gold label."
+    assert found[0] == "270 articles with a gold label, and all were read so."
+    assert not any("found worst" in sentence for sentence in found)
 
 
-def test_without_gold_labels_there_may_be_little_to_say() -> None:
-    p = np.random.default_rng(0).dirichlet(np.ones(3), 50)
-    assert summarise({"section": analyse(LABELS, p)}) == ()
+def test_without_gold_labels_it_is_told_what_could_be_looked_at() -> None:
+    random = np.random.default_rng(0)
+    (few,) = summarise({"section": analyse(LABELS, random.dirichlet(np.ones(3), 50))})
+    assert few.startswith("there are no gold labels, and too few labels or articles to tell")
+    (none,) = summarise({"section": analyse("abcdef", random.dirichlet(np.ones(6), 500))})
+    assert none.startswith("of 15 pairs of labels, none shares surely more than 1.5 times")
+
+
+def thresholds(analysis: Analysis) -> list[str]:
+    return [s for s in summarise({"section": analysis}) if " right" in s and "read as" not in s]
+
+
+def test_a_threshold_tells_what_is_wanted_and_what_is_promised() -> None:
+    unsure = (100, "life", (0.5, 0.1, 0.4))
+    (sentence,) = thresholds(lines(*ROWS[:1], *ROWS[2:4], unsure))
+    assert sentence == (
+        "to be right in 90 % of cases, answer from a confidence of 90 % on: these answers are right in "
+        "100 % of cases (at least 97.8 %, with 95 % confidence), and 73 % of all."
+    )
+
+
+def test_all_answers_together_may_do() -> None:
+    (sentence,) = thresholds(lines(*ROWS[:1], *ROWS[2:4]))
+    assert sentence == (
+        "all answers together are right in 100 % of cases (at least 97.8 %, with 95 % confidence)."
+    )
+
+
+def test_too_few_articles_to_promise_anything() -> None:
+    (sentence,) = thresholds(lines((40, "news", (0.9, 0.05, 0.05))))
+    assert sentence == (
+        "40 articles with a gold label are too few to promise that 90 % of answers are right, at any "
+        "confidence: it takes 57."
+    )
+    assert smallest_promise(0.9) == 57
+    assert find_threshold([0.9] * 57, [True] * 57, 0.9).threshold is not None
+    assert find_threshold([0.9] * 56, [True] * 56, 0.9).threshold is None
+
+
+def test_no_confidence_promises_it() -> None:
+    wrong = (100, "life", (0.9, 0.05, 0.05))
+    (sentence,) = thresholds(lines((100, "news", (0.9, 0.05, 0.05)), wrong))
+    assert sentence == (
+        "no confidence promises that 90 % of answers are right; of the surest 10 % of articles 50 % are."
+    )
+
+
+def test_suspects_are_told_only_where_the_model_should_not_err_so_often() -> None:
+    """Gold labels drawn from the probabilities: as many are against it as it expects."""
+    random = np.random.default_rng(0)
+    p = np.array([[0.94, 0.03, 0.03], [0.03, 0.94, 0.03], [0.03, 0.03, 0.94]])
+    p = p[random.integers(0, 3, 3_000)]
+    gold = np.array([random.choice(3, p=row) for row in p])
+    drawn = analyse(LABELS, p, gold)
+    assert drawn.suspects is not None
+    assert len(drawn.suspects.rows) > 20
+    assert not any("may be wrong" in s for s in summarise({"section": drawn}))
+    gold[:400] = (gold[:400] + 1) % 3
+    (told,) = (s for s in summarise({"section": analyse(LABELS, p, gold)}) if "may be wrong" in s)
+    assert " gold labels may be wrong: the model is at least 90 % sure of another label" in told
+
+
+def test_the_weakest_label_has_articles_enough() -> None:
+    analysis = lines(*ROWS[2:], (1, "news", (0.1, 0.8, 0.1)))
+    (weakest,) = (s for s in summarise({"section": analysis}) if "found worst" in s)
+    assert weakest.startswith(
+        "life is found worst of the labels with 10 articles or more: its F1 is"
+    )
+
+
+def test_comparisons_leave_room_for_the_groups_asked_for() -> None:
+    n = 400
+    gold = np.repeat([0, 1], n // 2)
+    p = np.tile([0.9, 0.05, 0.05], (n, 1))
+    p[gold == 1] = [0.05, 0.9, 0.05]
+    p[:60] = [0.3, 0.6, 0.1]
+    groups = ["Post"] * 100 + ["Herald"] * 300
+    analysis = analyse(LABELS, p, gold, groups=groups)
+    other = analyse(LABELS, np.roll(p, 1, axis=0), gold).answers
+    press = [compare(analysis.answers, other, kind="press") for _ in range(3)]
+    bundles = compare(analysis.answers, other, names=("new", "old"), kind="bundles")
+    found = summarise({"section": analysis}, [*press, bundles])
+    assert found[2].startswith("new is right in")
+    assert "of the news articles of Post are read as sport" in found[3]

@@ -56,11 +56,13 @@ class Answered:
         self._put(rows)
 
     def _note(self, article: Article) -> None:
+        from newsie.data.cleaning import clean_text
+
         self.articles += 1
         if self._by is By.publisher:
-            self.groups.append(article.publisher)
+            self.groups.append(clean_text(article.publisher))
         elif self._by is By.month:
-            self.groups.append((article.published or "")[:7])
+            self.groups.append(clean_text(article.published or "")[:7])
         for name, index in self._index.items():
             label = article.labels.get(name)
             self._gold[name].append(IGNORE if label is None else index.get(label, IGNORE))

@@ -90,6 +90,7 @@ def _analyse(
     from newsie.cli.terminal import note
     from newsie.confusion.analysis import analyse
     from newsie.confusion.report import Report, shown_rows, suspect_rows
+    from newsie.data.cleaning import clean_text
     from newsie.errors import ReadError
 
     answered = Answered([classifier.labels[name] for name in tasks], by)
@@ -116,7 +117,7 @@ def _analyse(
     suspects = {row for found in analyses.values() for row in suspect_rows(found)}
     articles = _read_again(reader, shown | suspects)
     report = Report(
-        source=Path(reader.path).name,
+        source=clean_text(Path(reader.path).name),
         model=_identity(classifier),
         against=None if other is None else _identity(other),
         articles=answered.articles,

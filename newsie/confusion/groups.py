@@ -47,14 +47,14 @@ class Group:
     Attributes:
         articles: those with a gold label.
         accuracy: share of right answers.
-        difference: of the accuracy to that of all other articles.
+        difference: of the accuracy to that of all other articles; None if there are no others.
         pairs: the confusions that are most frequent in all, as far as the group has their gold label.
     """
 
     name: str
     articles: int
     accuracy: Estimate
-    difference: Estimate
+    difference: Estimate | None
     pairs: tuple[GroupPair, ...]
 
 
@@ -133,7 +133,7 @@ def _group(
         name,
         int(mine.sum()),
         accuracy,
-        newcombe(accuracy, others) if others else Estimate(0.0, -1.0, 1.0),
+        newcombe(accuracy, others) if others else None,
         tuple(pair for pair in pairs if pair),
     )
 

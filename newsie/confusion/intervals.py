@@ -50,7 +50,8 @@ class Estimate:
 
     def within(self, least: float, most: float) -> Estimate:
         """The same value, its interval cut to what is possible."""
-        return Estimate(self.value, max(self.low, least), min(self.high, most))
+        # In this order a bound that is not a number becomes the limit.
+        return Estimate(self.value, max(least, self.low), min(most, self.high))
 
 
 def share(count: float, total: float) -> Estimate | None:

@@ -90,9 +90,9 @@ def suspect_rows(analysis: Analysis) -> list[int]:
 
 def _text(article: Article) -> dict[str, Any]:
     return {
-        "id": article.id,
+        "id": clean_text(article.id),
         "headline": clean_text(article.headline),
         "body": clean_start(article.body, _BODY)[:_BODY],
-        "publisher": article.publisher,
-        "published": article.published,
+        "publisher": clean_text(article.publisher),
+        "published": clean_text(article.published or "") or None,
     }

@@ -50,7 +50,7 @@ class SoftConfusion:
     def estimate(self, row: int, column: int) -> Estimate:
         """A mean with its 95 % interval, cut to 0 and 1; unknown for fewer than 2 articles."""
         found = mean(float(self.mean[row, column]), float(self.standard_error[row, column]))
-        return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
+        return found.within(0, 1)
 
     def most_confused(self, k: int | None = None) -> tuple[SoftPair, ...]:
         """The k directions with the greatest mean probability, the greatest first; None means all."""

@@ -248,6 +248,22 @@ def test_an_empty_file_and_no_file(newsie: Any, tmp_path: Path) -> None:
     assert "no such file" in err
 
 
+@pytest.mark.parametrize("by", ["publisher", "month"])
+def test_half_a_surrogate_pair_in_any_field(newsie: Any, tmp_path: Path, by: str) -> None:
+    """JSON can write what UTF-8 cannot hold."""
+    field = "x\ud800y"
+    rows = [
+        {"id": field, "headline": field, "publisher": field, "published": field, "section": label}
+        for label in ["sports", "science", field] * 60
+    ]
+    path = write(tmp_path / "a.jsonl", rows)
+    code, _, err = newsie("confusion", path, "-o", tmp_path / "report", "--by", by)
+    assert code == 0, err
+    found = json.loads((tmp_path / "report" / "confusion.json").read_text("utf-8"))
+    assert {text["publisher"] for text in found["texts"].values()} == {"x y"}
+    assert [group["name"] for group in found["tasks"][0]["groups"]["groups"]] == ["x y"]
+
+
 def test_wrong_usage(newsie: Any, file: Path, tmp_path: Path) -> None:
     assert newsie("confusion", file).code == 2
     code, _, err = newsie("confusion", "-", "-o", tmp_path / "report")

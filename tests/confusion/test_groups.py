@@ -51,6 +51,11 @@ def test_months_are_in_order() -> None:
     assert found.left_out == 0
 
 
+def test_the_only_group_has_no_others_to_differ_from() -> None:
+    (group,) = compare_groups(ANSWERS, ["Post"] * 264, by="publisher", pairs=PAIRS).groups
+    assert (group.articles, group.difference, group.pairs) == (264, None, ())
+
+
 def test_names_must_be_as_many_as_articles() -> None:
     with pytest.raises(InputError, match="2 names of groups for 264 articles"):
         compare_groups(ANSWERS, ["x", "y"], by="publisher", pairs=PAIRS)

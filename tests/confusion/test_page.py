@@ -378,6 +378,32 @@ def test_publishers_are_compared(browser: Browser, tmp_path: Path) -> None:
     assert shown == pytest.approx(wanted, abs=0.51)
 
 
+@pytest.mark.parametrize("gold", [[0], None])
+def test_a_single_article(browser: Browser, tmp_path: Path, gold: list[int] | None) -> None:
+    found = analyse(LABELS, np.array([[0.5, 0.1, 0.1, 0.1, 0.1, 0.1]]), gold)
+    made = Report("one.csv", {"name": "m", "fingerprint": "f"}, None, 1, {"t": found}, (), {})
+    path = write_page(made.to_json(), tmp_path / "one.html")
+    with open_page(browser, path.as_uri()) as page:
+        assert page.locator(".grid td.cell").count() == 36
+        title = page.locator("h1").inner_text()
+        figures = page.locator(".figures").inner_text()
+    if gold is None:
+        assert title == "Too little to tell which labels overlap"
+    else:
+        assert title == "Every article got its gold label"
+        assert "1.00\n[0.00, 1.00]" in figures
+
+
+def test_a_bound_that_is_not_known(browser: Browser, tmp_path: Path) -> None:
+    content = document(gold=False)
+    overlap = content["tasks"][0]["overlap"]["pairs"][0]
+    overlap["overlapping"], overlap["lift"]["high"] = True, None
+    path = write_page(content, tmp_path / "report.html")
+    with open_page(browser, path.as_uri()) as page:
+        shown = page.locator("table", has_text="Overlap").inner_text()
+    assert f"[{overlap['lift']['low']:.1f}, –]" in shown
+
+
 def test_five_hundred_labels(browser: Browser, tmp_path: Path) -> None:
     names = [f"label {n:03}" for n in range(500)]
     p, y = answers(3, 20_000, 500)

@@ -25,6 +25,9 @@ extensions of chunks or trailers."""
 LINGER_SECONDS = 2.0
 """How long the rest of a body that is too large is thrown away, so that its sender sees the answer."""
 
+VALUES_PER_ARTICLE, OTHER_VALUES = 3, 1_000
+"""Values that a body may hold: an article has headline, body and id; the rest names tasks and labels."""
+
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json\s*(?:;\s*charset=\"?utf-?8\"?\s*)?", re.I)
@@ -120,6 +123,15 @@ class Bodies:
         limit = self.settings.max_json_depth
         if body.count(b"[") + body.count(b"{") > limit and depth_of(body) > limit:
             raise RefusedError(400, "depth", f"the JSON is nested deeper than {limit} levels")
+        # What is wrong with a body is told value by value, so that a million would take half a minute.
+        articles = self.settings.max_articles
+        most = VALUES_PER_ARTICLE * articles + OTHER_VALUES
+        if body.count(b",") >= most and _STRING.sub(b"", body).count(b",") >= most:
+            raise RefusedError(
+                413,
+                "articles",
+                f"the body holds too many values; at most {articles} articles at once",
+            )
 
 
 class _Held:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from newsie.data.articles import Article
 from newsie.serving.model import Answers
 from newsie.serving.responses import errors_of, json_response
-from newsie.serving.schemas import PlainError, Scored, TaskQuery
+from newsie.serving.schemas import Listed, PlainError, Scored, TaskQuery
 from newsie.serving.service import Service
 
 __all__ = ["HubRequest", "answer_hub", "router"]
@@ -41,7 +41,7 @@ class HubRequest(BaseModel):
         }
     )
 
-    inputs: str | list[str]
+    inputs: str | Listed[str]
     parameters: Parameters | None = None
 
 

@@ -15,7 +15,7 @@ from newsie.data.articles import Article
 from newsie.serving.model import Answers, ServedModel
 from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import errors_of, json_response
-from newsie.serving.schemas import Scored, TaskQuery
+from newsie.serving.schemas import Listed, Scored, TaskQuery
 from newsie.serving.service import Service
 from newsie.version import __version__
 
@@ -31,7 +31,7 @@ class PredictRequest(BaseModel):
         json_schema_extra={"examples": [{"inputs": "Late goal wins the cup"}]}
     )
 
-    inputs: str | list[str] | list[One]
+    inputs: str | Listed[str] | Listed[One]
     raw_scores: bool = Field(False, description="Logits in the place of probabilities.")
     truncate: bool | None = Field(
         None,

@@ -1,16 +1,19 @@
 """Connections: what uvicorn does not limit by itself.
 
 uvicorn has no limit to the time that headers take, none to their size with httptools, none to the number
-of connections that it accepts, and none to chunks.
+of connections that it accepts, none to chunks, none to the requests that a client sends without waiting for
+answers, and none to the time that a client takes to read these.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import orjson
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from newsie.serving.bodies import TOO_MANY_PIECES
@@ -23,8 +26,24 @@ READ_BYTES = 262_144
 """The most that comes with one read, and so by how much a count may be over its limit."""
 
 
+MAX_PIPELINED = 128
+"""Requests that may wait on a connection for the answers before them; behind these it is closed."""
+
+
 class _StoppedError(Exception):
     """Ends the parsing of a connection that was refused."""
+
+
+class _Flow(FlowControl):
+    """Reads on only when the last request that has come is worked on, so that none pile up."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: deque[Any]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -42,11 +61,13 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(**rest)
         self._settings, self._refused = settings, refused
         self._timer: asyncio.TimerHandle | None = None
-        self._in_headers = self._in_body = False
+        self._sending: asyncio.TimerHandle | None = None
+        self._in_headers = self._in_body = self._stopped = False
         self._bytes = self._chunks = 0  # of the message that is being read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         if len(self.connections) > self._settings.max_connections:
             self._refuse(503, "connections", "the server has as many connections as it may")
             return
@@ -54,10 +75,20 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if self._sending is not None:
+            self._sending.cancel()
         super().connection_lost(exc)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_sent()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._await_sent()
+
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._stopped:
             return
         super().data_received(data)
         if self._in_headers or self._in_body:
@@ -70,6 +101,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._await_headers()  # blank lines must not keep a connection open
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise _StoppedError
         super().on_message_begin()
         self._in_headers, self._bytes, self._chunks = True, 0, 0
         self._await_headers()
@@ -106,6 +139,16 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _await_headers(self) -> None:
         self._arm(self._settings.header_timeout_seconds, self._headers_are_late)
+
+    def _await_sent(self) -> None:
+        """Whoever does not read what is sent must not keep the connection, and the request with it."""
+        if self._sending is not None:
+            self._sending.cancel()
+        self._sending = self.loop.call_later(self._settings.send_timeout_seconds, self._cut_off)
+
+    def _cut_off(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def _arm(self, seconds: float, late: Callable[[], None]) -> None:
         self._disarm()
@@ -149,8 +192,11 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._disarm()
-        if not self._is_idle() and (self.cycle.response_started or not self._in_body):
+        if not self._is_idle() and (
+            self.pipeline or self.cycle.response_started or not self._in_body
+        ):
             self.cycle.keep_alive = False  # first the answers that are under way
+            self._stopped = True
             return
         if self._in_body and not self._is_idle():
             # The layers see the client leave, and count the request under this code.
@@ -168,3 +214,4 @@ class LimitedProtocol(HttpToolsProtocol):
             head += [name, b": ", value, b"\r\n"]
         self.transport.write(b"".join([*head, b"\r\n", body]))
         self.transport.close()
+        self._await_sent()

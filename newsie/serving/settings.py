@@ -56,8 +56,8 @@ class Settings(BaseSettings):
         max_held_bytes: bodies of all requests together, so that slow or large ones cannot fill memory.
         max_json_depth: nesting of a body. No format here needs more than 5.
         max_articles: articles of a request. 8 kB each fill `max_body_bytes`.
-        max_article_characters: of headline and body together. The longest essays of a paper have
-            60,000, and the model reads the first few hundred words.
+        max_article_characters: of headline and body together. The model reads the
+            first few hundred words.
         max_concurrent_requests: requests that are worked on. As text-embeddings-inference.
         max_queue_articles: articles that wait. What waits must be answered within
             `request_timeout_seconds`; two cores answer several hundred a second.
@@ -71,6 +71,7 @@ class Settings(BaseSettings):
         keep_alive_seconds: how long a connection may idle. Longer than balancers keep theirs (60 s), so
             that they close first.
         request_timeout_seconds: from the whole request to its answer.
+        send_timeout_seconds: how long an answer may wait for its client to read it.
         drain_seconds: after SIGTERM, how long requests are still taken, while `/health/ready` says no.
         shutdown_timeout_seconds: after that, how long answers under way may take.
         failures_until_unready: batches that fail in a row until `/health/ready` says no.
@@ -117,6 +118,7 @@ class Settings(BaseSettings):
     body_timeout_seconds: Seconds = 30
     keep_alive_seconds: Seconds = 75
     request_timeout_seconds: Seconds = 10
+    send_timeout_seconds: Seconds = 30
     drain_seconds: Annotated[float, Field(ge=0)] = 1
     shutdown_timeout_seconds: Seconds = 30
     failures_until_unready: Count = 3

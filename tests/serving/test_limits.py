@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import socket
@@ -315,3 +316,78 @@ def test_everything_is_counted(small: Live) -> None:
     for reason in ("http", "header_bytes"):
         label = f'reason="{reason}"'
         assert after[label] - before.get(label, 0) >= 1
+
+
+@pytest.mark.parametrize(
+    ("path", "start", "item", "end"),
+    [
+        (CLASSIFY, b'{"articles":[', b"1", b"]}"),
+        (CLASSIFY, b'{"articles":[', b"{}", b"]}"),
+        (CLASSIFY, b'{"articles":[{"headline":"a"}],"tasks":[', b"1", b"]}"),
+        (CLASSIFY, b'{"articles":[{"headline":"a"}],', b'"x%d":1', b"}"),
+        ("/v1/explain", b'{"article":{"headline":"a"},"labels":{', b'"x%d":1', b"}}"),
+        ("/", b'{"inputs":[', b"1", b"]}"),
+        ("/predict", b'{"inputs":[', b"1", b"]}"),
+        ("/invocations", b'{"articles":[', b"1", b"]}"),
+        ("/v2/models/tiny/infer", b'{"inputs":[{"name":"text","data":[', b"1", b"]}]}"),
+    ],
+)
+def test_a_body_of_many_values(
+    client: httpx.Client, path: str, start: bytes, item: bytes, end: bytes
+) -> None:
+    """Each would be an error of its own: 36 seconds and a gigabyte for a million."""
+    for many in (1_900_000 // (len(item) + 8), 1_000):
+        items = [item % number if b"%" in item else item for number in range(many)]
+        started = time.monotonic()
+        answer = client.post(path, content=start + b",".join(items) + end)
+        assert answer.status_code in (413, 422)
+        assert time.monotonic() - started < 3
+        assert len(answer.content) < 2_000
+    assert client.post(CLASSIFY, json={"articles": [{"headline": "," * 50_000}]}).status_code == 200
+
+
+def test_requests_that_are_sent_ahead_do_not_pile_up(
+    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, run = threading.Event(), tiny_classifier._session.run
+
+    class Held:
+        def run(self, *arguments: object) -> object:
+            assert go.wait(30)
+            return run(*arguments)
+
+    monkeypatch.setattr(tiny_classifier, "_session", Held())
+    body = b" " * 50_000 + BODY
+    head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with live(tiny_classifier, send_timeout_seconds=0.5) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=1) as connection:
+            sent = 0
+            with contextlib.suppress(TimeoutError):
+                while sent < 60_000_000:
+                    sent += connection.send((head + body) * 10)
+            assert sent < 60_000_000
+            (protocol,) = server.server.server_state.connections
+            assert len(protocol.pipeline) < 10
+            go.set()
+            assert connection.recv(12) == b"HTTP/1.1 200"
+        wait_until(lambda: not server.server.server_state.connections)
+
+
+def test_many_requests_at_once_delay_nobody(served: Live) -> None:
+    ping = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer = exchange(served.port, ping * 100_000)
+    assert 1 <= answer.count(b"HTTP/1.1 200 OK") <= 130
+    assert b"connection: close" in answer
+
+
+def test_who_reads_no_answers_is_cut_off(tiny_classifier: Classifier) -> None:
+    with live(tiny_classifier, send_timeout_seconds=0.3, keep_alive_seconds=300) as server:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        with connection:
+            connection.connect(("127.0.0.1", server.port))
+            connection.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n" * 120)
+            wait_until(lambda: server.server.server_state.connections)
+            wait_until(lambda: not server.server.server_state.connections, 15)
+        with server.client() as client:
+            assert client.get("/health").status_code == 200

@@ -20,11 +20,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from newsie.serving.logs import place_of, write_line
+
 __all__ = ["BatchReport", "Batcher", "OverloadedError", "Row"]
+
+T = TypeVar("T")
 
 Row = Mapping[str, NDArray[np.float64]]
 """What the model says of one text: task -> a row of what it says of a batch."""
@@ -242,7 +247,7 @@ class Batcher:
     def _count(self, articles: int, tokens: int) -> None:
         self._articles += articles
         self._tokens += tokens
-        self._waiting(self._articles)
+        self._watch(self._waiting, self._articles)
 
     def _compute(self, batch: list[_Text]) -> None:
         begun = time.monotonic()
@@ -257,16 +262,23 @@ class Batcher:
         self._tokens_per_second += 0.1 * (
             len(self._threads) * tokens / max(seconds, 1e-6) - self._tokens_per_second
         )
-        waits = [begun - text.request.started for text in batch]
-        self._report(BatchReport(len(batch), tokens, seconds, waits, error))
         if error is None:
             self._deliver(batch, found)
-        elif len(batch) > 1:
+        elif len(batch) == 1:
+            self._tell(batch[0].request, error)
+        waits = [begun - text.request.started for text in batch]
+        self._watch(self._report, BatchReport(len(batch), tokens, seconds, waits, error))
+        if error is not None and len(batch) > 1:
             for text in batch:  # one text must not spoil the answers of others
                 if not text.request.gone:
                     self._compute([text])
-        else:
-            self._tell(batch[0].request, error)
+
+    def _watch(self, watcher: Callable[[T], None], seen: T) -> None:
+        """Those who watch must not end a thread, which answers requests."""
+        try:
+            watcher(seen)
+        except Exception as error:
+            write_line({"level": "error", "event": "not counted", "fault": place_of(error)})
 
     def _deliver(self, batch: list[_Text], found: Mapping[str, NDArray[np.float64]]) -> None:
         done: list[_Request] = []

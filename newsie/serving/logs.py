@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["FACTS", "EventHandler", "Log", "note", "write_line"]
+__all__ = ["FACTS", "EventHandler", "Log", "note", "place_of", "write_line"]
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -35,6 +36,13 @@ def write_line(fields: dict[str, Any]) -> None:
         sys.stderr.flush()
     except OSError:  # the log is closed or its disk full: requests are answered all the same
         return
+
+
+def place_of(error: BaseException) -> str:
+    """The kind of an error and where it was raised; its message could hold text of an article."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{f.filename}:{f.lineno} {f.name}" for f in reversed(frames[-6:]))
+    return f"{type(error).__name__} at {where}"
 
 
 class EventHandler(logging.Handler):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import time
-import traceback
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from newsie.serving.logs import FACTS, Log
+from newsie.serving.logs import FACTS, Log, place_of
 from newsie.serving.metrics import Metrics
 from newsie.serving.refusals import RefusedError, refuse
 
@@ -81,7 +80,7 @@ class Observing:
         try:
             await self.app(scope, receive, observed)
         except Exception as error:  # whatever it is: the client gets an id, the log where it was
-            facts |= {"refused": "internal", "fault": _place(error)}
+            facts |= {"refused": "internal", "fault": place_of(error)}
             if code == GONE:
                 await refuse(_FAULT, scope["path"], request_id)(scope, receive, observed)
         finally:
@@ -99,10 +98,3 @@ class Observing:
 
 
 _FAULT = RefusedError(500, "internal", "a fault of the server; its log has more under this id")
-
-
-def _place(error: Exception) -> str:
-    """The kind of an error and where it was raised; its message could hold text of an article."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = " < ".join(f"{f.filename}:{f.lineno} {f.name}" for f in reversed(frames[-6:]))
-    return f"{type(error).__name__} at {where}"

@@ -18,9 +18,9 @@ import prometheus_client
 import uvicorn
 from fastapi import FastAPI
 
-from newsie.errors import NewsieError
+from newsie.errors import BundleError, NewsieError
 from newsie.serving.app import create_app
-from newsie.serving.logs import EventHandler, write_line
+from newsie.serving.logs import EventHandler, place_of, write_line
 from newsie.serving.protocol import LimitedProtocol
 from newsie.serving.service import Service
 from newsie.serving.settings import Settings
@@ -155,12 +155,17 @@ class Server(uvicorn.Server):
             await self._app.state.swapper.reload()
         except NewsieError as error:
             self.error, self.should_exit = error, True
+        except Exception as error:  # a server that loads for ever would look as if it were well
+            self.error = BundleError(f"the model cannot be loaded: {place_of(error)}")
+            self.should_exit = True
 
     async def _reload(self) -> None:
         try:
             changed = await self._app.state.swapper.reload()
         except NewsieError as error:
             write_line({"level": "error", "event": "model not loaded", "why": str(error)})
+        except Exception as error:
+            write_line({"level": "error", "event": "model not loaded", "fault": place_of(error)})
         else:
             if not changed:
                 write_line({"event": "the model is the same"})

@@ -13,7 +13,7 @@ from newsie.errors import BundleError, InputError, LabelError
 from newsie.explanation import Explanation
 from newsie.serving.batching import BatchReport, OverloadedError
 from newsie.serving.health import Health
-from newsie.serving.logs import note
+from newsie.serving.logs import note, place_of, write_line
 from newsie.serving.metrics import Metrics
 from newsie.serving.model import Answers, ServedModel, self_test
 from newsie.serving.refusals import RefusedError
@@ -166,7 +166,8 @@ class Service:
             return
         try:
             self_test(self.current.classifier)
-        except BundleError:
+        except Exception as error:  # whatever it is, the next trial comes
+            write_line({"level": "error", "event": "the model fails", "fault": place_of(error)})
             return
         self.health.worked()
 

@@ -250,3 +250,32 @@ def test_an_answer_does_not_depend_on_its_batch(tiny_classifier: Classifier) -> 
     one.close()
     found = np.stack([row["section"] for row in rows])
     np.testing.assert_allclose(found, tiny_classifier.logits(articles)["section"], atol=2e-5)
+
+
+def test_who_watches_cannot_end_a_thread(model: Model, capfd: pytest.CaptureFixture[str]) -> None:
+    def fail(seen: object) -> None:
+        raise ZeroDivisionError("Secret words")
+
+    one = batcher(model, report=fail, waiting=fail)
+    for number in range(3):
+        assert numbers(asyncio.run(one.run([text(number)], ["section"]))) == [number]
+    with pytest.raises(BundleError):
+        asyncio.run(one.run([text(666)], ["section"]))
+    assert all(thread.is_alive() for thread in one._threads)
+    one.close()
+    said = capfd.readouterr().err
+    assert "ZeroDivisionError at " in said
+    assert "Secret" not in said
+
+
+def test_who_waits_is_answered_before_it_is_told(model: Model) -> None:
+    go = threading.Event()
+    one, other = (batcher(model, report=lambda report: go.wait(10)) for _ in range(2))
+    try:
+        asyncio.run(asyncio.wait_for(one.run([text(1)], ["section"]), 5))
+        with pytest.raises(BundleError):
+            asyncio.run(asyncio.wait_for(other.run([text(666)], ["section"]), 5))
+    finally:
+        go.set()
+        one.close()
+        other.close()

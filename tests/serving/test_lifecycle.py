@@ -14,8 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from newsie import Classifier
+from newsie import BundleError, Classifier
 from newsie.serving.health import Health
+from newsie.serving.process import run
+from newsie.serving.settings import Settings
 from tests.serving.live import ROOT, live, process, samples, wait_until
 from tests.tiny import tiny_articles
 
@@ -43,7 +45,13 @@ def test_live_is_not_ready(tiny_classifier: Classifier) -> None:
         service = server.app.state.service
         current, service.current = service.current, None
         service.health._loaded = False
-        for path in ("/health", "/health/ready", "/ping", "/v2/health/ready"):
+        for path in (
+            "/health",
+            "/health/ready",
+            "/ping",
+            "/v2/health/ready",
+            "/v2/models/tiny/ready",
+        ):
             assert client.get(path).status_code == 503
         answer = client.post("/v1/classify", json=ASK)
         assert (answer.status_code, answer.json()["reason"]) == (503, "not_ready")
@@ -51,6 +59,9 @@ def test_live_is_not_ready(tiny_classifier: Classifier) -> None:
         assert client.get("/health/live").status_code == 200
         service.current = current
         service.health.loaded()
+        service.health.drain()
+        for path in ("/health/ready", "/v2/health/ready", "/v2/models/tiny/ready"):
+            assert client.get(path).status_code == 503
 
 
 def test_a_model_that_fails_again_and_again(
@@ -76,6 +87,40 @@ def test_a_model_that_fails_again_and_again(
             wait_until(lambda: client.get("/health/ready").status_code == 200, 10)
             assert client.post("/v1/classify", json=ASK).status_code == 200
     assert "Secret" not in repr(server.lines)
+
+
+def test_a_model_whose_trial_fails_in_an_unknown_way_is_tried_again(
+    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with live(tiny_classifier, failures_until_unready=1, probe_seconds=0.05) as server:
+        tried: list[int] = []
+
+        def fail(classifier: Classifier) -> None:
+            tried.append(1)
+            raise MemoryError
+
+        with monkeypatch.context() as patched, server.client() as client:
+            patched.setattr("newsie.serving.service.self_test", fail)
+            server.app.state.service.health.failed()
+            wait_until(lambda: len(tried) >= 3)
+            assert client.get("/health/ready").status_code == 503
+        with server.client() as client:
+            wait_until(lambda: client.get("/health/ready").status_code == 200)
+
+
+def test_a_model_that_cannot_be_loaded_for_want_of_memory(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("newsie.serving.swapping.self_test", fail)
+    settings = Settings(model=str(tiny_bundle))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(BundleError, match="cannot be loaded: MemoryError at "),
+    ):
+        run(settings, listener)
 
 
 def test_texts_that_make_a_model_fail_do_not_turn_the_server_off(

@@ -15,7 +15,7 @@ from newsie.serving.refusals import RefusedError, send_refusal
 __all__ = ["OPEN_PATHS", "Auth"]
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/ping"})
-"""What needs no key, so that those who watch over the server need none."""
+"""What can be read without a key, so that those who watch over the server need none."""
 
 _PAGES = frozenset({"/", "/docs"})
 
@@ -28,7 +28,7 @@ class Auth:
     Args:
         app: the rest.
         key: the key; None lets everything pass.
-        open_paths: what needs no key.
+        open_paths: what can be read without.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Auth:
     def _may_pass(self, scope: Scope) -> bool:
         if scope["type"] != "http":
             return False
-        if scope["path"] in self.open_paths:
+        if scope["path"] in self.open_paths and scope["method"] in ("GET", "HEAD"):
             return True
         # Digests have one length, so that the time to compare tells nothing about the key.
         return any(hmac.compare_digest(_digest(key), self._digest or b"") for key in _keys(scope))

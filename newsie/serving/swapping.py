@@ -39,6 +39,7 @@ class Swapper:
         self._busy = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
         shared = os.environ.get(SHARED_VARIABLE)
+        self._chosen = settings.model
         self._choice = Path(shared) / "model" if shared else None
 
     async def reload(self) -> bool:
@@ -47,11 +48,10 @@ class Swapper:
         Raises:
             NewsieError: it cannot be used.
         """
-        chosen = self._settings.model
         if self._choice is not None and self._choice.is_file():
-            chosen = self._choice.read_text(encoding="utf-8")
+            self._chosen = self._choice.read_text(encoding="utf-8")
         async with self._busy:
-            return await self._load(chosen)
+            return await self._load(self._chosen)
 
     async def choose(self, name: str) -> bool:
         """Load the bundle of that name in `models_dir`; False where it answers already.
@@ -72,6 +72,7 @@ class Swapper:
                     "bundle",
                     f"the model {name!r} cannot be used, and the old one stays; the log says why",
                 ) from error
+        self._chosen = str(path)
         self._tell_workers(path)
         return new
 

@@ -25,7 +25,8 @@ def routes_of(app: FastAPI) -> list[tuple[str, str]]:
     """Every method and path that the app answers, its document included."""
     found = [
         (method, route.path)
-        for route in app.routes
+        for part in app.routes
+        for route in getattr(getattr(part, "original_router", None), "routes", [part])
         for method in getattr(route, "methods", None) or ("GET",)
         if hasattr(route, "path")
     ]
@@ -50,6 +51,21 @@ def test_every_route_and_alias_needs_the_key(locked: Live) -> None:
             assert "WWW-Authenticate" in answer.headers
             answer = knowing.request(method, path, json={} if method == "POST" else None)
             assert answer.status_code not in (401, 500), (method, path)
+
+
+@pytest.mark.parametrize("path", ["/", "/predict", "/aip"])
+def test_where_a_host_asks_for_health_nothing_else_is_open(
+    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("AIP_HEALTH_ROUTE", path)
+    monkeypatch.setenv("AIP_PREDICT_ROUTE", "/predict")
+    with live(tiny_classifier, api_key=KEY) as server, server.client() as asking:
+        assert asking.get(path).json() == {"status": "ready"}
+        for method, route in routes_of(server.app):
+            if method not in ("GET", "HEAD") or route not in OPEN_PATHS | {path}:
+                assert asking.request(method, route).status_code == 401, (method, route)
+        for method in ("POST", "PUT", "DELETE", "PATCH"):
+            assert asking.request(method, path, json={"inputs": "goal"}).status_code == 401
 
 
 @pytest.mark.parametrize(

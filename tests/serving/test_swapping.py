@@ -166,6 +166,18 @@ def test_20_swaps_under_load(server: Live, models: Path) -> None:
     assert len(old) <= 2 * 2 + 2 * 2  # of this model and of the session's server; no old ones
 
 
+def test_hangup_keeps_the_model_that_was_chosen(tiny_bundle: Path, models: Path) -> None:
+    options = "--model", str(tiny_bundle), "--models-dir", str(models)
+    with (
+        process(*options, environment={"NEWSIE_API_KEY": KEY}) as (started, url, log),
+        httpx.Client(base_url=url, headers={"X-API-Key": KEY}, trust_env=False) as client,
+    ):
+        wanted = client.post("/admin/model", json={"model": "second"}).json()["model"]
+        started.send_signal(signal.SIGHUP)
+        wait_until(lambda: "the model is the same" in log.read_text())
+        assert client.get("/info").json()["model_sha"] == wanted
+
+
 def test_hangup_loads_the_bundle_anew(tiny_bundle: Path, tmp_path: Path) -> None:
     copy_bundle(tiny_bundle, tmp_path / "model")
     with (

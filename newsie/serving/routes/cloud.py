@@ -19,6 +19,7 @@ from newsie.serving.schemas import (
     ClassifyRequest,
     ClassifyResponse,
     LabelScore,
+    Listed,
     Scored,
     TaskQuery,
 )
@@ -30,7 +31,7 @@ __all__ = ["sagemaker", "vertex"]
 class VertexParameters(BaseModel):
     """How to answer."""
 
-    tasks: list[str] | None = Field(None, min_length=1)
+    tasks: Listed[str] | None = Field(None, min_length=1)
     top_k: int | None = Field(None, ge=1, le=1_000_000)
 
 
@@ -41,7 +42,7 @@ class VertexRequest(BaseModel):
         json_schema_extra={"examples": [{"instances": ["Late goal wins the cup"]}]}
     )
 
-    instances: list[str | ArticleIn] = Field(min_length=1)
+    instances: Listed[str | ArticleIn] = Field(min_length=1)
     parameters: VertexParameters | None = None
 
 
@@ -77,11 +78,11 @@ def vertex(service: Service) -> APIRouter:
     settings = service.settings
     routes = APIRouter(tags=["Vertex AI"], responses=ERRORS)
 
-    async def health() -> Response:
+    async def vertex_health() -> Response:
         """Whether requests should come here: 200 or 503."""
         return json_response({"status": service.health.state}, 200 if service.health.ready else 503)
 
-    async def predict(request: VertexRequest) -> Response:
+    async def vertex_predict(request: VertexRequest) -> Response:
         """Classify instances."""
         parameters = request.parameters or VertexParameters(tasks=None, top_k=None)
         articles = [
@@ -95,7 +96,7 @@ def vertex(service: Service) -> APIRouter:
         return json_response({"predictions": predictions})
 
     if settings.vertex_health_route:
-        routes.get(settings.vertex_health_route)(health)
+        routes.get(settings.vertex_health_route)(vertex_health)
     if settings.vertex_predict_route:
-        routes.post(settings.vertex_predict_route, response_model=VertexResponse)(predict)
+        routes.post(settings.vertex_predict_route, response_model=VertexResponse)(vertex_predict)
     return routes

@@ -14,7 +14,7 @@ from newsie.data.articles import Article
 from newsie.serving.model import Answers, ServedModel
 from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import errors_of, json_response
-from newsie.serving.schemas import PlainError
+from newsie.serving.schemas import Listed, PlainError
 from newsie.serving.service import Service
 from newsie.version import __version__
 
@@ -33,7 +33,7 @@ class Input(BaseModel):
     name: Literal["text"]
     shape: list[Dimension] = Field(min_length=1, max_length=2, description="[n] or [n, 1].")
     datatype: Literal["BYTES"]
-    data: list[str] | list[Annotated[list[str], Field(min_length=1, max_length=1)]]
+    data: Listed[str] | Listed[Annotated[list[str], Field(min_length=1, max_length=1)]]
 
 
 class Output(BaseModel):
@@ -70,7 +70,7 @@ class InferRequest(BaseModel):
 
     id: str | None = Field(None, max_length=256)
     inputs: list[Input] = Field(min_length=1, max_length=1)
-    outputs: list[Output] | None = None
+    outputs: Listed[Output] | None = None
     parameters: RequestParameters | None = None
 
 
@@ -114,8 +114,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/v2/health/ready")
     async def ready() -> Response:
         """Whether requests should come here."""
-        if not service.health.ready:
-            raise RefusedError(503, "not_ready", f"the server is {service.health.state}")
+        _check_ready(service)
         return json_response({"ready": True})
 
     @routes.get("/v2/models/{model_name}")
@@ -132,6 +131,7 @@ def router(service: Service) -> APIRouter:
         """Whether the model answers."""
         with service.model() as served:
             _check_name(served, model_name, version)
+            _check_ready(service)
             return json_response({"name": served.name, "ready": True})
 
     @routes.post("/v2/models/{model_name}/infer", response_model=InferResponse)
@@ -148,6 +148,11 @@ def router(service: Service) -> APIRouter:
         return json_response(_answer(request, served, answers, task))
 
     return routes
+
+
+def _check_ready(service: Service) -> None:
+    if not service.health.ready:
+        raise RefusedError(503, "not_ready", f"the server is {service.health.state}")
 
 
 def _check_name(model: ServedModel, name: str, version: str | None) -> None:

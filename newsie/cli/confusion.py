@@ -232,7 +232,7 @@ def _explain(report: Report, classifier: Classifier) -> Explanations:
 def _write(report: Report, explanations: Explanations, directory: Path) -> None:
     from newsie.atomic import write_text
     from newsie.cli.terminal import note
-    from newsie.confusion.figures import draw_figures
+    from newsie.confusion.figures import draw_figures, missing_characters
     from newsie.confusion.page import write_page
 
     document = report.to_json() | {"explanations": explanations}
@@ -244,6 +244,11 @@ def _write(report: Report, explanations: Explanations, directory: Path) -> None:
     for task, analysis in report.analyses.items():
         note(f"drawing {task}")
         draw_figures(task, analysis, figures)
+        if missing := missing_characters(task, analysis):
+            note(
+                f"{task}: the font of the figures lacks {len(missing)} characters of its labels, such "
+                f"as {missing[0]!r}, and has boxes for them; report.html has the characters"
+            )
 
 
 def _write_suspects(report: Report, articles: Mapping[int, Article], directory: Path) -> None:

@@ -117,8 +117,8 @@ def read_answers(
     Args:
         labels: C names.
         probabilities: (N, C); rows sum to 1.
-        gold: (N,) class indices, IGNORE (-100) where there is none; or names, None or "" where
-            there is none.
+        gold: (N,) class indices, IGNORE (-100) where there is none; or names, None, NaN or ""
+            where there is none.
 
     Raises:
         InputError: there is no article or one label only, the shapes do not belong together, or a
@@ -126,7 +126,7 @@ def read_answers(
         LabelError: a gold label is not among the labels.
     """
     names = tuple(labels)
-    p = np.asanyarray(probabilities)
+    p = _array(probabilities, "probabilities")
     _check_shape(names, p)
     n = len(p)
     predicted, second = np.empty(n, np.int64), np.empty(n, np.int64)
@@ -146,6 +146,14 @@ def read_answers(
 def _chunks(articles: int, classes: int) -> Iterator[slice]:
     step = max(1, _CHUNK // classes)
     return (slice(start, min(start + step, articles)) for start in range(0, articles, step))
+
+
+def _array(values: Any, what: str) -> NDArray[Any]:
+    try:
+        found: NDArray[Any] = np.asanyarray(values)
+    except ValueError as error:  # of rows that are not equally long
+        raise InputError(f"{what} are no array: {error}") from error
+    return found
 
 
 def _check_shape(labels: tuple[str, ...], p: NDArray[Any]) -> None:
@@ -190,11 +198,14 @@ def _indices(
 ) -> Indices:
     if gold is None:
         return np.full(n, IGNORE, np.int64)
-    given = np.asarray(gold)
+    given = _array(gold, "gold labels")
     if given.shape != (n,):
         raise InputError(f"gold labels are {given.shape}; for {n:,} articles they must be ({n},)")
     if given.dtype.kind in "OU":
-        return _named(given.tolist(), labels)
+        # pandas has NaN where a name is missing: it alone is not equal to itself. As objects, because
+        # among strings numpy makes it one.
+        names = np.asarray(gold, dtype=object).tolist()
+        return _named([name if name == name else None for name in names], labels)
     if given.dtype.kind not in "iu":
         raise InputError(f"gold labels are of type {given.dtype}; give class indices or names")
     unknown = (given != IGNORE) & ((given < 0) | (given >= len(labels)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from newsie.confusion.analysis import Analysis
 from newsie.confusion.extras import extra
 
-__all__ = ["draw_figures"]
+__all__ = ["draw_figures", "missing_characters"]
 
 PAPER, INK, FAINT, RED, BLUE = "#fffaf2", "#1c1b1a", "#8a857c", "#b3262e", "#1f5a7a"
 STYLE = {
@@ -29,6 +30,7 @@ STYLE = {
     "figure.facecolor": PAPER,
     "axes.facecolor": PAPER,
     "savefig.facecolor": PAPER,
+    "text.parse_math": False,  # a label may hold "$"
     "svg.hashsalt": "newsie",  # the same figures give the same files
 }
 NAMED = 60
@@ -41,6 +43,8 @@ DPI = 160
 def draw_figures(task: str, analysis: Analysis, directory: Path) -> list[Path]:
     """Draw what there is to draw of a task; each figure as .png and .svg.
 
+    Characters that the font lacks become boxes; `missing_characters` tells which.
+
     Args:
         task: its name, which the names of the files begin with.
         analysis: what was found.
@@ -51,7 +55,8 @@ def draw_figures(task: str, analysis: Analysis, directory: Path) -> list[Path]:
     """
     matplotlib = extra("matplotlib")
     drawn = []
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         for name, draw in _drawers(analysis).items():
             figure = draw(task, analysis)
             for suffix in (".png", ".svg"):
@@ -62,6 +67,15 @@ def draw_figures(task: str, analysis: Analysis, directory: Path) -> list[Path]:
                 )
                 drawn.append(path)
     return drawn
+
+
+def missing_characters(task: str, analysis: Analysis) -> str:
+    """Characters of the task and its labels that the font of the figures lacks, each once."""
+    matplotlib, fonts = extra("matplotlib"), extra("matplotlib.font_manager")
+    with matplotlib.rc_context(STYLE):
+        font = fonts.get_font(fonts.findfont(fonts.FontProperties()))
+    shown = sorted({*task, *"".join(analysis.answers.labels)})
+    return "".join(character for character in shown if not font.get_char_index(ord(character)))
 
 
 def _drawers(analysis: Analysis) -> dict[str, Callable[[str, Analysis], Any]]:

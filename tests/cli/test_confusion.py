@@ -11,6 +11,7 @@ import pytest
 
 from newsie.bundle import read_bundle, write_bundle
 from newsie.classifier import Classifier
+from newsie.cli import answered
 from newsie.labels import LabelRule, LabelSpace, Task
 from tests.tiny import tiny_articles, write_tiny_corpus
 
@@ -69,6 +70,18 @@ def test_figures_are_those_of_the_predictions(
     told = " ".join(line.strip() for line in out.splitlines()[1:])
     assert [sentence in told for sentence in found["summary"]] == [True] * len(found["summary"])
     assert found["model"] == {"name": "tiny", "fingerprint": tiny_classifier.bundle.fingerprint}
+
+
+def test_answers_are_put_together_from_pieces(
+    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answered, "BLOCK", 16)
+    articles = tiny_articles(50)
+    found = answered.Answered([tiny_classifier.labels["section"]], None)
+    found.read(articles, tiny_classifier)
+    predictions = tiny_classifier.classify(articles, tasks=["section"])
+    expected = np.stack([prediction.probabilities["section"] for prediction in predictions])
+    assert found.probabilities("section") == pytest.approx(expected, abs=1e-6)
 
 
 def test_articles_that_are_shown_are_there_and_no_others(

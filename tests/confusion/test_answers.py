@@ -26,6 +26,13 @@ def test_the_two_best_labels() -> None:
 
 def test_gold_labels_by_name() -> None:
     assert read_answers(LABELS, P, ["c", None, ""]).gold.tolist() == [2, -100, -100]
+    strings: Any = ["c", float("nan"), "a"]
+    assert read_answers(LABELS, P, strings).gold.tolist() == [2, -100, 0]
+    pandas = np.array(["c", np.nan, "a"], dtype=object)
+    assert read_answers(LABELS, P, pandas).gold.tolist() == [2, -100, 0]
+    mixed: Any = [0, None, 2]
+    with pytest.raises(LabelError, match="not among the labels: 0, 2; allowed: a, b, c"):
+        read_answers(LABELS, P, mixed)
     assert read_answers(LABELS, P).gold.tolist() == [-100] * 3
 
 
@@ -79,6 +86,8 @@ def test_rounded_probabilities_are_taken() -> None:
         (LABELS, P[0], r"must be \(N, 3\)"),
         (LABELS, np.empty((0, 3)), "there is no article"),
         (LABELS, np.eye(3, dtype=int), "of type int64"),
+        (LABELS, [[0.5, 0.5, 0.0], [1.0, 0.0]], "probabilities are no array: .* inhomogeneous"),
+        (LABELS, [[0.5, 0.5, None]], "of type object; give float32 or float64"),
     ],
 )
 def test_shapes(labels: tuple[str, ...], p: Any, message: str) -> None:
@@ -93,5 +102,8 @@ def test_gold_labels_that_are_unknown() -> None:
         read_answers(LABELS, P, [0, 3, 1])
     with pytest.raises(InputError, match=r"for 3 articles they must be \(3,\)"):
         read_answers(LABELS, P, [0, 1])
+    ragged: Any = [[0], [1, 2], [0]]
+    with pytest.raises(InputError, match="gold labels are no array"):
+        read_answers(LABELS, P, ragged)
     with pytest.raises(InputError, match="of type float64"):
         read_answers(LABELS, P, [0.0, 1.0, 2.0])

@@ -9,7 +9,7 @@ import pytest
 
 from newsie.confusion import extras
 from newsie.confusion.analysis import analyse
-from newsie.confusion.figures import draw_figures
+from newsie.confusion.figures import draw_figures, missing_characters
 from newsie.errors import MissingExtraError
 
 
@@ -50,6 +50,17 @@ def test_figures_of_the_same_answers_are_the_same(tmp_path: Path) -> None:
     draw(other, 5)
     for path in one.iterdir():
         assert path.read_bytes() == (other / path.name).read_bytes(), path.name
+
+
+def test_labels_that_look_like_formulas_or_have_no_glyph(tmp_path: Path) -> None:
+    p = np.random.default_rng(0).dirichlet(np.ones(5), 200)
+    found = analyse(["$x_$", "$\\frac$", "a_b^c", "新闻", "体育"], p, p.argmax(axis=1))
+    assert draw_figures("section", found, tmp_path)
+    assert missing_characters("section", found) == "".join(sorted("新闻体育"))
+    texts = (tmp_path / "section-labels.svg").read_text("utf-8")
+    assert "<!-- $x_$ -->" in texts
+    plain = analyse(["x", "y", "z"], p[:, :3] / p[:, :3].sum(axis=1, keepdims=True))
+    assert missing_characters("é", plain) == ""
 
 
 def test_an_extra_that_is_missing_is_named() -> None:

@@ -34,6 +34,7 @@ def test_groups_by_hand() -> None:
         ("Post", 100, 0.4),
     ]
     post = found.groups[1]
+    assert post.difference is not None
     assert post.difference.value == pytest.approx(0.4 - 153 / 164)
     assert post.difference.high < 0
     (pair,) = post.pairs

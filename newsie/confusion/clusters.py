@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from newsie.confusion.answers import Answers
 from newsie.confusion.extras import extra
+from newsie.confusion.intervals import Estimate, share
 from newsie.confusion.soft import SoftConfusion
 
 __all__ = ["Clusters", "Cut", "LabelMerge", "cluster_labels", "label_distances"]
@@ -61,7 +62,7 @@ class Cut:
     labels: int
     distance: float
     groups: tuple[tuple[str, ...], ...]
-    accuracy: float | None
+    accuracy: Estimate | None
     macro_f1: float | None
 
 
@@ -137,7 +138,7 @@ def _cuts(answers: Answers, merges: tuple[LabelMerge, ...], near: int) -> tuple[
             right, gold, predicted = counts[:, step]
             present = gold > 0
             f1 = 2 * right[present] / (gold + predicted)[present]
-            accuracy, macro_f1 = float(right.sum() / gold.sum()), float(f1.mean())
+            accuracy, macro_f1 = share(int(right.sum()), int(gold.sum())), float(f1.mean())
         cuts.append(Cut(c - 1 - step, merge.distance, names, accuracy, macro_f1))
     return tuple(cuts)
 

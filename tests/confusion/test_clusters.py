@@ -54,7 +54,9 @@ def test_the_quality_of_each_cut_is_that_of_added_columns() -> None:
         p = np.zeros((len(given), len(names)))
         np.add.at(p.T, place, given.probabilities.T)
         gold, predicted = place[given.gold], p.argmax(axis=1)
-        assert cut.accuracy == pytest.approx(accuracy_score(gold, predicted))
+        assert cut.accuracy is not None
+        assert cut.accuracy.value == pytest.approx(accuracy_score(gold, predicted))
+        assert cut.accuracy.low < cut.accuracy.value <= cut.accuracy.high
         assert cut.macro_f1 == pytest.approx(f1_score(gold, predicted, average="macro"))
 
 

@@ -243,6 +243,8 @@ def test_what_cells_hold_can_be_chosen(page: Page, content: dict[str, Any]) -> N
     assert chosen.inner_text() == f"{100 * table[2, 0] / table[2].sum():.0f}"
     choose(page, "measure", "counts")
     assert chosen.inner_text() == str(table[2, 0])
+    choose(page, "measure", "column")
+    assert chosen.inner_text() == f"{100 * table[2, 0] / table[:, 0].sum():.0f}"
     choose(page, "measure", "soft")
     assert chosen.inner_text() == f"{100 * content['tasks'][0]['soft']['mean'][2][0]:.0f}"
 

@@ -44,7 +44,7 @@ class OverloadedError(Exception):
     """The queue is full.
 
     Args:
-        wait_seconds: when there will be room again, about.
+        wait_seconds: when there will be room again, about; 0 where that is not known yet.
     """
 
     def __init__(self, wait_seconds: float) -> None:
@@ -112,6 +112,7 @@ class Batcher:
         max_batch_tokens: budget of a batch, padding included; a longer text is a batch of its own.
         max_articles: texts that may wait.
         max_tokens: tokens that may wait.
+        max_wait_seconds: how long they may have to wait, as fast as the last batches were computed.
         report: called after every batch, from its thread.
         waiting: called with the number of texts that wait, whenever it changes, from any thread.
     """
@@ -124,17 +125,19 @@ class Batcher:
         max_batch_tokens: int,
         max_articles: int,
         max_tokens: int,
+        max_wait_seconds: float = math.inf,
         report: Callable[[BatchReport], None] = lambda report: None,
         waiting: Callable[[int], None] = lambda articles: None,
     ) -> None:
         self._run_batch, self._report, self._waiting = run_batch, report, waiting
         self._max_batch_tokens = max_batch_tokens
         self._max_articles, self._max_tokens = max_articles, max_tokens
+        self._max_wait_seconds = max_wait_seconds
         self._changed = threading.Condition()
         self._queues: dict[int, list[_Text]] = {}  # class of length -> heap
         self._articles = self._tokens = self._numbered = 0
         self._virtual_time = 0.0
-        self._tokens_per_second = 20_000.0  # until it was measured
+        self._done_tokens, self._done_seconds = 0.0, 0.0  # of the last batches
         self._closed = False
         self._threads = [
             threading.Thread(target=self._work, name=f"newsie-batch-{number}", daemon=True)
@@ -188,9 +191,10 @@ class Batcher:
             full = (
                 self._articles + len(ids) > self._max_articles
                 or self._tokens + tokens > self._max_tokens
+                or self._seconds_for(self._tokens + tokens) > self._max_wait_seconds
             )
             if full and self._articles:  # an empty queue takes whatever a request may hold
-                raise OverloadedError(self._tokens / self._tokens_per_second)
+                raise OverloadedError(self._seconds_for(self._tokens))
             tag = self._virtual_time
             for index in sorted(range(len(ids)), key=lambda index: len(ids[index])):
                 self._numbered += 1
@@ -259,10 +263,8 @@ class Batcher:
             error = caught
         seconds = time.monotonic() - begun
         tokens = sum(len(text.ids) for text in batch)
-        self._tokens_per_second += 0.1 * (
-            len(self._threads) * tokens / max(seconds, 1e-6) - self._tokens_per_second
-        )
         if error is None:
+            self._measure(tokens, seconds)
             self._deliver(batch, found)
         elif len(batch) == 1:
             self._tell(batch[0].request, error)
@@ -272,6 +274,19 @@ class Batcher:
             for text in batch:  # one text must not spoil the answers of others
                 if not text.request.gone:
                     self._compute([text])
+
+    def _measure(self, tokens: int, seconds: float) -> None:
+        """Half of what is known of the speed comes from as many tokens as eight full batches hold."""
+        kept = 0.5 ** (tokens / (8 * self._max_batch_tokens))
+        with self._changed:
+            self._done_tokens = kept * self._done_tokens + tokens
+            self._done_seconds = kept * self._done_seconds + seconds
+
+    def _seconds_for(self, tokens: int) -> float:
+        """How long the threads take for so many tokens; 0 where nothing is known yet."""
+        if not self._done_tokens:
+            return 0.0
+        return tokens * self._done_seconds / self._done_tokens / len(self._threads)
 
     def _watch(self, watcher: Callable[[T], None], seen: T) -> None:
         """Those who watch must not end a thread, which answers requests."""

@@ -20,7 +20,7 @@ from newsie.serving.batching import Batcher, BatchReport
 from newsie.serving.cache import AnswerCache, Cached
 from newsie.serving.settings import Settings
 
-__all__ = ["Answers", "ServedModel", "self_test"]
+__all__ = ["Answers", "ServedModel", "TooLongError", "self_test"]
 
 T = TypeVar("T")
 
@@ -31,6 +31,10 @@ TEST_TEXTS = (
     "Shares fall as the bank warns of losses\nInvestors sold after a weak quarter.",
     "A",
 )
+
+
+class TooLongError(Exception):
+    """A text is longer than the model reads, and may not be cut."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +81,26 @@ class ServedModel:
             max_batch_tokens=settings.max_batch_tokens,
             max_articles=settings.max_queue_articles,
             max_tokens=settings.max_queue_tokens,
+            max_wait_seconds=settings.request_timeout_seconds / 2,
             report=report,
             waiting=waiting,
         )
 
-    async def classify(self, articles: Sequence[Article], tasks: Sequence[str]) -> Answers:
+    async def classify(
+        self, articles: Sequence[Article], tasks: Sequence[str], *, cut: bool = True
+    ) -> Answers:
         """The answers of this model to articles.
 
         Raises:
             InputError: an article has no text.
+            TooLongError: one is longer than the model reads, and `cut` is false.
             OverloadedError: the queue is full.
             BundleError: the model fails.
         """
         answered = await (
-            self._through_cache(articles) if self._cache.size else self._compute(articles, tasks)
+            self._through_cache(articles, cut)
+            if self._cache.size
+            else self._compute(articles, tasks, cut)
         )
         predictions = [
             Prediction(
@@ -124,21 +134,27 @@ class ServedModel:
             plan, {task: np.stack([row[task][LOGITS] for row in rows]) for task in plan.tasks}
         )
 
-    async def _compute(self, articles: Sequence[Article], tasks: Sequence[str]) -> list[Cached]:
+    async def _compute(
+        self, articles: Sequence[Article], tasks: Sequence[str], cut: bool
+    ) -> list[Cached]:
         encoded = await self._in_thread(lambda: self.classifier.encode(articles))
+        if not cut and any(encoded.truncated):
+            raise TooLongError
         rows = await self._batcher.run(encoded.ids, tasks)
         return [
             Cached(row, bool(truncated), len(ids))
             for row, truncated, ids in zip(rows, encoded.truncated, encoded.ids, strict=True)
         ]
 
-    async def _through_cache(self, articles: Sequence[Article]) -> list[Cached]:
+    async def _through_cache(self, articles: Sequence[Article], cut: bool) -> list[Cached]:
         """All tasks, whichever are asked for: the next one may ask for others."""
         keys = [self._cache.key(article) for article in articles]
         found = {key: answer for key in keys if (answer := self._cache.get(key)) is not None}
+        if not cut and any(answer.truncated for answer in found.values()):
+            raise TooLongError
         new = {key: a for key, a in zip(keys, articles, strict=True) if key not in found}
         if new:
-            answers = await self._compute(list(new.values()), self.classifier.tasks)
+            answers = await self._compute(list(new.values()), self.classifier.tasks, cut)
             for key, answer in zip(new, answers, strict=True):
                 self._cache.put(key, answer)
                 found[key] = answer

@@ -15,7 +15,7 @@ from newsie.serving.batching import BatchReport, OverloadedError
 from newsie.serving.health import Health
 from newsie.serving.logs import note, place_of, write_line
 from newsie.serving.metrics import Metrics
-from newsie.serving.model import Answers, ServedModel, self_test
+from newsie.serving.model import Answers, ServedModel, TooLongError, self_test
 from newsie.serving.refusals import RefusedError
 from newsie.serving.settings import Settings
 
@@ -99,9 +99,14 @@ class Service:
         return self.tasks(model, [asked or default])[0]
 
     async def classify(
-        self, model: ServedModel, articles: Sequence[Article], tasks: Sequence[str]
+        self,
+        model: ServedModel,
+        articles: Sequence[Article],
+        tasks: Sequence[str],
+        *,
+        cut: bool = True,
     ) -> Answers:
-        """The answers to articles.
+        """The answers to articles. Without `cut`, none may be longer than the model reads.
 
         Raises:
             RefusedError: the articles are too many or too long, or hold no text; the queue is full;
@@ -110,7 +115,10 @@ class Service:
         note(articles=len(articles))
         self._check(articles)
         async with self._answering():
-            answers = await model.classify(articles, tasks)
+            try:
+                answers = await model.classify(articles, tasks, cut=cut)
+            except TooLongError as error:
+                raise _too_long(model.classifier.max_tokens) from error
         note(tokens=answers.tokens)
         self.metrics.predicted(answers.predictions)
         return answers
@@ -198,6 +206,14 @@ class Service:
         self.health.failed()
         if self.health.state == "failing":
             self._try()  # or is it the texts? Nobody may turn a server off by sending these
+
+
+def _too_long(tokens: int) -> RefusedError:
+    return RefusedError(
+        413,
+        "tokens",
+        f'`inputs` must have at most {tokens} tokens; send "truncate": true to let the rest be cut off',
+    )
 
 
 def _overloaded(why: str, seconds: int) -> RefusedError:

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         vertex_health_route: `AIP_HEALTH_ROUTE`, set by Vertex AI.
         vertex_predict_route: `AIP_PREDICT_ROUTE`, likewise.
         auto_truncate: whether texts longer than the model reads are cut in text-embeddings-inference's
-            dialect too, as it does by default; all other dialects always cut.
+            dialect where a request does not say; all other dialects always cut.
 
         max_connections: open connections. Each costs a file descriptor; systems allow 1,024 or more.
         max_header_bytes: request line and headers. As Node.js; nginx has 8 kB a line.
@@ -59,8 +59,8 @@ class Settings(BaseSettings):
         max_article_characters: of headline and body together. The model reads the
             first few hundred words.
         max_concurrent_requests: requests that are worked on. As text-embeddings-inference.
-        max_queue_articles: articles that wait. What waits must be answered within
-            `request_timeout_seconds`; two cores answer several hundred a second.
+        max_queue_articles: articles that wait. Before that, whatever would have to wait longer than half
+            of `request_timeout_seconds`, as fast as the last batches were, is refused.
         max_queue_tokens: tokens that wait: 64 for each of these articles.
         max_batch_tokens: tokens of a batch, padding included. More do not fit a processor's caches.
         max_explain_passes: passes of the model for one explanation.
@@ -70,7 +70,8 @@ class Settings(BaseSettings):
         body_timeout_seconds: from the end of the headers to the end of the body. 2 MB at 0.5 Mbit/s.
         keep_alive_seconds: how long a connection may idle. Longer than balancers keep theirs (60 s), so
             that they close first.
-        request_timeout_seconds: from the whole request to its answer.
+        request_timeout_seconds: from the whole request to its answer. Half of it may be spent waiting: an
+            estimate may be wrong by a factor of two, and an answer that comes too late is work for nobody.
         send_timeout_seconds: how long an answer may wait for its client to read it.
         drain_seconds: after SIGTERM, how long requests are still taken, while `/health/ready` says no.
         shutdown_timeout_seconds: after that, how long answers under way may take.

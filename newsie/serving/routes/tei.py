@@ -95,8 +95,8 @@ def router(service: Service) -> APIRouter:
         with service.model() as model:
             name = service.task(model, task)
             articles = [Article.from_text(text) for text in texts]
-            answers = await service.classify(model, articles, [name])
-            _check_length(service, model, request, answers)
+            cut = service.settings.auto_truncate if request.truncate is None else request.truncate
+            answers = await service.classify(model, articles, [name], cut=cut)
         rows = [
             _raw(answers, row, name) if request.raw_scores else prediction.to_json()[name]
             for row, prediction in enumerate(answers.predictions)
@@ -116,21 +116,6 @@ def _texts(inputs: str | list[str] | list[One]) -> list[str]:
     if isinstance(inputs, str):
         return [inputs]
     return [text if isinstance(text, str) else text[0] for text in inputs]
-
-
-def _check_length(
-    service: Service, model: ServedModel, request: PredictRequest, answers: Answers
-) -> None:
-    cut = service.settings.auto_truncate if request.truncate is None else request.truncate
-    if not (cut or service.settings.auto_truncate) and any(
-        p.truncated for p in answers.predictions
-    ):
-        raise RefusedError(
-            413,
-            "tokens",
-            f'`inputs` must have at most {model.classifier.max_tokens} tokens; send "truncate": '
-            "true to let the rest be cut off",
-        )
 
 
 def _raw(answers: Answers, row: int, task: str) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from newsie.classifier import Classifier
 from newsie.serving.auth import OPEN_PATHS, Auth
 from newsie.serving.bodies import Bodies
+from newsie.serving.heads import Heads
 from newsie.serving.leaving import Leaving
 from newsie.serving.logs import Log, write_line
 from newsie.serving.observing import Observing
@@ -94,6 +95,7 @@ def _add_layers(
     app: FastAPI, settings: Settings, service: Service, key: str | None, log: Log
 ) -> None:
     """Around the routes, from the inside out."""
+    app.add_middleware(Heads)
     app.add_middleware(Leaving)
     app.add_middleware(Bodies, settings=settings)
     watched = {settings.vertex_health_route} if settings.vertex_health_route else set()

@@ -45,7 +45,7 @@ class Metrics:
         )
         self.request_seconds = Histogram(
             "newsie_request_duration_seconds",
-            "From the request to its answer.",
+            "From a request to classify or explain (POST) to its answer.",
             buckets=SECONDS,
             registry=registry,
         )
@@ -127,7 +127,8 @@ class Metrics:
     ) -> None:
         """A request came to its end, one way or another."""
         self.requests.labels(route, method, str(code)).inc()
-        self.request_seconds.observe(seconds)
+        if method == "POST":  # probes and pages would hide those that are slow
+            self.request_seconds.observe(seconds)
         if refused is not None:
             self.rejected.labels(refused).inc()
 

@@ -112,6 +112,15 @@ def test_ways_to_bring_the_key(locked: Live, name: str, value: str, passes: bool
         assert asking.post("/v1/classify", json=body).status_code == (200 if passes else 401)
 
 
+def test_a_password_does_not_change_models(locked: Live) -> None:
+    """A browser would add it to what any other page sends."""
+    with locked.client() as asking:
+        body = b'{"model": "second"}'
+        assert asking.post("/admin/model", content=body, auth=("", KEY)).status_code == 401
+        key = {"X-API-Key": KEY}
+        assert asking.post("/admin/model", content=body, headers=key).status_code == 403
+
+
 def test_a_browser_is_asked_for_a_password(locked: Live) -> None:
     with locked.client(Accept="text/html") as asking:
         assert asking.get("/").headers["WWW-Authenticate"].startswith("Basic ")

@@ -121,7 +121,6 @@ def test_tei(client: httpx.Client, tiny_classifier: Classifier) -> None:
         json={
             "inputs": TEXT,
             "raw_scores": True,
-            "truncate": False,
             "truncation_direction": "Right",
         },
     ).json()
@@ -141,8 +140,20 @@ def test_tei_errors(client: httpx.Client, tiny_classifier: Classifier) -> None:
     assert ask(inputs=[["a", "b"]]) == (422, "Tokenizer")
     assert ask(inputs=3) == (422, "Tokenizer")
     assert ask(inputs="goal", truncation_direction="Left") == (422, "Tokenizer")
+    long = {"inputs": "goal " * 100}
+    assert client.post("/predict", json=long).status_code == 200
+    assert client.post("/predict", json=long | {"truncate": False}).status_code == 413
+    short = {"inputs": "goal", "truncate": False}
+    assert client.post("/predict", json=short).status_code == 200
+    for cached in (0, 10):
+        with live(tiny_classifier, cache_articles=cached) as server, server.client() as asking:
+            for _ in range(2):
+                answer = asking.post("/predict", json=long | {"truncate": False})
+                assert answer.status_code == 413
+            assert not server.samples("newsie_predictions_total")
+            assert asking.post("/predict", json=long).status_code == 200
+            assert asking.post("/predict", json=long | {"truncate": False}).status_code == 413
     with live(tiny_classifier, auto_truncate=False) as strict, strict.client() as asking:
-        long = {"inputs": "goal " * 100}
         answer = asking.post("/predict", json=long)
         assert (answer.status_code, answer.json()["error_type"]) == (413, "Validation")
         assert "32 tokens" in answer.json()["error"]
@@ -287,6 +298,24 @@ def test_request_ids(served: Live, client: httpx.Client) -> None:
         assert int(given, 16)
     found = served.line("a-b.C:1_")
     assert (found["route"], found["code"], found["method"]) == ("/health", 200, "GET")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/docs", "/openapi.json", "/health", "/health/live", "/ping", "/info", "/v2", "/none"],
+)
+def test_head(served: Live, client: httpx.Client, path: str) -> None:
+    name = path.replace("/", ".")
+    got = client.get(path, headers={"X-Request-Id": f"get-{name}"})
+    head = client.head(path, headers={"X-Request-Id": f"hd.-{name}"})
+    assert head.status_code == got.status_code
+    assert head.content == b""
+    for header in ("content-type", "content-length"):
+        assert head.headers[header] == got.headers[header]
+    line = served.line(f"hd.-{name}")
+    assert (line["method"], line["code"]) == ("HEAD", got.status_code)
+    assert line["route"] == ("other" if path == "/none" else path)
+    assert client.head("/v1/classify").status_code == 405
 
 
 def test_no_route(client: httpx.Client) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
+import threading
 
 from newsie.errors import InputError
 from newsie.serving.settings import Settings
@@ -21,6 +23,8 @@ def serve(settings: Settings) -> None:
         InputError: the port cannot be opened, or a setting cannot be used.
         BundleError: the model cannot be loaded.
     """
+    if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to be loaded anew
     settings.read_key()  # fails before anything starts
     if settings.workers > 1 and not hasattr(os, "fork"):
         raise InputError("several workers need a system that can fork; start several servers")

@@ -17,7 +17,7 @@ from newsie.serving.model import self_test
 from newsie.serving.refusals import RefusedError
 from newsie.serving.service import Service
 from newsie.serving.settings import Settings
-from newsie.serving.workers import SHARED_VARIABLE
+from newsie.serving.workers import READY, SHARED_VARIABLE
 
 __all__ = ["Swapper"]
 
@@ -102,6 +102,8 @@ class Swapper:
         if classifier is None:
             return False
         before = self._service.serve(classifier)
+        if self._choice is not None:
+            (self._choice.parent / READY).touch()
         write_line(
             {
                 "event": "model loaded",

@@ -2,7 +2,7 @@
 
 The first process opens the port, starts the others, passes SIGTERM, SIGINT and SIGHUP on to them, and
 starts again what died. It loads no model, so that it can fork without harm. The workers share a directory:
-their metrics, which are added up, and the name of the model that was chosen last.
+their metrics, which are added up, the name of the model that was chosen last, and whether one was loaded.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from types import FrameType
 
 from newsie.errors import NewsieError
 
-__all__ = ["SHARED_VARIABLE", "Workers"]
+__all__ = ["READY", "SHARED_VARIABLE", "Workers"]
 
 SHARED_VARIABLE = "NEWSIE_WORKERS_DIR"
 """Tells workers which directory they share; set by `Workers` only."""
 
+READY = "ready"
+"""A file in that directory, from when a worker has loaded a model. A worker that cannot load one before ends
+all, since none could; later, it is tried again and the others go on."""
+
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 BACKLOG = 2_048
-START_SECONDS = 60.0
-"""A worker that cannot start in this time ends all; later, it is tried again and the others go on."""
-
 PAUSE_SECONDS = 0.5
 """Before a worker that died is started again."""
 
@@ -47,7 +48,7 @@ class Workers:
         self._count, self._listener, self._work = count, listener, work
         self._running: set[int] = set()
         self._ending = self._failed = False
-        self._began = time.monotonic()
+        self._shared = Path()
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT, and all workers have ended.
@@ -55,8 +56,8 @@ class Workers:
         Raises:
             NewsieError: a worker could not start; it has said why.
         """
-        shared = tempfile.mkdtemp(prefix="newsie-")
-        os.environ[SHARED_VARIABLE] = os.environ[METRICS_VARIABLE] = shared
+        self._shared = Path(tempfile.mkdtemp(prefix="newsie-"))
+        os.environ[SHARED_VARIABLE] = os.environ[METRICS_VARIABLE] = str(self._shared)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
         signal.signal(signal.SIGHUP, self._pass_on)
@@ -66,7 +67,7 @@ class Workers:
             while self._running:
                 self._wait()
         finally:
-            shutil.rmtree(shared, ignore_errors=True)
+            shutil.rmtree(self._shared, ignore_errors=True)
         if self._failed:
             raise NewsieError("a worker could not start, so all have ended")
 
@@ -91,7 +92,7 @@ class Workers:
         if self._ending:
             return
         refused = os.WIFEXITED(status) and os.WEXITSTATUS(status) == NewsieError.exit_code
-        if refused and time.monotonic() - self._began < START_SECONDS:
+        if refused and not (self._shared / READY).exists():
             self._failed = True
             self._end(signal.SIGTERM)
         else:

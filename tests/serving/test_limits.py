@@ -40,11 +40,9 @@ def small(tiny_classifier: Classifier) -> Iterator[Live]:
         tiny_classifier,
         max_body_bytes=20_000,
         max_body_chunks=50,
-        max_held_bytes=60_000,
         max_articles=4,
         max_article_characters=5_000,
         max_header_bytes=2_000,
-        max_connections=20,
         header_timeout_seconds=0.5,
         body_timeout_seconds=0.5,
         keep_alive_seconds=1,
@@ -274,26 +272,33 @@ def test_a_body_that_nobody_reads_is_not_waited_for(small: Live) -> None:
     assert time.monotonic() - started < 6
 
 
-def test_connections(small: Live) -> None:
-    wait_until(lambda: not small.server.server_state.connections)
-    held = [socket.create_connection(("127.0.0.1", small.port)) for _ in range(20)]
-    try:
-        wait_until(lambda: len(small.server.server_state.connections) == 20)
-        assert code_of(exchange(small.port, b"")) == 503
-    finally:
-        for connection in held:
-            connection.close()
-    wait_until(lambda: not small.server.server_state.connections)
-    assert ask(small, BODY)[0] == 200
+def test_connections(tiny_classifier: Classifier) -> None:
+    with live(tiny_classifier, max_connections=20) as server:
+        wait_until(lambda: not server.server.server_state.connections)
+        held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
+        try:
+            wait_until(lambda: len(server.server.server_state.connections) == 20)
+            assert code_of(exchange(server.port, b"")) == 503
+        finally:
+            for connection in held:
+                connection.close()
+        wait_until(lambda: not server.server.server_state.connections)
+        assert ask(server, BODY)[0] == 200
 
 
-def test_bodies_together(small: Live) -> None:
+def test_bodies_together(tiny_classifier: Classifier) -> None:
     """Bodies of 18 kB that do not end: the fourth is more than 60 kB."""
+    settings = {"max_body_bytes": 20_000, "max_held_bytes": 60_000, "body_timeout_seconds": 5}
+    with live(tiny_classifier, **settings) as server:
+        check_bodies_together(server)
+
+
+def check_bodies_together(server: Live) -> None:
     answers: list[bytes] = []
 
     def hold() -> None:
         head = post(CLASSIFY, b" " * 18_000, "Content-Length: 19000")
-        answers.append(exchange(small.port, head))
+        answers.append(exchange(server.port, head))
 
     threads = [threading.Thread(target=hold) for _ in range(6)]
     for thread in threads:
@@ -303,7 +308,7 @@ def test_bodies_together(small: Live) -> None:
     codes = sorted(map(code_of, answers))
     assert codes == [408] * 3 + [429] * 3
     assert all(b"retry-after" in answer for answer in answers if code_of(answer) == 429)
-    assert ask(small, b" " * 19_000 + BODY)[0] == 200  # all of it was released
+    assert ask(server, b" " * 19_000 + BODY)[0] == 200  # all of it was released
 
 
 def test_everything_is_counted(small: Live) -> None:

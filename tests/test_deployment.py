@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import http.server
 import json
 import os
 import re
@@ -10,6 +11,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -103,6 +106,20 @@ def test_dashboard_and_alerts_ask_for_metrics_that_there_are(expression: str) ->
         assert expression.count(opening) == expression.count(closing)
 
 
+def test_alerts_know_why_requests_are_refused() -> None:
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "newsie/serving").rglob("*.py"))
+    rules = {
+        rule["alert"]: set(re.findall(r"\w+", matched[1]))
+        for group in load(SERVING / "alerts.yml")["groups"]
+        for rule in group["rules"]
+        if (matched := re.search(r'reason=~"([^"]*)"', rule["expr"]))
+    }
+    assert rules["NewsieErrors"] == {"backend", "internal", "not_ready"}
+    assert rules["NewsieOverloaded"] == {"overloaded", "timeout", "held_bytes", "connections"}
+    for reason in set().union(*rules.values()):
+        assert f'"{reason}"' in code
+
+
 def test_the_dashboard_shows_every_metric() -> None:
     text = " ".join(expressions())
     for name in vars(Metrics()).values():
@@ -169,9 +186,9 @@ def test_the_context_lets_through_what_is_copied() -> None:
 
 
 def test_ports_and_paths_agree() -> None:
-    environment, (exposed,) = STAGES[1].environment(), STAGES[1].values("EXPOSE")
+    (exposed,) = STAGES[1].values("EXPOSE")
     port = Settings.model_fields["port"].default
-    assert str(port) == environment["NEWSIE_PORT"] == exposed
+    assert str(port) == exposed
     compose, prometheus = load(SERVING / "compose.yaml"), load(SERVING / "prometheus.yml")
     assert compose["services"]["newsie"]["ports"] == [f"127.0.0.1:{port}:{port}"]
     (scrape,) = prometheus["scrape_configs"]
@@ -186,6 +203,40 @@ def test_ports_and_paths_agree() -> None:
     paths = {*(probe["path"] for probe in probes), scrape["metrics_path"]}
     assert paths <= routes()
     assert load(KUBERNETES / "service.yaml")["spec"]["ports"][0]["targetPort"] == opened["name"]
+
+
+@pytest.mark.parametrize(
+    "name", ["AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "NEWSIE_PORT", "nothing"]
+)
+def test_the_image_listens_where_the_host_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in STAGES[1].environment().items():
+        if variable.startswith("NEWSIE_"):
+            monkeypatch.setenv(variable, value)
+    monkeypatch.setenv(name, "8080")
+    assert Settings().port == (8_000 if name == "nothing" else 8_080)
+
+
+def test_the_health_check_asks_the_port_that_the_host_gives() -> None:
+    seen: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            return
+
+    command = [sys.executable, *STAGES[1].health_check()[1:]]
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = os.environ | {"AIP_HTTP_PORT": str(server.server_port)}
+        assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
+        server.shutdown()
+    assert seen == ["/health/ready"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert done.returncode != 0
 
 
 def test_compose_mounts_files_that_there_are() -> None:
@@ -265,6 +316,7 @@ def test_the_unit_reloads_stops_and_is_hardened() -> None:
     service = unit()["Service"]
     assert service["ExecStart"].endswith("/newsie serve")
     assert service["ExecReload"] == "kill -HUP $MAINPID"
+    assert service["KillMode"] == "mixed"
     assert service["DynamicUser"] == service["NoNewPrivileges"] == "yes"
     assert service["ProtectSystem"] == "strict"
     patience = Settings.model_fields["shutdown_timeout_seconds"].default
@@ -275,6 +327,10 @@ def test_the_unit_reloads_stops_and_is_hardened() -> None:
 def test_systemd_reads_the_unit(tmp_path: Path) -> None:
     copy = tmp_path / "newsie.service"
     text = UNIT.read_text("utf-8").replace("/opt/newsie/bin/newsie", shutil.which("true") or "")
+    copy.write_text(text, encoding="utf-8")
+    for line in ("LoadCredential=key:/etc/newsie/key", "Environment=NEWSIE_API_KEY_FILE=%d/key"):
+        assert line in text  # what it says about keys can be read by systemd, too
+        text = text.replace("\nDynamicUser", f"\n{line}\nDynamicUser")
     copy.write_text(text, encoding="utf-8")
     command = ["systemd-analyze", "verify", "--man=no", str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -24,6 +24,9 @@ ALLOWED = {200, 429, 504}
 BLOCKS = 20
 WARM_UP_SHARE = 0.25
 MIN_SECONDS = 300
+SENT_SHARE = 0.95
+"""Of the load that is planned; who sends less has not tried it."""
+
 ALLOWED_GROWTH = 0.1 * 2**20
 """Bytes a minute that are still called flat: what 10 minutes can tell from 0."""
 
@@ -71,6 +74,7 @@ def soak(plan: Soak, requests: Sequence[Request], model: Path | None) -> dict[st
         "sent_requests_per_second": tally.requests / took,
         "requests": tally.requests,
         "not_sent": tally.not_sent,
+        "planned": round(plan.times * capacity * 60 * plan.minutes),
         "client_cores": round(cpu / took, 3),
         "counted_by_server": counted,
         "memory": [{"seconds": seconds, "bytes": size} for seconds, size in memory],
@@ -140,6 +144,8 @@ def _problems(found: dict[str, Any], alive: bool) -> list[str]:
     strange = {code for code in codes if int(code) not in ALLOWED}
     said = {
         "the server ended": not alive,
+        f"only {found['requests']:,} of {found['planned']:,} requests were sent": found["requests"]
+        < SENT_SHARE * found["planned"],
         f"answers of other codes than 200, 429 and 504: {sorted(strange)}": bool(strange),
         f"{found['unanswered']} requests without an answer": found["unanswered"] > 0,
         f"{found['wrong']} answers that are not the model's": found["wrong"] > 0,

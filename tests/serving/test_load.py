@@ -14,7 +14,7 @@ from serving.load import __main__ as command
 from serving.load.client import Connection, Tally, closed_loop, open_loop
 from serving.load.compare import comparison_table, ratio_of, sizing_table, summarize
 from serving.load.requests import Request, prepare_requests
-from serving.load.soak import reconcile, slope_of
+from serving.load.soak import _problems, reconcile, slope_of
 from tests.tiny import tiny_articles
 
 ANSWER = b'{"predictions":[{"section":[{"label":"sports","score":0.7}]}]}'
@@ -203,6 +203,21 @@ def test_the_slope_of_memory() -> None:
     assert (short.low, short.high) == (float("-inf"), float("inf"))
 
 
+def test_a_soak_that_did_not_send_its_load_is_none() -> None:
+    found = {
+        "codes": {"200": 10, "429": 90},
+        "counted_by_server": {"200": 10, "429": 90},
+        "unanswered": 0,
+        "wrong": 0,
+        "requests": 100,
+        "slope_bytes_per_minute": {"low": 0.0},
+    }
+    assert _problems(found | {"planned": 105}, True) == []
+    assert _problems(found | {"planned": 106}, True) == ["only 100 of 106 requests were sent"]
+    assert "the server ended" in _problems(found | {"planned": 100}, False)
+    assert len(_problems(found | {"planned": 100, "wrong": 1}, True)) == 1
+
+
 def test_the_table_in_the_run_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "README.md"
     page.write_text(f"before\n{command.BEGIN}old\n{command.END}after\n", encoding="utf-8")
@@ -238,7 +253,8 @@ def test_under_overload_every_request_is_answered_and_counted(
     options = ["--soak", "--minutes", "0.1", "--model", str(tiny_bundle)]
     assert command.main([*options, "--results", str(tmp_path)]) == 0
     (found,) = json.loads((tmp_path / "soak.json").read_text("utf-8"))["measurements"]
-    assert found["problems"] == []
+    # The tiny model is faster than a client on the same cores, which cannot send four times as much.
+    assert [problem for problem in found["problems"] if "were sent" not in problem] == []
     assert found["counted_by_server"] == found["codes"]
     assert sum(found["codes"].values()) == found["requests"] > 100
     assert time.monotonic() - began < 60

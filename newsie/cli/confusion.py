@@ -135,6 +135,8 @@ def _identity(classifier: Classifier) -> dict[str, str]:
 
 
 def _left_out(reader: ArticleReader, answered: Answered, by: By | None) -> Iterator[str]:
+    from newsie.confusion.sentences import count
+
     for name, column in reader.missing_rules.items():
         yield f"{name}: the file has no column {column!r}, where its gold labels would be."
     if by is not None and not any(answered.groups):
@@ -145,7 +147,7 @@ def _left_out(reader: ArticleReader, answered: Answered, by: By | None) -> Itera
             shown = ", ".join(f"{label!r} ({n:,})" for label, n in unknown.most_common(5))
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             yield (
-                f"{name}: the gold labels of {unknown.total():,} articles are left out, the model "
+                f"{name}: the gold labels of {count(unknown.total(), 'article')} are left out, the model "
                 f"does not know {shown}{more}."
             )
 

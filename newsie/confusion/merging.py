@@ -69,8 +69,8 @@ class Merge:
         f1_before: F1 of each of the two.
         f1_after: F1 of the merged label.
         gain: f1_after less the better of the two before. To be rid of a label that is found badly
-            raises every mean over labels, whichever other it is merged with; this only rises if
-            the two belong together.
+            raises every mean over labels, whichever other it is merged with; this rises only
+            where what is lost of the two goes from the one to the other.
         macro_f1_before, macro_f1_after: over all labels, which are one fewer after.
         accuracy_before, accuracy_after: shares of right answers.
     """

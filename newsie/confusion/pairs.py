@@ -85,7 +85,8 @@ class Evidence:
         support: articles of a and of b.
         predicted: articles with a gold label that got a, and that got b.
         median_support: of the labels that occur.
-        lift, q_value: of their overlap in the probabilities; None where that is not known.
+        lift, q_value: of their overlap in the probabilities; None where that cannot be tested, or the
+            pair is not among the 200 that `Overlap` tells.
     """
 
     suspect: int
@@ -330,7 +331,7 @@ def _these(e: Evidence, total: int) -> str:
 
 def _overlap_sentence(e: Evidence) -> str:
     if e.lift is None or e.q_value is None:
-        return "Whether the two share more than their frequencies alone would give could not be tested."
+        return "Whether the two share more than their frequencies alone would give is not known."
     return (
         f"The two share {e.lift:.1f} times the probability that their frequencies alone would give, "
         f"{'not ' if _shares_no_more(e) else ''}surely more than {MINIMUM_LIFT:g} (q = {e.q_value:.1g})."
@@ -392,7 +393,7 @@ def _without_gold(
         confusions=pair.articles,
         evidence=None,
         sentences=(
-            f"{pair.articles:,} articles have {a} and {b} as their best two labels.",
+            f"{a} and {b} are the best two labels of {count(pair.articles, 'article')}.",
             f"The two share {pair.lift.value:.1f} times the probability that their frequencies "
             f"alone would give (q = {pair.q_value:.1g}).",
             f"Of the probability that articles read as {a} give to other labels, {percent(to_b)} "

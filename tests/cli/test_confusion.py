@@ -165,7 +165,7 @@ def test_only_unknown_gold_labels(newsie: Any, tmp_path: Path) -> None:
     code, _, err = newsie("confusion", path, "-o", tmp_path / "report", "--task", "section")
     assert code == 0
     assert "section: There are no gold labels to go by" in err
-    assert "the gold labels of 1 articles are left out" in err
+    assert "the gold labels of 1 article are left out" in err
 
 
 def test_another_bundle(newsie: Any, file: Path, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def analyse(
     probabilities: ArrayLike,
     gold: ArrayLike | Sequence[str | None] | None = None,
     *,
-    groups: Sequence[str] | None = None,
+    groups: Sequence[str | None] | None = None,
     by: str = "publisher",
     pairs: int = 12,
 ) -> Analysis:
@@ -125,7 +125,7 @@ def analyse(
             `suspects` the model must not have learnt from these articles.
         gold: (N,) class indices, -100 where there is none, or names, None or "" where there is none.
             None: only what probabilities alone can tell.
-        groups: (N,) publisher or month of each article, "" where it has none.
+        groups: (N,) publisher or month of each article, "" or None where it has none.
         by: what the groups are: "publisher" or "month".
         pairs: how many pairs to examine.
 

@@ -75,7 +75,7 @@ class Groups:
 
 def compare_groups(
     answers: Answers,
-    names: Sequence[str],
+    names: Sequence[str | None],
     *,
     by: str,
     pairs: Sequence[ConfusedPair],
@@ -84,7 +84,7 @@ def compare_groups(
 
     Args:
         answers: N articles.
-        names: (N,) group of each article, "" where it has none.
+        names: (N,) group of each article, "" or None where it has none.
         by: what the groups are; "month" keeps them in order.
         pairs: the directions to compare.
 
@@ -95,7 +95,8 @@ def compare_groups(
     if len(names) != len(answers):
         raise InputError(f"{len(names):,} names of groups for {len(answers):,} articles")
     rows = answers.labelled
-    found, group = np.unique(np.asarray(names, dtype=object)[rows].astype(str), return_inverse=True)
+    named = np.array([name or "" for name in names], dtype=object)[rows].astype(str)
+    found, group = np.unique(named, return_inverse=True)
     sizes = np.bincount(group, minlength=len(found))
     large = [i for i in np.argsort(-sizes, kind="stable") if sizes[i] >= MINIMUM_ARTICLES]
     chosen = [int(i) for i in large if found[i]][:MAX_GROUPS]

@@ -75,7 +75,7 @@ def _most_confused(analysis: Analysis) -> str:
         return _without_gold(analysis)
     if not (pairs := analysis.matrix.most_confused(1)):
         labelled = len(analysis.answers.labelled)
-        return f"{count(labelled, 'article')} with a gold label, and all were read so."
+        return f"every article with a gold label got it: {count(labelled, 'article')}."
     pair = pairs[0]
     index = analysis.answers.labels.index
     back = analysis.matrix.normalised()[index(pair.predicted), index(pair.gold)]
@@ -143,7 +143,7 @@ def _threshold(analysis: Analysis) -> str:
     if found.threshold is None or found.precision is None or found.lower is None:
         if labelled < (least := smallest_promise(_SERVED)):
             return (
-                f"{count(labelled, 'article')} with a gold label are too few to promise that "
+                f"too few articles have a gold label ({labelled:,}) to promise that "
                 f"{percent(_SERVED)} of answers are right, at any confidence: it takes {least}."
             )
         surest = min(

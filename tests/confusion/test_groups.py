@@ -57,6 +57,12 @@ def test_the_only_group_has_no_others_to_differ_from() -> None:
     assert (group.articles, group.difference, group.pairs) == (264, None, ())
 
 
+def test_articles_without_a_name_are_no_group() -> None:
+    names = [name or None for name in NAMES]
+    found = compare_groups(ANSWERS, names, by="publisher", pairs=PAIRS)
+    assert [group.name for group in found.groups] == ["Herald", "Post"]
+
+
 def test_names_must_be_as_many_as_articles() -> None:
     with pytest.raises(InputError, match="2 names of groups for 264 articles"):
         compare_groups(ANSWERS, ["x", "y"], by="publisher", pairs=PAIRS)

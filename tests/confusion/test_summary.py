@@ -84,7 +84,7 @@ def test_drift_is_told_with_both_shares() -> None:
 
 def test_all_right() -> None:
     found = summarise({"section": lines(*ROWS[:1], *ROWS[2:4])})
-    assert found[0] == "270 articles with a gold label, and all were read so."
+    assert found[0] == "every article with a gold label got it: 270 articles."
     assert not any("found worst" in sentence for sentence in found)
 
 
@@ -119,7 +119,7 @@ def test_all_answers_together_may_do() -> None:
 def test_too_few_articles_to_promise_anything() -> None:
     (sentence,) = thresholds(lines((40, "news", (0.9, 0.05, 0.05))))
     assert sentence == (
-        "40 articles with a gold label are too few to promise that 90 % of answers are right, at any "
+        "too few articles have a gold label (40) to promise that 90 % of answers are right, at any "
         "confidence: it takes 57."
     )
     assert smallest_promise(0.9) == 57

@@ -77,6 +77,8 @@ class Server(uvicorn.Server):
                 port=settings.port,
                 http=cast(Any, protocol),
                 ws="none",
+                # uvloop takes one connection a turn, so that hundreds that come together wait for seconds.
+                loop="asyncio",
                 lifespan="on",
                 log_config=None,
                 access_log=False,

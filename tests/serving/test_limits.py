@@ -15,6 +15,7 @@ import pytest
 
 from newsie import Classifier
 from newsie.serving.bodies import depth_of
+from newsie.serving.protocol import LimitedProtocol
 from tests.serving.live import Live, code_of, dumps, exchange, live, post, wait_until
 
 BODY = dumps({"articles": [{"headline": "goal"}]})
@@ -372,6 +373,7 @@ def test_requests_that_are_sent_ahead_do_not_pile_up(
                     sent += connection.send((head + body) * 10)
             assert sent < 60_000_000
             (protocol,) = server.server.server_state.connections
+            assert isinstance(protocol, LimitedProtocol)
             assert len(protocol.pipeline) < 10
             go.set()
             assert connection.recv(12) == b"HTTP/1.1 200"

@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import httpx
 import pytest
 
 from newsie import Classifier, copy_bundle, read_bundle, write_bundle
-from tests.serving.live import Live, live, process, samples, wait_until
+from tests.serving.live import ROOT, Live, live, process, samples, wait_until
 from tests.tiny import LABELS
 
 KEY = "0123456789abcdef"
@@ -239,3 +241,27 @@ def test_workers(tiny_bundle: Path, models: Path) -> None:
         started.send_signal(signal.SIGTERM)
         assert started.wait(20) == 0
         assert not re.search("Traceback", log.read_text())
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_start_again_ends_no_other(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = copy_bundle(tiny_bundle, tmp_path / "model").path
+    tokenizer = path / "tokenizer.json"
+    good = tokenizer.read_bytes()
+    options = "--workers", "2", "--model", str(path)
+    environment = {"NEWSIE_THREADS": "1", "NEWSIE_DRAIN_SECONDS": "0"}
+    with process(*options, environment=environment) as (started, url, log):
+        wait_until(lambda: log.read_text().count('"event":"model loaded"') == 2)
+        tokenizer.write_text("{}")
+        children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
+        os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+        wait_until(lambda: "tokenizer.json" in log.read_text())
+        assert httpx.post(url + "/v1/classify", json=ASK, trust_env=False).status_code == 200
+        tokenizer.write_bytes(good)
+        wait_until(lambda: log.read_text().count('"event":"model loaded"') == 3)
+        assert started.poll() is None
+    tokenizer.write_text("{}")
+    command = [sys.executable, "-m", "newsie", "serve", "--port", "0", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "a worker could not start" in done.stderr

@@ -10,7 +10,7 @@ from newsie.explanation import Explanation
 
 __all__ = ["MAX_EXPLAINED", "articles_to_explain", "explanation_json"]
 
-MAX_EXPLAINED = 24
+MAX_EXPLAINED = 12
 """Articles of a task that are explained: each takes a pass of the model for each of its words."""
 
 

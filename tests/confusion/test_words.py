@@ -7,7 +7,7 @@ import numpy as np
 from newsie.classifier import Classifier
 from newsie.confusion.analysis import analyse
 from newsie.confusion.report import Report, shown_rows
-from newsie.confusion.words import articles_to_explain, explanation_json
+from newsie.confusion.words import MAX_EXPLAINED, articles_to_explain, explanation_json
 from newsie.data.articles import Article
 
 
@@ -23,7 +23,7 @@ def made() -> Report:
 def test_articles_that_are_shown_are_explained_with_the_labels_they_are_between() -> None:
     report = made()
     rows = articles_to_explain(report)["section"]
-    assert len(rows) == 24
+    assert len(rows) == MAX_EXPLAINED
     assert set(rows) <= set(report.texts)
     first = report.analyses["section"].pairs[0]
     for article in first.border:

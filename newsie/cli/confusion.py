@@ -266,6 +266,7 @@ def _write_suspects(report: Report, articles: Mapping[int, Article], directory: 
             for row in rows:
                 writer.write(
                     {
+                        "row": row + 1,
                         "id": articles[row].id,
                         "headline": articles[row].headline,
                         "gold": answers.labels[answers.gold[row]],

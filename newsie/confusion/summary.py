@@ -182,8 +182,8 @@ def _suspects(analysis: Analysis) -> str:
     of = f" of {len(examined):,} examined" if len(examined) < len(answers.labelled) else ""
     return (
         f"{count(len(rows), 'gold label')}{of} may be wrong: the model is at least 90 % sure of another "
-        f"label (by its own probabilities it should be wrong about {expected:,.0f} times there); most "
-        f"are in {answers.labels[int(counts.argmax())]} ({int(counts.max()):,})."
+        f"label (by its own probabilities it should be wrong about {expected:,.0f} times there); "
+        f"more in {answers.labels[int(counts.argmax())]} ({int(counts.max()):,}) than in any other label."
     )
 
 

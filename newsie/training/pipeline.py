@@ -218,16 +218,17 @@ class Pipeline:
 
     @cached_property
     def soft_labels(self) -> dict[View, SoftLabels]:
-        """The teachers' answers to every training article, in every view."""
+        """The teachers' answers to every training article, for every view that the student reads."""
         # The student sees what the teacher saw: the same tokens (arXiv 2106.05237).
         config = self.recipe.teacher
+        views = VIEWS if self.recipe.student.teacher_view == "same" else VIEWS[:1]
         max_tokens = self.recipe.student.fit.max_tokens
         tokens = self.tokens(config.encoder, "train", max_tokens)
         models = [model.to(self.accelerator.device) for model in self.teachers]
         prints = [model.fingerprint() for model in models]
         name = _digest(prints, max_tokens, self.corpora.name)
         stores: dict[View, SoftLabels] = {}
-        for view in VIEWS:
+        for view in views:
             header = SoftLabelsHeader.of(
                 prints,
                 self.corpora.labels,
@@ -253,18 +254,13 @@ class Pipeline:
                 )
             self.accelerator.wait_for_everyone()
             stores[view] = load_soft_labels(directory, header)
-        return stores
+        return {view: stores.get(view, stores["full"]) for view in VIEWS}
 
     @cached_property
     def student(self) -> MultiTaskModel:
         """The student, distilled."""
         config, seed = self.recipe.student, self.recipe.seed
-        loss = DistillationLoss(
-            config.distillation.temperature,
-            config.distillation.alpha,
-            config.distillation.standardise,
-            self.weights,
-        )
+        loss = DistillationLoss.of(config.distillation, self.weights)
         soft = self.soft_labels
         origin = _encoder_digest(self.student_encoder)
         name = _digest(

@@ -92,6 +92,17 @@ def test_a_changed_student_keeps_the_stages_before_it(data: Path, tmp_path: Path
     assert sorted(kinds) == ["data", "soft-labels", "student", "student", "teacher", "tokens"]
 
 
+def test_a_teacher_that_always_reads_the_full_article_answers_once(
+    data: Path, tmp_path: Path
+) -> None:
+    student = recipe(data)["student"]
+    privileged = pipeline(data, tmp_path, student=student | {"teacher_view": "full"})
+    assert privileged.soft_labels["headline"] is privileged.soft_labels["full"]
+    assert [path.name for path in tmp_path.glob("tiny/soft-labels-*/*")] == ["full"]
+    usual = pipeline(data, tmp_path)
+    assert usual.soft_labels["headline"].header.view == "headline"
+
+
 @pytest.mark.slow
 def test_a_teacher_of_another_kind_with_a_tokenizer_of_its_own(data: Path, tmp_path: Path) -> None:
     large = recipe(data)

@@ -19,7 +19,7 @@ import math
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -201,6 +201,12 @@ class Bundle:
         """The tokenizer."""
         return self.path / TOKENIZER
 
+    @property
+    def card(self) -> str:
+        """The text of the model card; empty where there is none."""
+        path = self.path / CARD
+        return path.read_text(encoding="utf-8") if CARD in self.manifest.files else ""
+
 
 def bundled_path() -> Path:
     """The directory of the student that is installed with Newsie (it may not exist)."""
@@ -288,8 +294,21 @@ def write_bundle(
     return read_bundle(directory)
 
 
-def copy_bundle(source: str | Path, directory: str | Path) -> Bundle:
-    """Copy a bundle, verified, over whatever bundle is in a directory: aside first, then renamed.
+def copy_bundle(
+    source: str | Path,
+    directory: str | Path,
+    *,
+    card: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Copy a bundle, verified, over whatever bundle is in a directory, which may be its own: aside
+    first, then renamed. Its answers stay the same, and so does its fingerprint.
+
+    Args:
+        source: the bundle.
+        directory: where the copy goes.
+        card: the text of its README.md from now on; None keeps it.
+        metrics: its metrics from now on; None keeps them.
 
     Raises:
         BundleError: the source is no bundle, or is damaged, or the directory holds something else.
@@ -299,7 +318,23 @@ def copy_bundle(source: str | Path, directory: str | Path) -> Bundle:
     with new_directory(directory, replace=True) as aside:
         for name in (*bundle.manifest.files, MANIFEST):
             shutil.copyfile(bundle.path / name, aside / name)
+        if card is not None or metrics is not None:
+            _rewrite(aside, bundle.manifest, card, metrics)
     return read_bundle(directory)
+
+
+def _rewrite(
+    directory: Path, manifest: Manifest, card: str | None, metrics: Mapping[str, Any] | None
+) -> None:
+    """Change what says something about the model, and nothing of what answers."""
+    files = dict(manifest.files)
+    if card is not None:
+        (directory / CARD).write_text(card, encoding="utf-8")
+        files[CARD] = _record(directory / CARD)
+    changed = replace(
+        manifest, files=files, metrics=manifest.metrics if metrics is None else metrics
+    )
+    (directory / MANIFEST).write_bytes(_seal(changed))
 
 
 def _seal(manifest: Manifest) -> bytes:

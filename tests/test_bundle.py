@@ -275,6 +275,17 @@ def test_only_bundles_and_empty_directories_are_replaced(small: Path, tmp_path: 
     assert copy_bundle(small, tmp_path / "empty").fingerprint == read_bundle(small).fingerprint
 
 
+def test_a_copy_may_say_something_else_of_the_same_answers(small: Path, tmp_path: Path) -> None:
+    before = read_bundle(small)
+    copy = copy_bundle(small, tmp_path / "copy", card="# Another\n", metrics={"accuracy": 0.5})
+    assert (copy.card, copy.manifest.metrics) == ("# Another\n", {"accuracy": 0.5})
+    assert copy.fingerprint == before.fingerprint
+    again = copy_bundle(copy.path, copy.path, card="# Third\n")
+    assert (again.card, again.manifest.metrics) == ("# Third\n", {"accuracy": 0.5})
+    assert again.manifest.created == before.manifest.created
+    assert copy_bundle(small, tmp_path / "plain").card == before.card
+
+
 def test_a_damaged_bundle_is_not_copied(small: Path, tmp_path: Path) -> None:
     (small / "model.onnx").write_bytes(b"other")
     with pytest.raises(BundleError, match=r"model\.onnx is damaged"):

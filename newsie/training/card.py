@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from newsie.bundle import Bundle, Manifest, write_bundle
+from newsie.bundle import Bundle, Manifest, copy_bundle
 from newsie.training.figures import SERVED, TEACHER, Figures, Score
 
 __all__ = ["model_card", "write_card"]
@@ -63,18 +63,11 @@ def write_card(bundle: Bundle, figures: Figures) -> Bundle:
         for score in figures.scores
         if score.system == SERVED
     }
-    return write_bundle(
+    return copy_bundle(
         bundle.path,
-        name=manifest.name,
-        label_space=manifest.label_space,
-        encoding=manifest.encoding,
-        calibration=manifest.calibration,
-        model=bundle.model_path,
-        tokenizer=bundle.tokenizer_path.read_text(encoding="utf-8"),
+        bundle.path,
         card=model_card(manifest, figures),
         metrics={**manifest.metrics, "test": scores},
-        lineage=manifest.lineage,
-        replace=True,
     )
 
 

@@ -94,6 +94,7 @@ class MicroBatch:
         soft: (b, C) logits of the teacher by task, or None.
         labelled: articles with a gold label by task, in the whole batch of the step.
         size: articles in the whole batch of the step.
+        progress: share of the run's steps that are done, 0 to 1.
     """
 
     input_ids: Tensor
@@ -102,6 +103,7 @@ class MicroBatch:
     soft: dict[str, Tensor] | None
     labelled: dict[str, int]
     size: int
+    progress: float = 0.0
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same batch on another device."""
@@ -188,6 +190,7 @@ class Batches:
         micro_batch_size: int,
         process: int = 0,
         processes: int = 1,
+        progress: float = 0.0,
     ) -> list[MicroBatch]:
         """One process's part of a batch, in pieces of at most `micro_batch_size` articles."""
         if len(indices) < processes:
@@ -207,6 +210,7 @@ class Batches:
                 mine_headline[i : i + micro_batch_size],
                 labelled,
                 len(indices),
+                progress,
             )
             for i in pieces
         ]
@@ -217,6 +221,7 @@ class Batches:
         headline_only: NDArray[np.bool_],
         labelled: dict[str, int],
         size: int,
+        progress: float,
     ) -> MicroBatch:
         views: list[View] = ["headline" if alone else "full" for alone in headline_only]
         tokens = self.data.tokens
@@ -230,6 +235,7 @@ class Batches:
             self._soft(indices, headline_only),
             labelled,
             size,
+            progress,
         )
 
     def _soft(

@@ -177,13 +177,11 @@ def fit(
                 micro_batch_size=config.micro_batch_size,
                 process=accelerator.process_index,
                 processes=accelerator.num_processes,
+                progress=history.step / steps,
             )
             value = _backward(prepared, pieces, loss, accelerator)
             _check_loss(value, history.step)
-            accelerator.clip_grad_norm_(prepared.parameters(), config.max_grad_norm)
-            prepared_optimizer.step()
-            prepared_optimizer.zero_grad(set_to_none=True)
-
+            _update(prepared, prepared_optimizer, config, accelerator)
             history.note_loss(value, last=steps)
             progress.advance(len(indices), loss=value)
             if evaluate and history.is_time_to_evaluate(steps, config.evaluations):
@@ -227,6 +225,18 @@ def _backward(
             accelerator.backward(share * accelerator.num_processes)
         total += float(share.detach())
     return _sum_over_processes(total, accelerator)
+
+
+def _update(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: FitConfig,
+    accelerator: Accelerator,
+) -> None:
+    """An optimizer step along the clipped gradients, which are then forgotten."""
+    accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def _check_loss(value: float, step: int) -> None:

@@ -18,8 +18,10 @@ from torch import Tensor
 from newsie.errors import TrainingError
 from newsie.labels import IGNORE
 from newsie.training.batches import MicroBatch
+from newsie.training.config import DistillationConfig, SoftLossName
+from newsie.training.soft_losses import SOFT_LOSSES
 
-__all__ = ["DistillationLoss", "HardLoss", "Loss", "hard_loss", "soft_loss", "standardise"]
+__all__ = ["DistillationLoss", "HardLoss", "Loss", "hard_loss"]
 
 Logits = Mapping[str, Tensor]
 
@@ -38,32 +40,6 @@ def hard_loss(logits: Tensor, labels: Tensor) -> Tensor:
         labels: (b,) class indices; IGNORE where there is none.
     """
     return F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
-
-
-def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Distance between the soft labels of teacher and student, summed over articles.
-
-    T^2 * sum_n KL(softmax(t_n / T) || softmax(s_n / T)), Hinton, Vinyals, Dean 2015 (arXiv 1503.02531).
-    Without T^2 the gradient would fade with 1 / T^2, and alpha would mean something else at each T.
-
-    Args:
-        student: (b, C) logits.
-        teacher: (b, C) logits.
-        temperature: T, of both sides.
-    """
-    log_student = F.log_softmax(student.float() / temperature, dim=-1)
-    log_teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
-    return temperature**2 * F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
-
-
-def standardise(logits: Tensor, epsilon: float = 1e-6) -> Tensor:
-    """Each row's z-score: (b, C) -> (b, C) of mean 0 and standard deviation 1.
-
-    Sun et al., CVPR 2024 (arXiv 2403.01427): the student need not copy the scale of the teacher's logits.
-    """
-    logits = logits.float()
-    centred = logits - logits.mean(dim=-1, keepdim=True)
-    return centred / (logits.std(dim=-1, keepdim=True, unbiased=False) + epsilon)
 
 
 @dataclass(frozen=True)
@@ -96,14 +72,20 @@ class DistillationLoss:
     Attributes:
         temperature: of the softmax of the student.
         alpha: share of the hard loss.
-        standardised: compare z-scores of the logits instead of the logits.
+        soft: name of the soft loss, see `SOFT_LOSSES`.
+        final_alpha: share of the hard loss at the end of training, where it is another one: the share
+            changes linearly. From 0 to 1 it is teacher annealing (Clark et al. 2019, arXiv 1907.04829).
+            Articles without a gold label keep the soft loss as it is at the beginning.
+        sparse: leave out the soft loss where there is no gold label.
         weights: factor by task; 1 where none is given.
         teacher_temperature: of the softmax of the teacher; must equal `temperature`.
     """
 
     temperature: float
     alpha: float
-    standardised: bool = False
+    soft: SoftLossName = "kl"
+    final_alpha: float | None = None
+    sparse: bool = False
     weights: Mapping[str, float] | None = None
     teacher_temperature: float | None = None
 
@@ -115,17 +97,40 @@ class DistillationLoss:
                 "temperatures the best student is one whose logits are wrong by their ratio"
             )
 
+    @classmethod
+    def of(cls, config: DistillationConfig, weights: Mapping[str, float]) -> DistillationLoss:
+        """The loss that a recipe asks for."""
+        return cls(
+            config.temperature,
+            config.alpha,
+            config.loss,
+            config.final_alpha,
+            config.sparse,
+            weights,
+        )
+
     def __call__(self, logits: Logits, batch: MicroBatch) -> Tensor:
         if batch.soft is None:
             raise TrainingError("distillation needs soft labels; the batches hold none")
-        hard = HardLoss(self.weights or {})(logits, batch)
-        transform = standardise if self.standardised else Tensor.float
+        weights, alpha = self.weights or {}, self._alpha_at(batch.progress)
         soft = torch.stack(
             [
-                (self.weights or {}).get(task, 1.0)
-                * soft_loss(transform(answer), transform(batch.soft[task]), self.temperature)
-                / batch.size
+                weights.get(task, 1.0)
+                * self._soft_part(answer, batch.soft[task], batch.labels[task], alpha)
+                / (max(batch.labelled[task], 1) if self.sparse else batch.size)
                 for task, answer in logits.items()
             ]
         ).sum()
-        return self.alpha * hard + (1 - self.alpha) * soft
+        return alpha * HardLoss(weights)(logits, batch) + soft
+
+    def _alpha_at(self, progress: float) -> float:
+        final = self.alpha if self.final_alpha is None else self.final_alpha
+        return self.alpha + progress * (final - self.alpha)
+
+    def _soft_part(self, answer: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -> Tensor:
+        """The soft losses of a task, each times its article's share, summed."""
+        known = labels != IGNORE
+        target = torch.where(known, labels, teacher.argmax(dim=-1))
+        losses = SOFT_LOSSES[self.soft](answer, teacher, target, self.temperature)
+        unlabelled = 0.0 if self.sparse else 1 - self.alpha
+        return (torch.where(known, 1 - alpha, unlabelled) * losses).sum()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from newsie.errors import TrainingError
 from newsie.labels import IGNORE
 from newsie.training.batches import MicroBatch
-from newsie.training.losses import DistillationLoss, HardLoss, hard_loss, soft_loss, standardise
+from newsie.training.losses import DistillationLoss, HardLoss, hard_loss
+from newsie.training.soft_losses import soft_loss
 
 
 def batch(labels: Tensor, soft: Tensor | None = None) -> MicroBatch:
@@ -33,39 +35,6 @@ def test_hard_loss_by_hand() -> None:
     assert value.item() == pytest.approx(math.log(4) + math.log(4 / 3))
 
 
-def test_soft_loss_by_hand() -> None:
-    # At T = 2: teacher softmax(0, ln 9 / 2) = (1/4, 3/4), student (1/2, 1/2).
-    teacher, student = torch.tensor([[0.0, math.log(9)]]), torch.zeros(1, 2)
-    divergence = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)
-    assert soft_loss(student, teacher, 2.0).item() == pytest.approx(4 * divergence)
-
-
-def test_soft_loss_is_zero_only_for_equal_distributions() -> None:
-    teacher = torch.randn(5, 4)
-    assert soft_loss(teacher + 3, teacher, 3.0).item() == pytest.approx(0, abs=1e-5)
-    assert soft_loss(teacher * 2, teacher, 3.0).item() > 0.01
-
-
-def test_size_of_soft_gradient_does_not_fade_with_temperature() -> None:
-    torch.manual_seed(0)
-    teacher, start = torch.randn(64, 10), torch.randn(64, 10)
-    norms = []
-    for temperature in (4.0, 8.0, 16.0):
-        student = start.clone().requires_grad_()
-        soft_loss(student, teacher, temperature).backward()  # type: ignore[no-untyped-call]
-        assert student.grad is not None
-        norms.append(student.grad.norm().item())
-    assert max(norms) / min(norms) < 1.1
-
-
-def test_standardised_rows_have_mean_0_and_deviation_1_and_forget_scale() -> None:
-    logits = torch.randn(6, 5)
-    z = standardise(logits)
-    torch.testing.assert_close(z.mean(-1), torch.zeros(6), atol=1e-5, rtol=0)
-    torch.testing.assert_close(z.std(-1, unbiased=False), torch.ones(6), atol=1e-4, rtol=0)
-    torch.testing.assert_close(standardise(3 * logits + 7), z, atol=1e-4, rtol=1e-4)
-
-
 @given(alpha=st.floats(0, 1), temperature=st.floats(1, 8))
 def test_distillation_lies_between_its_ends_and_is_linear_in_alpha(
     alpha: float, temperature: float
@@ -79,6 +48,33 @@ def test_distillation_lies_between_its_ends_and_is_linear_in_alpha(
     )
     assert both == pytest.approx(alpha * hard + (1 - alpha) * soft, rel=1e-4, abs=1e-5)
     assert hard == pytest.approx(HardLoss({})(logits, piece).item())
+
+
+def test_annealing_goes_from_soft_to_gold_and_leaves_unlabelled_articles_to_the_teacher() -> None:
+    teacher, logits = torch.randn(3, 4), {"section": torch.randn(3, 4)}
+    labels = torch.tensor([0, IGNORE, 3])
+    annealed = DistillationLoss(2.0, 0.0, final_alpha=1.0)
+    start, half, end = (
+        annealed(logits, replace(batch(labels, teacher), progress=p)).item()
+        for p in (0.0, 0.5, 1.0)
+    )
+    soft = DistillationLoss(2.0, 0.0)(logits, batch(labels, teacher)).item()
+    hard = HardLoss({})(logits, batch(labels)).item()
+    alone = soft_loss(logits["section"][1:2], teacher[1:2], labels[:1], 2.0).item() / 3
+    assert start == pytest.approx(soft)
+    assert end == pytest.approx(hard + alone, rel=1e-5)
+    assert half == pytest.approx((start + end) / 2, rel=1e-5)
+
+
+def test_sparse_soft_labels_count_where_gold_is_known() -> None:
+    teacher, answer = torch.randn(4, 3), torch.randn(4, 3)
+    labels = torch.tensor([IGNORE, 1, IGNORE, 2])
+    sparse = DistillationLoss(2.0, 0.0, sparse=True)({"section": answer}, batch(labels, teacher))
+    kept = labels != IGNORE
+    dense = DistillationLoss(2.0, 0.0)(
+        {"section": answer[kept]}, batch(labels[kept], teacher[kept])
+    )
+    torch.testing.assert_close(sparse, dense)
 
 
 def test_shares_of_a_cut_batch_add_up() -> None:

@@ -1,0 +1,219 @@
+"""From a bundle back to a float student that can be trained on.
+
+A bundle holds a student as an int8 graph alone. Its weights, each an integer times a scale, are the
+float student's but for rounding, and the graph computes with them in the order in which the student
+does, which tells which is which. (Names would not: the exporter leaves out what is zero and shares
+what is equal.) So every bundle can be retrained and exported, without a file beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import DistilBertConfig, DistilBertModel
+
+from newsie.bundle import Bundle
+from newsie.errors import BundleError, MissingExtraError
+from newsie.evaluation import softmax
+from newsie.training.model import MultiTaskModel
+
+__all__ = ["revive_student"]
+
+Floats = NDArray[np.float32]
+
+LAYER_PRODUCTS = (
+    "attention.q_lin",
+    "attention.k_lin",
+    "attention.v_lin",
+    "attention.out_lin",
+    "ffn.lin1",
+    "ffn.lin2",
+)
+LAYER_NORMS = ("sa_layer_norm", "output_layer_norm")
+HEAD_PRODUCTS = ("pre_classifier", "classifier")
+TABLES = ("word_embeddings", "position_embeddings")
+
+MAX_DIFFERENCE = 0.25
+"""A single probability of the float student is at most so far from the graph's; int8 rounds activations,
+too, which moves a few of them by some hundredths. A graph that was read wrongly is off by more."""
+
+
+def revive_student(bundle: Bundle) -> MultiTaskModel:
+    """The student of a bundle in float32: encoder, heads of all tasks, label space.
+
+    Its answers are those of the bundle but for int8's noise, which is made sure of on a few texts of
+    random tokens. Calibration and encoding stay in the manifest.
+
+    Args:
+        bundle: a verified bundle.
+
+    Raises:
+        BundleError: its graph is not one that this version of Newsie exports.
+        MissingExtraError: onnx is not installed.
+    """
+    graph = _Graph(bundle)
+    weights = graph.parameters(bundle.manifest.label_space.names)
+    try:
+        encoder = DistilBertModel(_configuration(graph, weights))
+        model = MultiTaskModel(encoder, bundle.manifest.label_space)
+        model.load_state_dict(
+            {name: torch.from_numpy(value) for name, value in weights.items()}, strict=True
+        )
+    except (KeyError, RuntimeError, ValueError, ZeroDivisionError) as error:
+        raise graph.unknown(str(error)) from error
+    model.eval()
+    _check_answers(model, bundle, graph)
+    return model
+
+
+class _Graph:
+    """The graph of a bundle, with what finds its parameters again."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        try:
+            import onnx
+            from onnx import numpy_helper
+        except ImportError as error:
+            raise MissingExtraError("reading a student", error.name or "onnx", "train") from error
+        self.bundle = bundle
+        self._graph: Any = onnx.load(bundle.model_path).graph
+        self._read = numpy_helper.to_array
+        self._constants = {tensor.name: tensor for tensor in self._graph.initializer}
+        self._makers = {output: node for node in self._graph.node for output in node.output}
+
+    def unknown(self, why: str) -> BundleError:
+        """The error for a graph of another make."""
+        return BundleError(
+            f"bundle {self.bundle.path}: model.onnx is not a graph that this Newsie exports, so its "
+            f"weights cannot be read back ({why}); retrain from the bundled student or from a bundle "
+            "that newsie train or newsie retrain wrote"
+        )
+
+    def parameters(self, tasks: Sequence[str]) -> dict[str, Floats]:
+        """Name in `MultiTaskModel` -> value, of all parameters."""
+        nodes: dict[str, list[Any]] = {"MatMulIntegerToFloat": [], "LayerNormalization": []}
+        for node in self._graph.node:
+            if node.op_type in nodes:
+                nodes[node.op_type].append(node)
+        products, norms = nodes.values()
+        layers = (len(norms) - 1) // len(LAYER_NORMS)
+        found = dict(self._tables())
+        for name, node in self._named(_product_names(layers, tasks), products):
+            weight = self._value(node.input[1]).astype(np.float32) * self._value(node.input[3])
+            found[f"{name}.weight"] = np.ascontiguousarray(weight.T)
+            found[f"{name}.bias"] = self._bias(node, len(weight.T))
+        for name, node in self._named(_norm_names(layers), norms):
+            found[f"{name}.weight"], found[f"{name}.bias"] = map(self._value, node.input[1:])
+        return found
+
+    def _named(self, names: Sequence[str], nodes: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+        if len(names) != len(nodes):
+            kind = nodes[0].op_type if nodes else "products"
+            raise self.unknown(f"{len(nodes)} of {kind} where {len(names)} are expected")
+        return zip(names, nodes, strict=True)
+
+    def _tables(self) -> Iterator[tuple[str, Floats]]:
+        """Embeddings: integers (V, H) and a scale a row (V, 1)."""
+        for table in TABLES:
+            name = f"encoder.embeddings.{table}.weight"
+            integers, scale = (self._value(f"int8/model.{name}_{x}") for x in ("int8", "scale"))
+            yield name, integers.astype(np.float32) * scale
+
+    def _bias(self, product: Any, width: int) -> Floats:
+        """What is added to a product, (N,): zeros where it is no constant, since those are left out."""
+        output = product.output[0].removesuffix("_unscaled")
+        names = {output, f"{output}_without_bias"}
+        added = (
+            name
+            for node in self._graph.node
+            if node.op_type == "Add" and names & set(node.input)
+            for name in node.input
+            if name in self._constants
+        )
+        name = next(added, None)
+        return np.zeros(width, np.float32) if name is None else self._value(name)
+
+    def attention_scale(self) -> float:
+        """What the products of queries and keys are multiplied by: 1 / sqrt(size of a head)."""
+        for node in self._graph.node:
+            if node.op_type == "Softmax":
+                masked = self._makers[node.input[0]]
+                for name in masked.input:
+                    scaled = self._makers[name]
+                    if self._makers[scaled.input[0]].op_type == "MatMul":
+                        return float(self._value(scaled.input[1]))
+        raise self.unknown("it has no attention")
+
+    def activation(self) -> str:
+        """What transformers calls the function between the two layers of a feed-forward net."""
+        kinds = {node.op_type for node in self._graph.node}
+        if "Gelu" not in kinds:
+            raise self.unknown("its activation is not gelu")
+        return "gelu"
+
+    def _value(self, name: str) -> Any:
+        try:
+            return self._read(self._constants[name]).copy()
+        except KeyError:
+            raise self.unknown(f"it has no constant {name}") from None
+
+
+def _product_names(layers: int, tasks: Sequence[str]) -> list[str]:
+    """The layers that multiply, in the order in which the student computes them."""
+    return [
+        *(
+            f"encoder.transformer.layer.{n}.{part}"
+            for n in range(layers)
+            for part in LAYER_PRODUCTS
+        ),
+        *(f"heads.{task}.{part}" for task in tasks for part in HEAD_PRODUCTS),
+    ]
+
+
+def _norm_names(layers: int) -> list[str]:
+    return [
+        "encoder.embeddings.LayerNorm",
+        *(f"encoder.transformer.layer.{n}.{part}" for n in range(layers) for part in LAYER_NORMS),
+    ]
+
+
+def _configuration(graph: _Graph, weights: dict[str, Floats]) -> DistilBertConfig:
+    """The shape of the encoder, from the shapes of its weights."""
+    vocabulary, width = weights["encoder.embeddings.word_embeddings.weight"].shape
+    positions = len(weights["encoder.embeddings.position_embeddings.weight"])
+    layers = sum(name.endswith("ffn.lin1.weight") for name in weights)
+    inner = len(weights["encoder.transformer.layer.0.ffn.lin1.bias"])
+    return DistilBertConfig(
+        vocab_size=vocabulary,
+        max_position_embeddings=positions,
+        n_layers=layers,
+        n_heads=round(width * graph.attention_scale() ** 2),
+        dim=width,
+        hidden_dim=inner,
+        activation=graph.activation(),
+        dropout=0.0,
+        attention_dropout=0.0,
+    )
+
+
+def _check_answers(model: MultiTaskModel, bundle: Bundle, graph: _Graph) -> None:
+    """Whether the model answers as the graph does, on texts of random tokens."""
+    from newsie.classifier import Classifier
+
+    config = model.encoder.config
+    random = np.random.default_rng(0)
+    length = min(24, config.max_position_embeddings)
+    ids = random.integers(0, config.vocab_size, (8, length))
+    tasks = model.labels.names
+    wanted = Classifier(bundle, threads=1).run_batch(ids.tolist(), tasks)
+    with torch.inference_mode():
+        found = model(torch.from_numpy(ids), torch.ones(ids.shape, dtype=torch.int64))
+    for task in tasks:
+        apart = float(np.abs(softmax(wanted[task]) - softmax(found[task].numpy())).max())
+        if not math.isfinite(apart) or apart > MAX_DIFFERENCE:
+            raise graph.unknown(f"read back, task {task!r} answers {apart:.2g} otherwise")

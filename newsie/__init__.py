@@ -19,7 +19,7 @@ from newsie.version import __version__
 
 if TYPE_CHECKING:
     from newsie.bundle import Bundle, Lineage, Manifest, copy_bundle, read_bundle, write_bundle
-    from newsie.classifier import Classifier, Prediction
+    from newsie.classifier import Classifier
     from newsie.data.articles import Article
     from newsie.data.readers import ArticleReader, read_articles
     from newsie.errors import (
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from newsie.evaluation import Evaluation, TaskMetrics, evaluate, evaluate_predictions
     from newsie.explanation import Explanation, Word
     from newsie.labels import LabelRule, LabelSpace, Task
+    from newsie.prediction import Prediction
 
 __all__ = [
     "Article",
@@ -74,7 +75,7 @@ __all__ = [
 
 _MODULES = {
     "newsie.bundle": "Bundle Lineage Manifest copy_bundle read_bundle write_bundle",
-    "newsie.classifier": "Classifier Prediction",
+    "newsie.classifier": "Classifier",
     "newsie.data.articles": "Article",
     "newsie.data.readers": "ArticleReader read_articles",
     "newsie.errors": "BundleError FingerprintError InputError LabelError MissingExtraError "
@@ -82,6 +83,7 @@ _MODULES = {
     "newsie.evaluation": "Evaluation TaskMetrics evaluate evaluate_predictions",
     "newsie.explanation": "Explanation Word",
     "newsie.labels": "LabelRule LabelSpace Task",
+    "newsie.prediction": "Prediction",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -4,6 +4,7 @@
     model.onnx       the student, one output of shape (B, C_task) per task
     tokenizer.json
     README.md        the model card
+    first.onnx       of a cascade only: the small student, which model.onnx helps out where it is unsure
 
 The manifest ends in a seal, the sha256 of all that stands before it in the file, and names the
 sha256 of every other file. `read_bundle` checks the seal before it parses the manifest, and every
@@ -33,6 +34,7 @@ from newsie.version import __version__
 __all__ = [
     "FORMAT_VERSION",
     "Bundle",
+    "CascadeRule",
     "FileRecord",
     "Lineage",
     "Manifest",
@@ -44,6 +46,7 @@ __all__ = [
 
 FORMAT_VERSION = 1
 MANIFEST, MODEL, TOKENIZER, CARD = "newsie.json", "model.onnx", "tokenizer.json", "README.md"
+FIRST = "first.onnx"
 _SEAL = re.compile(rb',\n  "sha256": "([0-9a-f]{64})"\n}\n\Z')
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -76,6 +79,26 @@ class Lineage:
 
 
 @dataclass(frozen=True)
+class CascadeRule:
+    """When the answer of a cascade's small student stands.
+
+    Attributes:
+        calibration: task -> calibration temperature of the small student.
+        thresholds: task -> confidence, 0 to 1, above which its answer stands. At 1 none does.
+    """
+
+    calibration: Mapping[str, float]
+    thresholds: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        for task, threshold in self.thresholds.items():
+            if not 0 <= threshold <= 1:
+                raise BundleError(
+                    f"the threshold of task {task!r} is {threshold}; it is a confidence, 0 to 1"
+                )
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle says about itself.
 
@@ -84,6 +107,7 @@ class Manifest:
         label_space: the tasks; an output of the model each.
         encoding: how text becomes token ids.
         calibration: task -> calibration temperature, by which logits are divided.
+        cascade: when the small student's answer stands; None where there is one student only.
         files: name -> record of every file of the bundle but the manifest.
         metrics: measured quality, as plain JSON values.
         lineage: where the model comes from.
@@ -102,19 +126,17 @@ class Manifest:
     created: str = ""
     newsie_version: str = __version__
     format_version: int = FORMAT_VERSION
+    cascade: CascadeRule | None = None
 
     def __post_init__(self) -> None:
         tasks = set(self.label_space.names)
-        if set(self.calibration) != tasks:
-            raise BundleError(
-                f"calibration is given for {sorted(self.calibration)}, the tasks are "
-                f"{sorted(tasks)}; give every task one temperature (1.0 changes nothing)"
-            )
-        for task, temperature in self.calibration.items():
-            if not (math.isfinite(temperature) and temperature > 0):
+        _check_calibration(self.calibration, tasks)
+        if self.cascade is not None:
+            _check_calibration(self.cascade.calibration, tasks)
+            if set(self.cascade.thresholds) != tasks:
                 raise BundleError(
-                    f"the calibration temperature of task {task!r} is {temperature}; it must be a "
-                    "finite number above 0 (1.0 changes nothing)"
+                    f"thresholds are given for {sorted(self.cascade.thresholds)}, the tasks are "
+                    f"{sorted(tasks)}; give every task one"
                 )
         for name in self.files:
             if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
@@ -122,7 +144,7 @@ class Manifest:
                     f"the manifest names the file {name!r}; only plain file names are allowed, "
                     "without any directory: do not use this bundle, it may have been forged"
                 )
-        for name in (MODEL, TOKENIZER):
+        for name in (MODEL, TOKENIZER, *([FIRST] if self.cascade else [])):
             if name not in self.files:
                 raise BundleError(f"the manifest does not list {name}, which every bundle needs")
 
@@ -136,10 +158,13 @@ class Manifest:
             self.files[MODEL].sha256,
             self.files[TOKENIZER].sha256,
         ]
+        if self.cascade is not None:
+            content += [asdict(self.cascade), self.files[FIRST].sha256]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
+        cascade = {} if self.cascade is None else {"cascade": asdict(self.cascade)}
         return {
             "format_version": self.format_version,
             "name": self.name,
@@ -148,6 +173,7 @@ class Manifest:
             "label_space": self.label_space.to_json(),
             "encoding": self.encoding.to_json(),
             "calibration": dict(self.calibration),
+            **cascade,
             "metrics": dict(self.metrics),
             "lineage": asdict(self.lineage),
             "files": {name: asdict(record) for name, record in self.files.items()},
@@ -169,6 +195,7 @@ class Manifest:
                 created=str(content["created"]),
                 newsie_version=str(content["newsie_version"]),
                 format_version=content["format_version"],
+                cascade=CascadeRule(**content["cascade"]) if "cascade" in content else None,
             )
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise BundleError(f"the manifest cannot be understood: {error!r}") from error
@@ -195,6 +222,11 @@ class Bundle:
     def model_path(self) -> Path:
         """The ONNX graph."""
         return self.path / MODEL
+
+    @property
+    def first_path(self) -> Path:
+        """The ONNX graph of a cascade's small student."""
+        return self.path / FIRST
 
     @property
     def tokenizer_path(self) -> Path:
@@ -251,6 +283,8 @@ def write_bundle(
     card: str,
     metrics: Mapping[str, Any] | None = None,
     lineage: Lineage | None = None,
+    cascade: CascadeRule | None = None,
+    first: Path | None = None,
     replace: bool = False,
 ) -> Bundle:
     """Write a bundle: aside first, then renamed, so that it is never half there.
@@ -266,6 +300,8 @@ def write_bundle(
         card: the text of README.md.
         metrics: measured quality, as plain JSON values.
         lineage: where the model comes from.
+        cascade: when the small student's answer stands, together with `first`.
+        first: the ONNX file of the small student, copied.
         replace: whether a bundle that is already there may be replaced.
 
     Raises:
@@ -280,15 +316,20 @@ def write_bundle(
         shutil.copyfile(model, aside / MODEL)
         (aside / TOKENIZER).write_text(tokenizer, encoding="utf-8")
         (aside / CARD).write_text(card, encoding="utf-8")
+        files = [MODEL, TOKENIZER, CARD]
+        if first is not None:
+            shutil.copyfile(first, aside / FIRST)
+            files.append(FIRST)
         manifest = Manifest(
             name=name,
             label_space=label_space,
             encoding=encoding,
             calibration=calibration,
-            files={file: _record(aside / file) for file in (MODEL, TOKENIZER, CARD)},
+            files={file: _record(aside / file) for file in files},
             metrics=metrics or {},
             lineage=lineage or Lineage(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            cascade=cascade,
         )
         (aside / MANIFEST).write_bytes(_seal(manifest))
     return read_bundle(directory)
@@ -335,6 +376,20 @@ def _rewrite(
         manifest, files=files, metrics=manifest.metrics if metrics is None else metrics
     )
     (directory / MANIFEST).write_bytes(_seal(changed))
+
+
+def _check_calibration(calibration: Mapping[str, float], tasks: set[str]) -> None:
+    if set(calibration) != tasks:
+        raise BundleError(
+            f"calibration is given for {sorted(calibration)}, the tasks are "
+            f"{sorted(tasks)}; give every task one temperature (1.0 changes nothing)"
+        )
+    for task, temperature in calibration.items():
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise BundleError(
+                f"the calibration temperature of task {task!r} is {temperature}; it must be a "
+                "finite number above 0 (1.0 changes nothing)"
+            )
 
 
 def _seal(manifest: Manifest) -> bytes:

@@ -2,9 +2,12 @@
 own package:
 
     cli
+    laboratory
     training      serving
     doctor
     classifier    confusion
+    cascade       prediction    finding
+    runtime
     bundle        evaluation    explanation    baseline
     data
     labels
@@ -26,9 +29,12 @@ import newsie
 ROOT = Path(newsie.__file__ or "").parent
 LAYERS = [
     {"cli"},
+    {"laboratory"},
     {"training", "serving"},
     {"doctor"},
     {"classifier", "confusion"},
+    {"cascade", "prediction", "finding"},
+    {"runtime"},
     {"bundle", "evaluation", "explanation", "baseline"},
     {"data"},
     {"labels"},
@@ -37,7 +43,10 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "fastapi", "pyarrow", "sklearn", "onnx"}
 FORBIDDEN = {  # package -> what none of its modules may import, not even inside a function
+    "cascade": HEAVY,
     "classifier": HEAVY,
+    "prediction": HEAVY,
+    "runtime": HEAVY,
     "bundle": HEAVY,
     "evaluation": HEAVY,
     "explanation": HEAVY,
@@ -47,6 +56,7 @@ FORBIDDEN = {  # package -> what none of its modules may import, not even inside
     "confusion": {"torch", "transformers", "accelerate", "fastapi"},
     "baseline": {"torch", "transformers", "accelerate", "datasets", "fastapi"},
     "doctor": {"torch", "transformers", "accelerate", "datasets", "fastapi"},
+    "laboratory": {"fastapi", "uvicorn"},
     "training": {"fastapi", "uvicorn"},
 }
 LATE = {  # package -> what its modules may import inside functions only
@@ -54,7 +64,8 @@ LATE = {  # package -> what its modules may import inside functions only
     "baseline": HEAVY,
     "doctor": HEAVY | {"cleanlab", "py3langid"},
     "cli": HEAVY | {"numpy", "onnxruntime", "tokenizers", "rich", "uvicorn"},
-    "classifier": {"onnxruntime", "huggingface_hub"},
+    "finding": {"huggingface_hub"},
+    "runtime": {"onnxruntime", "openvino"},
 }
 MODULES = sorted(ROOT.rglob("*.py"))
 

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from newsie.bundle import write_bundle
-from newsie.classifier import Classifier, Prediction
+from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text
 from newsie.data.encoding import EncodingPolicy
 from newsie.errors import BundleError, InputError, LabelError, MissingExtraError
 from newsie.evaluation import softmax
 from newsie.labels import LabelSpace, Task
+from newsie.prediction import Prediction
 from tests.tiny import LABELS, tiny_articles, tiny_tokenizer
 
 ARTICLES = tiny_articles(40)
@@ -300,7 +301,7 @@ def test_neither_a_directory_nor_an_id(name: str) -> None:
 
 
 def test_the_bundled_model_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("newsie.classifier.bundled_path", lambda: tmp_path / "default")
+    monkeypatch.setattr("newsie.finding.bundled_path", lambda: tmp_path / "default")
     with pytest.raises(BundleError, match="brings no model"):
         Classifier.from_pretrained()
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from newsie.classifier import Prediction
 from newsie.data.articles import Article
 from newsie.errors import InputError
 from newsie.evaluation import (
@@ -27,6 +26,7 @@ from newsie.evaluation import (
     softmax,
 )
 from newsie.labels import IGNORE, LabelSpace, Task
+from newsie.prediction import Prediction
 
 
 def some(n: int = 500, c: int = 5, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:

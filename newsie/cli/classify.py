@@ -12,10 +12,11 @@ from newsie.cli.options import Columns, Model, Strict, Tasks, chosen_tasks, pars
 from newsie.cli.sources import check_source, is_file, open_source
 
 if TYPE_CHECKING:
-    from newsie.classifier import Classifier, Prediction
+    from newsie.classifier import Classifier
     from newsie.cli.terminal import Style
     from newsie.data.articles import Article
     from newsie.data.readers import ArticleReader
+    from newsie.prediction import Prediction
 
 __all__ = ["classify"]
 

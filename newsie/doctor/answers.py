@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from newsie.classifier import Classifier, Prediction
+from newsie.classifier import Classifier
 from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity, plural
 from newsie.doctor.names import plain_label
 from newsie.doctor.reading import NewsFile
+from newsie.prediction import Prediction
 
 __all__ = ["SAMPLE", "check_answers", "sample_articles"]
 

@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from newsie.classifier import Prediction
+from newsie.prediction import Prediction
 from newsie.serving.batching import BatchReport
 from newsie.version import __version__
 

@@ -12,10 +12,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.classifier import Classifier, Prediction
+from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.errors import BundleError
 from newsie.explanation import Explanation
+from newsie.prediction import Prediction
 from newsie.serving.batching import Batcher, BatchReport
 from newsie.serving.cache import AnswerCache, Cached
 from newsie.serving.settings import Settings

@@ -1,0 +1,62 @@
+"""Where a model is: the bundled one, a directory, or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from newsie.bundle import bundled_path
+from newsie.errors import BundleError, MissingExtraError
+
+__all__ = ["find_bundle"]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def find_bundle(path: str | Path | None) -> Path:
+    """The directory of a bundle; see `Classifier.from_pretrained`.
+
+    Raises:
+        BundleError: there is no such model.
+        MissingExtraError: a hub id is given and huggingface_hub is not installed.
+    """
+    if path is None:
+        if not bundled_path().is_dir():
+            raise BundleError(
+                "this installation of Newsie brings no model; name a directory, or the id of a "
+                "model on the Hugging Face hub"
+            )
+        return bundled_path()
+    if str(path) and _is_directory(Path(path)):
+        return Path(path)
+    if isinstance(path, str) and _HUB_ID.fullmatch(path):
+        return _download(path)
+    raise BundleError(
+        f"there is no model {str(path)!r}; allowed are a directory that holds a newsie.json, or "
+        "the id of a model on the Hugging Face hub, written owner/name"
+    )
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # longer than any name, or in a directory that may not be entered
+        return False
+
+
+def _download(hub_id: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise MissingExtraError(
+            f"downloading the model {hub_id!r} (there is no directory of that name)",
+            "huggingface_hub",
+            "hub",
+        ) from error
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.onnx", "README.md"]))
+    except Exception as error:  # its errors and those of the connection have no other base
+        raise BundleError(
+            f"there is no directory {hub_id!r}, and the model of that name cannot be downloaded "
+            f"from the Hugging Face hub: {error}"
+        ) from error

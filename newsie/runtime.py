@@ -1,0 +1,186 @@
+"""The student at run time: its graph, and how articles are put together to be computed.
+
+One session a graph, one thread a call. Several calls run at once, each on a batch of its own: that is faster
+than one call on several threads, and one session serves them all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.data.encoding import pad
+from newsie.errors import BundleError, InputError
+from newsie.labels import LabelSpace
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+__all__ = ["Ids", "Logits", "Model", "Student", "count_threads", "plan_batches"]
+
+MAX_BATCH_TOKENS = 2_048
+"""Tokens of a batch, padding included; larger ones fall out of the processor's caches."""
+
+Ids = Sequence[Sequence[int]]
+Logits = dict[str, NDArray[np.float32]]
+
+
+class Model(Protocol):
+    """What turns token ids into answers: a student, or several behind one face."""
+
+    def run_batch(self, ids: Ids, tasks: Sequence[str]) -> Logits:
+        """Logits by task, (B, C), of B articles together, best of like length."""
+        ...
+
+    def run(self, ids: Ids, tasks: Sequence[str]) -> Logits:
+        """Logits by task, (N, C), of any number of articles, in batches, on all threads."""
+        ...
+
+
+class Student:
+    """One graph, ready to run. Safe to use from several threads at once.
+
+    Args:
+        path: the graph; its inputs are input_ids and attention_mask, (B, T) int64, its outputs are
+            named as the tasks.
+        labels: the tasks that it must answer.
+        pad_id: the id that fills up shorter rows.
+        threads: threads that `run` computes with.
+
+    Raises:
+        BundleError: the graph cannot be used, or does not fit the label space.
+    """
+
+    def __init__(self, path: Path, labels: LabelSpace, *, pad_id: int, threads: int) -> None:
+        self._path, self._labels = path, labels
+        self._pad_id, self._threads = pad_id, threads
+        self._session = _open_session(path, labels)
+
+    def run_batch(self, ids: Ids, tasks: Sequence[str]) -> Logits:
+        """See `Model.run_batch`.
+
+        Raises:
+            BundleError: the graph fails, or gives something that is not a number.
+        """
+        logits = dict(zip(tasks, self._call(ids, tasks), strict=True))
+        for task, answer in logits.items():
+            if not np.isfinite(answer).all():
+                raise BundleError(
+                    f"bundle {self._path.parent}: the model's answer to task {task!r} is not a "
+                    "number; it was not trained or exported well: use another bundle"
+                )
+        return logits
+
+    def run(self, ids: Ids, tasks: Sequence[str]) -> Logits:
+        """See `Model.run`. Errors are those of `run_batch`."""
+        logits = {
+            task: np.empty((len(ids), len(self._labels[task].labels)), np.float32) for task in tasks
+        }
+        batches = plan_batches([len(row) for row in ids], self._threads)
+
+        def compute(rows: NDArray[np.int64]) -> None:
+            for task, answer in self.run_batch([ids[row] for row in rows], tasks).items():
+                logits[task][rows] = answer
+
+        with _executor(min(self._threads, len(batches))) as executor:
+            # The longest batches come first, so that none of them is left over at the end.
+            for _ in (executor.map if executor else map)(compute, reversed(batches)):
+                pass
+        return logits
+
+    def _call(self, ids: Ids, tasks: Sequence[str]) -> list[NDArray[np.float32]]:
+        input_ids, attention_mask = pad(ids, self._pad_id)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        try:
+            return list(self._session.run(list(tasks), inputs))
+        except Exception as error:  # onnxruntime's errors have no common base but Exception
+            raise BundleError(
+                f"bundle {self._path.parent}: the model cannot compute {len(ids)} article(s) of "
+                f"{input_ids.shape[1]} tokens: {error}"
+            ) from error
+
+
+def plan_batches(lengths: Sequence[int], threads: int) -> list[NDArray[np.int64]]:
+    """Rows of like length together, shortest first; each batch within a budget of tokens.
+
+    The budget is smaller where there is little to do, so that every thread has something to do.
+    """
+    budget = min(MAX_BATCH_TOKENS, -(-sum(lengths) // threads))
+    batches, start = [], 0
+    order = np.argsort(lengths, kind="stable")
+    for end, row in enumerate(order):
+        if end > start and (end + 1 - start) * lengths[row] > budget:
+            batches.append(order[start:end])
+            start = end
+    if start < len(order):
+        batches.append(order[start:])
+    return batches
+
+
+def count_threads(threads: int | None) -> int:
+    """Threads to compute with: those asked for, or OMP_NUM_THREADS, or one for each core.
+
+    Raises:
+        InputError: fewer than one is asked for.
+    """
+    if threads is None:
+        given = os.environ.get("OMP_NUM_THREADS", "")
+        if given.isdecimal() and int(given):
+            return int(given)
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+    if threads < 1:
+        raise InputError(f"threads is {threads}; at least 1, or None for all cores")
+    return threads
+
+
+def _open_session(path: Path, labels: LabelSpace) -> Any:
+    # Imported here: it takes a tenth of a second, which reading a manifest should not cost.
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # Fusing more makes int8 graphs no faster and loading slower.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's errors have no common base but Exception
+        raise BundleError(f"bundle {path.parent}: {path.name}: {error}") from error
+    _check_outputs(path, labels, {o.name: o.shape[-1] for o in session.get_outputs()})
+    return session
+
+
+def _check_outputs(path: Path, labels: LabelSpace, found: Mapping[str, int]) -> None:
+    wanted = {task.name: len(task.labels) for task in labels.tasks}
+    if found != wanted:
+        raise BundleError(
+            f"bundle {path.parent}: the outputs of {path.name} (name: labels) are {dict(found)}, the "
+            f"label space asks for {wanted}"
+        )
+
+
+@contextmanager
+def _executor(threads: int) -> Iterator[Executor | None]:
+    """Threads for the time of a call; None where one is enough."""
+    if threads < 2:
+        yield None
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="newsie")
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)

@@ -10,10 +10,13 @@ import typer
 from typer.core import TyperGroup
 
 from newsie.cli.classify import classify
+from newsie.cli.compare import compare
 from newsie.cli.confusion import confusion
 from newsie.cli.doctor import doctor
 from newsie.cli.evaluate import evaluate
 from newsie.cli.explain import explain
+from newsie.cli.export import export
+from newsie.cli.push import push
 from newsie.cli.serve import serve
 from newsie.cli.train import train
 from newsie.errors import NewsieError
@@ -59,10 +62,13 @@ app = typer.Typer(
     'Try: newsie classify "Late goal wins the cup"',
 )
 app.command()(classify)
+app.command()(compare)
 app.command()(confusion)
 app.command()(doctor)
 app.command()(evaluate)
 app.command()(explain)
+app.command()(export)
+app.command()(push)
 app.command()(train)
 app.command()(serve)
 

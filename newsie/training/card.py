@@ -9,13 +9,16 @@ from typing import Any
 from newsie.bundle import Bundle, Manifest, copy_bundle
 from newsie.training.figures import SERVED, TEACHER, Figures, Score
 
-__all__ = ["model_card", "write_card"]
+__all__ = ["PLACE", "model_card", "transformers_card", "write_card"]
 
 WATTS_A_CORE = 15
 """Assumed, for an idea of the energy; nothing is measured."""
 
 HUB_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 """Encoders that the recipe names in its own way -> their id on the hub."""
+
+PLACE = '"DIRECTORY")  # of this file'
+"""How the example in a card ends that opens the bundle; in a repository, its id stands there."""
 
 TERMS = """\
 The bundle holds weights and figures, none of the articles. Its own licence is Apache-2.0, which is what
@@ -50,6 +53,48 @@ def model_card(manifest: Manifest, figures: Figures | None = None) -> str:
     if figures is not None:
         parts += ["## Time and energy", _cost(figures)]
     return "\n\n".join(parts) + "\n"
+
+
+def transformers_card(manifest: Manifest, task: str) -> str:
+    """The text of README.md in a folder that holds one task of a bundle for plain transformers."""
+    labels = ", ".join(manifest.label_space[task].labels)
+    return (
+        "\n\n".join(
+            [
+                _header(manifest, None).replace('"newsie"', '"transformers"', 1),
+                f"# {manifest.name}: {task}",
+                f"One task of the news classifier {manifest.name} (bundle {manifest.fingerprint}) for plain "
+                f"transformers, without any other code: {task}. Labels: {labels}.",
+                "## How to use it",
+                _transformers_usage(manifest),
+                "## What it learnt from",
+                _corpora(manifest.lineage.recipe),
+                TERMS,
+                "## Limits",
+                _limits(manifest),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _transformers_usage(manifest: Manifest) -> str:
+    tokens = manifest.encoding.max_tokens
+    return (
+        "```python\n"
+        "from transformers import pipeline\n\n"
+        'classify = pipeline("text-classification", "DIRECTORY", truncation=True)  # of this file\n'
+        'headline, body = "A headline", "and a body"\n'
+        'print(classify(f"{headline}\\n{body}", top_k=3))\n'
+        "```\n\n"
+        "**Headline and body are one text: the headline, a line break, the body**; where only one of the "
+        f"two is known, that one alone. `truncation=True` cuts texts after {tokens} tokens, which is what "
+        "the model was trained and calibrated for; without it, long texts are an error or answered worse.\n\n"
+        "Scores are calibrated probabilities: the calibration temperature is part of the weights. They are "
+        "those of the float32 student; the int8 bundle that newsie serves rounds, and differs in some "
+        "cases by a few hundredths. newsie also takes markup, control characters and the outlet's name at "
+        "the end of a headline off before it asks the model: give this folder plain text."
+    )
 
 
 def write_card(bundle: Bundle, figures: Figures) -> Bundle:
@@ -130,7 +175,7 @@ def _usage(manifest: Manifest) -> str:
     return (
         "```python\n"
         "from newsie import Article, Classifier\n\n"
-        'classifier = Classifier.from_pretrained("DIRECTORY")  # of this file\n'
+        f"classifier = Classifier.from_pretrained({PLACE}\n"
         f'classifier.classify([Article("A headline", "and a body")])[0].label("{task}")\n'
         "```\n\n"
         f"The first {manifest.encoding.max_tokens} tokens of headline and body are read. Scores are "

@@ -75,12 +75,26 @@ class Corpora:
 
 
 def prepare_corpora(
-    config: DataConfig, root: Path, directory: Path, *, say: Callable[[str], None], seed: int = 0
+    config: DataConfig,
+    root: Path,
+    directory: Path,
+    *,
+    say: Callable[[str], None],
+    seed: int = 0,
+    labels: LabelSpace | None = None,
 ) -> Corpora:
     """Read, clean, drop duplicates, split, and write everything to a new directory.
 
     Test articles stay as they are; training articles that duplicate one are dropped, so that no article is
     in two splits. The report counts everything that was left out.
+
+    Args:
+        config: the corpora and tasks.
+        root: folder of the corpora.
+        directory: where everything is written; it must not be there.
+        say: told how far it is, in lines for people.
+        seed: of the splits, and of the choice where a corpus is limited.
+        labels: the label space, where it is decided; None makes one of the labels of the training articles.
 
     Raises:
         RecipeError: a file is missing, a task is left with fewer than two labels, or a split with no
@@ -96,7 +110,8 @@ def prepare_corpora(
     report["duplicates_dropped"] = {
         name: int((assigned == name).sum()) - len(kept[name]) for name in SPLITS
     } | {"shared_with_test": int((assigned == "").sum())}
-    labels = build_label_space(config.tasks, [articles[i] for i in kept["train"]], report)
+    if labels is None:
+        labels = build_label_space(config.tasks, [articles[i] for i in kept["train"]], report)
     report["unseen_labels"] = _unseen_labels(labels, [articles[i] for i in kept["test"]])
     suffixes = learn_site_suffixes(
         [articles[i].headline for i in kept["train"]],

@@ -31,10 +31,12 @@ OPSET = 21
 """The first in which QuantizeLinear takes scales of blocks: here, a block is a token."""
 
 LARGEST = 127
+PREFIX = "int8/"  # of the constants that are made here
+MICROSOFT = "com.microsoft"
 
 
 def quantize_int8(source: Path, destination: Path) -> None:
-    """Make an int8 graph of a float32 one.
+    """Make an int8 graph of a float32 one; what is int8 in it stays as it is.
 
     Args:
         source: what `export_onnx` wrote.
@@ -53,7 +55,8 @@ def quantize_int8(source: Path, destination: Path) -> None:
     # Shapes that the exporter noted; they do not know the new values.
     del model.graph.value_info[:]
     next(o for o in model.opset_import if not o.domain).version = OPSET
-    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    if not any(opset.domain == MICROSOFT for opset in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
     onnx.save(model, destination)
 
 
@@ -67,11 +70,17 @@ class _Quantizer:
         self._weights = {
             tensor.name: numpy_helper.to_array(tensor)
             for tensor in graph.initializer
-            if len(tensor.dims) == 2 and tensor.data_type == tensor.FLOAT
+            if len(tensor.dims) == 2
+            and tensor.data_type == tensor.FLOAT
+            and not tensor.name.startswith(PREFIX)
         }
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._nodes: list[Any] = []
-        self._quantized: dict[str, tuple[str, str]] = {}  # activation -> its integers, its scales
+        self._quantized = {  # activation -> its integers, its scales
+            node.input[0]: (node.output[0], node.input[1])
+            for node in graph.node
+            if node.op_type == "QuantizeLinear"
+        }
 
     def run(self) -> None:
         for node in self._graph.node:
@@ -114,7 +123,7 @@ class _Quantizer:
             self._constant("zero", np.int8(0)),
         ]
         self._add(
-            "MatMulIntegerToFloat", [quantized, *columns], f"{out}_unscaled", domain="com.microsoft"
+            "MatMulIntegerToFloat", [quantized, *columns], f"{out}_unscaled", domain=MICROSOFT
         )
         self._add("Mul", [f"{out}_unscaled", token_scale], product)
         if bias:
@@ -152,7 +161,7 @@ class _Quantizer:
     def _constant(self, name: str, value: Any) -> str:
         from onnx import numpy_helper
 
-        name = f"int8/{name}"
+        name = f"{PREFIX}{name}"
         if name not in self._tensors:
             self._tensors[name] = numpy_helper.from_array(np.asarray(value), name)
         return name

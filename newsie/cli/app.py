@@ -17,6 +17,7 @@ from newsie.cli.evaluate import evaluate
 from newsie.cli.explain import explain
 from newsie.cli.export import export
 from newsie.cli.push import push
+from newsie.cli.search import search
 from newsie.cli.serve import serve
 from newsie.cli.train import train
 from newsie.errors import NewsieError
@@ -69,6 +70,7 @@ app.command()(evaluate)
 app.command()(explain)
 app.command()(export)
 app.command()(push)
+app.command()(search)
 app.command()(train)
 app.command()(serve)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from newsie.errors import InputError, MissingExtraError
+from newsie.cli.training import quiet_training_libraries
+from newsie.errors import InputError
 
 if TYPE_CHECKING:
     from newsie.training.pipeline import Pipeline
@@ -57,12 +58,7 @@ def train(
     tracker: Annotated[list[Tracker] | None, typer.Option(help="May be repeated.")] = None,
 ) -> None:
     """Make a student: data, teacher, soft labels, student, bundle. Finished stages are skipped."""
-    try:
-        import datasets
-        import torch  # noqa: F401
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError("training", error.name or "torch", "train") from error
+    quiet_training_libraries("training")
     from newsie.training.config import read_recipe
     from newsie.training.pipeline import Pipeline, data_folder
 
@@ -70,9 +66,6 @@ def train(
         raise typer.BadParameter(
             "--output and --figures need the bundle, the last stage; drop --until"
         )
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    datasets.disable_progress_bars()
     pipeline = Pipeline(
         read_recipe(recipe), data=data_folder(data), runs=runs, trackers=_trackers(tracker)
     )

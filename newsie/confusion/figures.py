@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from newsie.confusion.analysis import Analysis
 from newsie.confusion.extras import extra
 
-__all__ = ["draw_figures", "missing_characters"]
+__all__ = ["draw_figures", "missing_characters", "new_figure", "save_figure"]
 
 PAPER, INK, FAINT, RED, BLUE = "#fffaf2", "#1c1b1a", "#8a857c", "#b3262e", "#1f5a7a"
 STYLE = {
@@ -58,14 +58,18 @@ def draw_figures(task: str, analysis: Analysis, directory: Path) -> list[Path]:
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         for name, draw in _drawers(analysis).items():
-            figure = draw(task, analysis)
-            for suffix in (".png", ".svg"):
-                path = directory / f"{task}-{name}{suffix}"
-                metadata = {"Date": None} if suffix == ".svg" else None
-                figure.savefig(
-                    path, dpi=DPI, bbox_inches="tight", pad_inches=0.2, metadata=metadata
-                )
-                drawn.append(path)
+            drawn += save_figure(draw(task, analysis), directory / f"{task}-{name}")
+    return drawn
+
+
+def save_figure(figure: Any, stem: Path) -> list[Path]:
+    """Write a figure as STEM.png and STEM.svg; the same figure gives the same files."""
+    drawn = []
+    for suffix in (".png", ".svg"):
+        path = stem.with_name(stem.name + suffix)
+        metadata = {"Date": None} if suffix == ".svg" else None
+        figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.2, metadata=metadata)
+        drawn.append(path)
     return drawn
 
 
@@ -87,7 +91,7 @@ def _drawers(analysis: Analysis) -> dict[str, Callable[[str, Analysis], Any]]:
     return found
 
 
-def _figure(width: float, height: float, title: str, subtitle: str) -> tuple[Any, Any]:
+def new_figure(width: float, height: float, title: str, subtitle: str) -> tuple[Any, Any]:
     """A figure with its axes; title and subtitle stand above, flush left."""
     figure = extra("matplotlib.figure").Figure(figsize=(width, height))
     axes = figure.add_subplot()
@@ -109,7 +113,7 @@ def _draw_table(task: str, analysis: Analysis) -> Any:
         what = "Mean probability, in %, of each label, by the label that articles got"
     table = table[np.ix_(order, order)]
     size = float(np.clip(0.42 * len(labels), 4.5, 13))
-    figure, axes = _figure(size + 1.5, size + 1.8, f"What “{task}” mixes up", what)
+    figure, axes = new_figure(size + 1.5, size + 1.8, f"What “{task}” mixes up", what)
     image = axes.imshow(np.nan_to_num(table), cmap=_colours(), vmin=0, vmax=1)
     names = [labels[i] for i in order] if len(labels) <= NAMED else []
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
@@ -153,7 +157,7 @@ def _draw_reliability(task: str, analysis: Analysis) -> Any:
     assert analysis.calibration is not None  # see _drawers
     found = analysis.calibration
     error = f"{100 * found.expected_calibration_error:.1f}"
-    figure, axes = _figure(
+    figure, axes = new_figure(
         5.2,
         5.4,
         f"Can “{task}” be believed?",
@@ -175,7 +179,7 @@ def _draw_reliability(task: str, analysis: Analysis) -> Any:
 def _draw_coverage(task: str, analysis: Analysis) -> Any:
     assert analysis.calibration is not None  # see _drawers
     points = analysis.calibration.risk_coverage
-    figure, axes = _figure(
+    figure, axes = new_figure(
         6.2,
         4.4,
         f"“{task}”, if it need not answer everything",
@@ -205,7 +209,7 @@ def _draw_dendrogram(task: str, analysis: Analysis) -> Any:
     assert analysis.clusters is not None  # see _drawers
     labels, merges = analysis.answers.labels, analysis.clusters.merges
     height = float(np.clip(0.27 * len(labels), 2.5, 16))
-    figure, axes = _figure(
+    figure, axes = new_figure(
         6.5,
         height + 1.4,
         f"Which labels of “{task}” are near each other",

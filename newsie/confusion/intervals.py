@@ -19,6 +19,7 @@ from newsie.confusion.extras import extra
 
 __all__ = [
     "Estimate",
+    "Z",
     "jackknife",
     "jackknife_variance",
     "mean",

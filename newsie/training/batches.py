@@ -56,6 +56,12 @@ class TokenStore:
         """(N,) tokens of each article."""
         return np.diff(self.offsets)
 
+    def take(self, rows: NDArray[np.int64]) -> TokenStore:
+        """The given articles alone."""
+        ids = [self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows]
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[rows])])
+        return TokenStore(np.concatenate([*ids, np.empty(0, np.int32)]), offsets, self.pad_id)
+
     def row(self, index: int, max_tokens: int) -> NDArray[np.int32]:
         """Ids of one article, at most `max_tokens`; a cut one still ends in its closing token."""
         start, end = self.offsets[index], self.offsets[index + 1]
@@ -82,6 +88,19 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return len(self.corpus)
+
+    def take(self, rows: NDArray[np.int64]) -> TrainingSet:
+        """The given articles alone."""
+        return TrainingSet(
+            {view: tokens.take(rows) for view, tokens in self.tokens.items()},
+            {task: labels[rows] for task, labels in self.labels.items()},
+            self.corpus[rows],
+            self.soft
+            and {
+                view: {task: logits[rows] for task, logits in answers.items()}
+                for view, answers in self.soft.items()
+            },
+        )
 
 
 @dataclass(frozen=True)

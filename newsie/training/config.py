@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from newsie.errors import LabelError, RecipeError
 from newsie.labels import LabelRule, check_task_names
+from newsie.training.experiment import CompareConfig, SearchConfig
 
 __all__ = [
     "CorpusConfig",
@@ -218,6 +219,7 @@ class StudentConfig:
             for the teacher (needed when the teacher is of another type).
         layers: how many, taken evenly from first to last.
         max_tokens: longest input in tokens when it runs.
+        vocabulary: word pieces that it keeps of the encoder's, the most frequent ones; 0 keeps all.
         teacher_view: what the teacher reads of an article whose headline alone is shown to the student:
             "same", or "full", privileged information (arXiv 1511.03643) that is also computed only once.
         distillation: the loss.
@@ -227,6 +229,7 @@ class StudentConfig:
     encoder: str = "teacher"
     layers: Count = 3
     max_tokens: Annotated[int, Field(ge=8)] = 256
+    vocabulary: Annotated[int, Field(ge=0)] = 0
     teacher_view: Literal["same", "full"] = "same"
     distillation: DistillationConfig = Field(default_factory=DistillationConfig)
     fit: FitConfig = Field(default_factory=FitConfig)
@@ -280,6 +283,8 @@ class Recipe:
         precision: bf16, fp32, or auto: bf16 where a short measurement finds it faster.
         quality: what it must keep.
         full_text: whole articles to measure on besides the test splits; None measures without.
+        compare: what `newsie compare` does; None is its defaults. The student is the same with and without.
+        search: what `newsie search` does, likewise.
     """
 
     name: Name
@@ -290,6 +295,8 @@ class Recipe:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     quality: QualityConfig = Field(default_factory=QualityConfig)
     full_text: FullTextConfig | None = None
+    compare: CompareConfig | None = None
+    search: SearchConfig | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, all defaults filled in."""

@@ -25,6 +25,7 @@ from newsie.errors import InputError, MissingExtraError, RecipeError
 
 __all__ = [
     "check_max_tokens",
+    "count_layers",
     "encode_first",
     "encoder_directory",
     "load_encoder",
@@ -114,6 +115,15 @@ def max_positions(name: str) -> int | None:
             first = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - first
     return None
+
+
+def count_layers(name: str) -> int:
+    """Layers of an encoder.
+
+    Raises:
+        InputError: there is no such encoder.
+    """
+    return int(_read_config(name).num_hidden_layers)
 
 
 def check_max_tokens(name: str, wanted: Mapping[str, int]) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "SystemSize",
     "TextSize",
     "read_figures",
+    "table",
     "write_figures",
 ]
 
@@ -358,7 +359,7 @@ def _score_table(scores: Sequence[Score], cell: Callable[[TaskMetrics], str]) ->
     for score in scores:
         rows.setdefault((score.corpus, score.task, score.view), {})[score.system] = score.metrics
     systems = [name for name in SYSTEMS if any(name in by_system for by_system in rows.values())]
-    return _table(
+    return table(
         ("corpus", "task", "view", "articles", *systems),
         [
             (
@@ -372,7 +373,7 @@ def _score_table(scores: Sequence[Score], cell: Callable[[TaskMetrics], str]) ->
 
 
 def _difference_table(differences: Sequence[Difference]) -> str:
-    return _table(
+    return table(
         ("corpus", "task", "view", "difference", "accuracy", "macro-F1", "same label"),
         [
             (
@@ -390,7 +391,7 @@ def _difference_table(differences: Sequence[Difference]) -> str:
 
 
 def _presence_table(found: Sequence[BodyPresence]) -> str:
-    return _table(
+    return table(
         ("task", "articles", "probabilities", "labels", "changed", "label", "with → without"),
         [
             (
@@ -408,7 +409,7 @@ def _presence_table(found: Sequence[BodyPresence]) -> str:
 
 
 def _size_table(sizes: Sequence[SystemSize]) -> str:
-    return _table(
+    return table(
         ("system", "parameters", "file", "training"),
         [
             (
@@ -423,12 +424,13 @@ def _size_table(sizes: Sequence[SystemSize]) -> str:
 
 
 def _text_table(texts: Sequence[TextSize]) -> str:
-    return _table(
+    return table(
         ("corpus", "articles measured", "with headline and body", "words of a body (median)"),
         [(t.corpus, f"{t.articles:,}", f"{t.with_body:,}", f"{t.body_words}") for t in texts],
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -44,7 +44,7 @@ from newsie.training.model import MultiTaskModel
 from newsie.training.pipeline import Pipeline
 from newsie.training.systems import Answers, System, open_systems
 
-__all__ = ["Question", "compare_bodies", "measure", "read_full_text"]
+__all__ = ["Question", "compare_bodies", "measure", "read_full_text", "surroundings"]
 
 VIEW_NAMES: dict[View, str] = {"full": "headline + body", "headline": "headline"}
 COMPARED = (
@@ -324,16 +324,24 @@ def _circumstances(pipeline: Pipeline, command: str) -> Circumstances:
     return Circumstances(
         recipe=name,
         command=command or usual,
-        date=datetime.now(UTC).date().isoformat(),
-        processor=_processor(),
-        cores=len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1,
-        commit=commit_id(),
-        packages={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         bundle=read_bundle(pipeline.bundle).fingerprint,
         max_tokens=pipeline.recipe.student.max_tokens,
+        **surroundings(),
     )
+
+
+def surroundings() -> dict[str, Any]:
+    """Day, machine, code and packages, by the names of `Circumstances`."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
+        "commit": commit_id(),
+        "packages": {"python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
+    }
 
 
 def _processor() -> str:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from datetime import timedelta
@@ -34,7 +34,7 @@ from newsie.labels import IGNORE
 from newsie.training.batches import Batches, TokenStore, TrainingSet
 from newsie.training.bundling import commit_id, make_bundle
 from newsie.training.checkpoints import Checkpoints
-from newsie.training.config import FitConfig, Recipe
+from newsie.training.config import FitConfig, Recipe, StudentConfig
 from newsie.training.corpora import Corpora, load_corpora, prepare_corpora
 from newsie.training.encoder import check_max_tokens, encoder_directory, load_encoder
 from newsie.training.loop import History, fit
@@ -52,9 +52,10 @@ from newsie.training.soft_labels import (
 from newsie.training.sources import data_fingerprint
 from newsie.training.student import student_from_teacher
 from newsie.training.tokens import encode_split
+from newsie.training.vocabulary import choose_pieces, trim_tokenizer
 from newsie.version import __version__
 
-__all__ = ["Pipeline", "Stage", "data_folder"]
+__all__ = ["Pipeline", "Stage", "data_folder", "digest", "encoder_digest"]
 
 Stage = Literal["data", "teacher", "soft-labels", "student", "bundle"]
 
@@ -112,22 +113,51 @@ class Pipeline:
             "student": lambda: self.student,
             "bundle": lambda: self.bundle,
         }
-        with _locked(self.directory) if self.accelerator.is_main_process else nullcontext():
+        with self.locked() if self.accelerator.is_main_process else nullcontext():
             stages[until]()
         return self.bundle if until == "bundle" else self.directory
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from working in the same folder.
+
+        Raises:
+            TrainingError: one is at work there.
+        """
+        try:
+            with FileLock(self.directory / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise TrainingError(
+                f"another newsie is at work in {self.directory}; wait for it, or choose another folder"
+            ) from None
 
     @cached_property
     def corpora(self) -> Corpora:
         """Articles read, cleaned, split and stored."""
         config, seed = self.recipe.data, self.recipe.seed
-        directory = self.directory / f"data-{_digest(data_fingerprint(config, self.data), seed)}"
+        directory = self.directory / f"data-{digest(data_fingerprint(config, self.data), seed)}"
         with self.accelerator.main_process_first():
             if not directory.exists():
                 prepare_corpora(config, self.data, directory, say=self.say, seed=seed)
         return load_corpora(directory)
 
-    def encoder(self, name: str, max_tokens: int) -> Encoder:
-        """The tokenizer of an encoder with the policy of this run."""
+    def encoder(self, name: str, max_tokens: int, vocabulary: int = 0) -> Encoder:
+        """The tokenizer of an encoder with the policy of this run, and its pieces or the best of them."""
+        whole = self._whole_encoder(name, max_tokens)
+        if not vocabulary:
+            return whole
+        return Encoder(trim_tokenizer(whole.tokenizer, self.pieces(name, vocabulary)), whole.policy)
+
+    def pieces(self, name: str, vocabulary: int) -> list[int]:
+        """Ids of the word pieces that a student of a smaller vocabulary keeps of an encoder."""
+        fitted = self.recipe.student.fit.max_tokens
+        tokenizer = self._whole_encoder(name, fitted).tokenizer
+        ids = self.tokens(name, "train", fitted)["full"].ids
+        counts = np.bincount(ids, minlength=tokenizer.get_vocab_size())
+        return choose_pieces(tokenizer, counts, vocabulary)
+
+    def _whole_encoder(self, name: str, max_tokens: int) -> Encoder:
         policy = EncodingPolicy(max_tokens, self.corpora.site_suffixes)
         path = Path(encoder_directory(name)) / "tokenizer.json"
         if path.exists():
@@ -141,10 +171,12 @@ class Pipeline:
             )
         return Encoder(tokenizer.backend_tokenizer, policy)
 
-    def tokens(self, encoder: str, split: str, max_tokens: int) -> dict[View, TokenStore]:
+    def tokens(
+        self, encoder: str, split: str, max_tokens: int, vocabulary: int = 0
+    ) -> dict[View, TokenStore]:
         """Token ids of a split in every view, encoded once and memory-mapped."""
-        tool = self.encoder(encoder, max_tokens)
-        name = _digest(tool.tokenizer.to_str(), asdict(tool.policy), self.corpora.name)
+        tool = self.encoder(encoder, max_tokens, vocabulary)
+        name = digest(tool.tokenizer.to_str(), asdict(tool.policy), self.corpora.name)
         with self.accelerator.main_process_first():
             return {
                 view: encode_split(
@@ -156,11 +188,16 @@ class Pipeline:
                 for view in VIEWS
             }
 
-    def _training_set(self, encoder: str, split: str, max_tokens: int) -> TrainingSet:
+    def training_set(
+        self, encoder: str, split: str, max_tokens: int, vocabulary: int = 0
+    ) -> TrainingSet:
+        """The articles of a split, ready for a model with the tokenizer of `encoder`; no soft labels."""
         names = [corpus.name for corpus in self.recipe.data.corpora]
         corpus = np.array([names.index(name) for name in self.corpora.corpus_names(split)])
         return TrainingSet(
-            self.tokens(encoder, split, max_tokens), self.corpora.targets(split), corpus
+            self.tokens(encoder, split, max_tokens, vocabulary),
+            self.corpora.targets(split),
+            corpus,
         )
 
     @cached_property
@@ -192,8 +229,8 @@ class Pipeline:
     def _teacher(self, seed: int) -> MultiTaskModel:
         config = self.recipe.teacher
         dropout = config.fit.dropout
-        name = _digest(
-            _encoder_digest(config.encoder),
+        name = digest(
+            encoder_digest(config.encoder),
             asdict(config.fit),
             seed,
             self.weights,
@@ -206,36 +243,50 @@ class Pipeline:
                 load_encoder(config.encoder, dropout), self.corpora.labels, dropout
             )
 
-        return self._fitted(
+        return self.fitted(
             f"teacher-{name}",
             f"teacher {seed}",
             build,
             HardLoss(self.weights),
             config.fit,
-            encoder=config.encoder,
+            lambda: self.training_set(config.encoder, "train", config.fit.max_tokens),
             seed=seed,
+            evaluate=lambda: self.validation_score(config.encoder, config.fit.max_tokens),
         )
 
     @cached_property
     def soft_labels(self) -> dict[View, SoftLabels]:
         """The teachers' answers to every training article, for every view that the student reads."""
         # The student sees what the teacher saw: the same tokens (arXiv 2106.05237).
-        config = self.recipe.teacher
-        views = VIEWS if self.recipe.student.teacher_view == "same" else VIEWS[:1]
-        max_tokens = self.recipe.student.fit.max_tokens
-        tokens = self.tokens(config.encoder, "train", max_tokens)
-        models = [model.to(self.accelerator.device) for model in self.teachers]
+        tokens = self.tokens(
+            self.recipe.teacher.encoder, "train", self.recipe.student.fit.max_tokens
+        )
+        return self.soft_labels_of(self.teachers, tokens, self.corpora.name, self.recipe.student)
+
+    def soft_labels_of(
+        self,
+        teachers: Sequence[MultiTaskModel],
+        tokens: Mapping[View, TokenStore],
+        data: str,
+        student: StudentConfig,
+    ) -> dict[View, SoftLabels]:
+        """Teachers' answers to articles, for every view that a student reads.
+
+        Args:
+            teachers: see `compute_soft_labels`.
+            tokens: the articles by view, encoded by the teachers' tokenizer.
+            data: fingerprint of the articles.
+            student: decides what the teachers read.
+        """
+        views = VIEWS if student.teacher_view == "same" else VIEWS[:1]
+        max_tokens = student.fit.max_tokens
+        models = [model.to(self.accelerator.device) for model in teachers]
         prints = [model.fingerprint() for model in models]
-        name = _digest(prints, max_tokens, self.corpora.name)
+        name = digest(prints, max_tokens, data)
         stores: dict[View, SoftLabels] = {}
         for view in views:
             header = SoftLabelsHeader.of(
-                prints,
-                self.corpora.labels,
-                self.corpora.name,
-                view,
-                max_tokens,
-                len(tokens[view]),
+                prints, self.corpora.labels, data, view, max_tokens, len(tokens[view])
             )
             title = f"soft labels ({view})"
             enabled = self.accelerator.is_main_process
@@ -262,8 +313,8 @@ class Pipeline:
         config, seed = self.recipe.student, self.recipe.seed
         loss = DistillationLoss.of(config.distillation, self.weights)
         soft = self.soft_labels
-        origin = _encoder_digest(self.student_encoder)
-        name = _digest(
+        origin = encoder_digest(self.student_encoder)
+        name = digest(
             origin,
             asdict(config),
             seed,
@@ -273,39 +324,55 @@ class Pipeline:
         )
 
         def build() -> MultiTaskModel:
-            own = None if config.encoder == "teacher" else load_encoder(config.encoder)
-            return student_from_teacher(
-                self.teachers[0], config.layers, encoder=own, dropout=config.fit.dropout
-            )
+            return self.new_student(self.teachers[0], config)
 
-        return self._fitted(
+        def data() -> TrainingSet:
+            articles = self.training_set(
+                self.student_encoder, "train", config.fit.max_tokens, config.vocabulary
+            )
+            return replace(articles, soft={view: store.logits for view, store in soft.items()})
+
+        return self.fitted(
             f"student-{name}",
             "student",
             build,
             loss,
             config.fit,
-            encoder=self.student_encoder,
+            data,
             seed=seed,
-            soft=soft,
+            evaluate=lambda: self.validation_score(
+                self.student_encoder, config.fit.max_tokens, config.vocabulary
+            ),
+        )
+
+    def new_student(self, teacher: MultiTaskModel, config: StudentConfig) -> MultiTaskModel:
+        """A student as it is before it learns."""
+        name = self.student_encoder
+        return student_from_teacher(
+            teacher,
+            config.layers,
+            encoder=None if config.encoder == "teacher" else load_encoder(name),
+            dropout=config.fit.dropout,
+            pieces=self.pieces(name, config.vocabulary) if config.vocabulary else None,
         )
 
     @cached_property
     def bundle(self) -> Path:
         """The student as a bundle: int8, calibrated, checked."""
         student, config = self.student, self.recipe.student
-        name = _digest(student.fingerprint(), self.recipe.to_json(), __version__)
+        name = digest(student.fingerprint(), self.recipe.to_json(), __version__)
         directory = self.directory / f"bundle-{name}"
         with self.accelerator.main_process_first():
             if not directory.exists():
                 make_bundle(
                     student,
                     self.corpora,
-                    self.encoder(self.student_encoder, config.max_tokens),
+                    self.encoder(self.student_encoder, config.max_tokens, config.vocabulary),
                     directory,
                     name=self.recipe.name,
                     max_int8_loss=self.recipe.quality.max_int8_loss,
                     lineage=Lineage(
-                        teacher=_digest(*self.soft_labels["full"].header.teacher),
+                        teacher=digest(*self.soft_labels["full"].header.teacher),
                         data=self.corpora.name,
                         commit=commit_id(),
                         recipe=self.recipe.to_json(),
@@ -313,26 +380,34 @@ class Pipeline:
                 )
         return directory
 
-    def _fitted(
+    def fitted(
         self,
         name: str,
         title: str,
         build: Callable[[], MultiTaskModel],
         loss: Loss,
         config: FitConfig,
+        data: Callable[[], TrainingSet],
         *,
-        encoder: str,
         seed: int,
-        soft: dict[View, SoftLabels] | None = None,
+        evaluate: Callable[[], Callable[[nn.Module], float]] | None = None,
     ) -> MultiTaskModel:
-        """Fit a model, or load it where the folder `name` says that it is done."""
+        """Fit a model, or load it where the folder `name` says that it is done.
+
+        Args:
+            name: of the folder; holds the fingerprint of all that decides the model.
+            title: for people.
+            build: makes the model that is fitted.
+            loss: what to minimise.
+            config: how.
+            data: makes the articles to learn from.
+            seed: of heads, order, views and dropout.
+            evaluate: makes what scores a model, whose best weights are kept; None keeps the last ones.
+        """
         directory = self.directory / name
         if not (directory / "model").exists():
-            data = self._training_set(encoder, "train", config.max_tokens)
-            if soft is not None:
-                data = replace(data, soft={view: store.logits for view, store in soft.items()})
             batches = Batches(
-                data,
+                data(),
                 config.batch_size,
                 config.max_tokens,
                 config.headline_share,
@@ -348,7 +423,7 @@ class Pipeline:
                 config,
                 accelerator=self.accelerator,
                 directory=directory,
-                evaluate=self._validation_score(encoder, config.max_tokens),
+                evaluate=evaluate() if evaluate else None,
                 title=title,
             )
             if self.accelerator.is_main_process:
@@ -357,14 +432,17 @@ class Pipeline:
         return MultiTaskModel.load(directory / "model").eval()
 
     def _keep(self, model: MultiTaskModel, history: History, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)  # one without a checkpoint has no folder yet
         write_text(directory / "history.json", json.dumps(history.to_json(), indent=1))
         with new_directory(directory / "model") as aside:
             model.save(aside)
         Checkpoints(directory).clear()
 
-    def _validation_score(self, encoder: str, max_tokens: int) -> Callable[[nn.Module], float]:
+    def validation_score(
+        self, encoder: str, max_tokens: int, vocabulary: int = 0
+    ) -> Callable[[nn.Module], float]:
         """Mean over tasks of the macro-F1 on the validation articles, headline and body."""
-        data = self._training_set(encoder, "validation", max_tokens)
+        data = self.training_set(encoder, "validation", max_tokens, vocabulary)
         rows = np.arange(len(data))
 
         def score(model: nn.Module) -> float:
@@ -385,12 +463,12 @@ class Pipeline:
         return score
 
 
-def _digest(*parts: Any) -> str:
+def digest(*parts: Any) -> str:
     """Short hex digest of plain values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _encoder_digest(name: str) -> str:
+def encoder_digest(name: str) -> str:
     """What identifies an encoder: the bytes of a local one, the id of one on the hub."""
     directory = Path(encoder_directory(name))
     if not directory.is_dir():
@@ -399,18 +477,6 @@ def _encoder_digest(name: str) -> str:
     for file in sorted(directory.glob("*.json")) + sorted(directory.glob("*.safetensors")):
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Keep other processes from working in the same folder."""
-    try:
-        with FileLock(directory / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise TrainingError(
-            f"another newsie train is at work in {directory}; wait for it, or choose another --runs"
-        ) from None
 
 
 def data_folder(given: Path | None) -> Path:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from transformers import BertModel, DistilBertModel, PreTrainedModel
 
 from newsie.errors import RecipeError
 from newsie.training.encoder import LAYER_NORM_EPSILON, take_layers
 from newsie.training.model import MultiTaskModel
+from newsie.training.vocabulary import trim_embeddings
 
 __all__ = ["chosen_layers", "student_from_teacher"]
 
@@ -33,6 +36,7 @@ def student_from_teacher(
     *,
     encoder: PreTrainedModel | None = None,
     dropout: float = 0.0,
+    pieces: Sequence[int] | None = None,
 ) -> MultiTaskModel:
     """A student of `layers` layers that starts from its teacher's weights.
 
@@ -42,6 +46,7 @@ def student_from_teacher(
         encoder: a BERT or DistilBERT, as `load_encoder` gives it, to take the layers from instead of
             the teacher's.
         dropout: of the student while it trains.
+        pieces: ids of the word pieces that the student keeps; None keeps all.
 
     Raises:
         RecipeError: the encoder is of another type, normalises otherwise, or has fewer layers.
@@ -54,7 +59,10 @@ def student_from_teacher(
             "'minilm'"
         )
     chosen = chosen_layers(source.config.n_layers, layers)
-    student = MultiTaskModel(take_layers(source, chosen, dropout), teacher.labels, dropout)
+    thin = take_layers(source, chosen, dropout)
+    if pieces is not None:
+        trim_embeddings(thin, pieces)
+    student = MultiTaskModel(thin, teacher.labels, dropout)
     if student.encoder.config.hidden_size == teacher.encoder.config.hidden_size:
         student.heads.load_state_dict(teacher.heads.state_dict())
     return student

@@ -92,11 +92,9 @@ def open_systems(pipeline: Pipeline) -> list[System]:
     Teacher and student read as many tokens as the bundle does, so that all are shown the same.
     """
     corpora, directory = pipeline.corpora, pipeline.directory / "answers"
-    tokens, device = pipeline.recipe.student.max_tokens, pipeline.accelerator.device
-    teacher, student = (
-        pipeline.encoder(name, tokens)
-        for name in (pipeline.recipe.teacher.encoder, pipeline.student_encoder)
-    )
+    config, device = pipeline.recipe.student, pipeline.accelerator.device
+    teacher = pipeline.encoder(pipeline.recipe.teacher.encoder, config.max_tokens)
+    student = pipeline.encoder(pipeline.student_encoder, config.max_tokens, config.vocabulary)
     served = served_system(Classifier(read_bundle(pipeline.bundle)), directory)
     others = [
         model_system(TEACHER, pipeline.teachers, teacher, device, directory),

@@ -13,7 +13,7 @@ from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.errors import InputError, QualityGateError, RecipeError, TrainingError
 from newsie.training.config import recipe_from
-from newsie.training.pipeline import Pipeline, _encoder_digest, data_folder
+from newsie.training.pipeline import Pipeline, encoder_digest, data_folder
 from newsie.training.quantization import quantize_int8
 from tests.tiny import tiny_articles, write_tiny_corpus, write_tiny_encoder
 
@@ -181,7 +181,7 @@ def test_only_one_run_at_a_time(data: Path, tmp_path: Path) -> None:
     one = pipeline(data, tmp_path)
     with (
         FileLock(tmp_path / "tiny" / ".lock"),
-        pytest.raises(TrainingError, match="another newsie train is at work in"),
+        pytest.raises(TrainingError, match="another newsie is at work in"),
     ):
         one.run("data")
     one.run("data")
@@ -189,11 +189,11 @@ def test_only_one_run_at_a_time(data: Path, tmp_path: Path) -> None:
 
 def test_other_weights_of_a_local_encoder_are_another_teacher(data: Path, tmp_path: Path) -> None:
     directory = write_tiny_encoder(tmp_path / "encoder")
-    before = _encoder_digest(str(directory))
-    assert _encoder_digest(str(directory)) == before
+    before = encoder_digest(str(directory))
+    assert encoder_digest(str(directory)) == before
     write_tiny_encoder(tmp_path / "encoder", layers=1)
-    assert _encoder_digest(str(directory)) != before
-    assert _encoder_digest("owner/name") == "owner/name"
+    assert encoder_digest(str(directory)) != before
+    assert encoder_digest("owner/name") == "owner/name"
 
 
 def test_a_missing_corpus_says_where_it_was_sought(data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+"""What the commands that train have in common."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from newsie.errors import MissingExtraError
+
+__all__ = ["quiet_training_libraries"]
+
+
+def quiet_training_libraries(what: str, *packages: str) -> None:
+    """Import what training needs, and turn off its own notes and bars.
+
+    Args:
+        what: what is about to be done, as a noun phrase ("training").
+        packages: what it needs besides, of the extra `lab`.
+
+    Raises:
+        MissingExtraError: a package is not installed.
+    """
+    try:
+        import datasets
+        import torch  # noqa: F401
+        import transformers
+    except ImportError as error:
+        raise MissingExtraError(what, error.name or "torch", "train") from error
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise MissingExtraError(what, missing[0], "lab")
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    datasets.disable_progress_bars()

@@ -1,0 +1,132 @@
+"""How good an arm is, and whether two differ: over seeds and over test articles at once.
+
+A value is a mean over seeds of a mean over tasks. Its interval adds two variances: that between seeds
+(Student's distribution: other labelled articles, teacher, order) and that of the test articles (the
+delete-a-group jackknife of `newsie.confusion.intervals`). Both arms of a difference have the same seeds
+and articles, so that what they share drops out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.confusion.intervals import (
+    Estimate,
+    Z,
+    jackknife_variance,
+    student_quantile,
+    student_tail,
+)
+from newsie.evaluation import accuracy, macro_f1
+from newsie.labels import IGNORE
+
+__all__ = ["MEASURES", "Contrast", "Measure", "Verdict", "contrast", "estimate", "measured"]
+
+Measure = Literal["macro_f1", "accuracy"]
+Verdict = Literal["holds", "does not hold", "too close to call"]
+MEASURES: tuple[Measure, ...] = ("macro_f1", "accuracy")
+_METRICS = {"macro_f1": macro_f1, "accuracy": accuracy}
+
+BLOCKS = 40
+"""Blocks of test articles that are left out, one at a time."""
+
+Labels = Mapping[str, NDArray[np.int64]]
+Values = NDArray[np.float64]
+
+
+def measured(predicted: Sequence[Labels], gold: Labels, measure: Measure) -> Values:
+    """(S, 1 + B) a metric by seed: on all articles, then without each of B blocks of articles.
+
+    Args:
+        predicted: by seed, (N,) labels by task.
+        gold: (N,) by task; IGNORE where there is none.
+        measure: the metric; tasks are averaged.
+    """
+    total = len(next(iter(gold.values())))
+    # Articles that are neighbours in a file, of one day or outlet, are in different blocks.
+    block = np.arange(total) % min(BLOCKS, total)
+    kept = [np.ones(total, bool), *(block != b for b in range(block.max() + 1))]
+    return np.array([[_mean_over_tasks(p, gold, measure, k) for k in kept] for p in predicted])
+
+
+def _mean_over_tasks(
+    predicted: Labels, gold: Labels, measure: Measure, kept: NDArray[np.bool_]
+) -> float:
+    metric, values = _METRICS[measure], []
+    for task, column in gold.items():
+        chosen = kept & (column != IGNORE)
+        if chosen.any():
+            values.append(metric(predicted[task][chosen], column[chosen]))
+    return float(np.mean(values))
+
+
+def estimate(values: Values) -> Estimate:
+    """Mean over seeds of what `measured` gave, with its interval; of one seed the interval is endless."""
+    seeds = len(values)
+    mean = float(values[:, 0].mean())
+    if seeds < 2:
+        return Estimate(mean, -math.inf, math.inf)
+    between = student_quantile(seeds) * values[:, 0].std(ddof=1) / math.sqrt(seeds)
+    within = Z * math.sqrt(float(jackknife_variance(values[:, 1:].mean(axis=0))))
+    half = math.hypot(between, within)
+    return Estimate(mean, mean - half, mean + half)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """An arm less another one.
+
+    Attributes:
+        first, second: names of the arms.
+        measure: of what.
+        difference: with its 95 % interval.
+        p: of a paired t-test over the seeds alone, two-sided.
+        wins: seeds for which the first is better.
+        seeds: how many there are.
+    """
+
+    first: str
+    second: str
+    measure: Measure
+    difference: Estimate
+    p: float
+    wins: int
+    seeds: int
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the first arm is better."""
+        if self.difference.low > 0:
+            return "holds"
+        return "does not hold" if self.difference.high < 0 else "too close to call"
+
+
+def contrast(names: tuple[str, str], first: Values, second: Values, measure: Measure) -> Contrast:
+    """Compare what `measured` gave for two arms on the same seeds and articles."""
+    difference = first - second
+    by_seed = difference[:, 0]
+    return Contrast(
+        *names,
+        measure,
+        estimate(difference),
+        _paired_p(by_seed),
+        int((by_seed > 0).sum()),
+        len(by_seed),
+    )
+
+
+def _paired_p(differences: Values) -> float:
+    """Two-sided p of Student's t-test that the mean difference is 0; 1 for fewer than two seeds."""
+    seeds = len(differences)
+    if seeds < 2:
+        return 1.0
+    error = differences.std(ddof=1) / math.sqrt(seeds)
+    if error == 0:
+        return 1.0 if differences.mean() == 0 else 0.0
+    return float(2 * student_tail(abs(differences.mean()) / error, seeds))

@@ -1,0 +1,98 @@
+"""What a student costs: its int8 form in bytes, and the time that it takes. Its weights do not matter."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from newsie.bundle import write_bundle
+from newsie.classifier import Classifier
+from newsie.data.articles import Article
+from newsie.data.encoding import Encoder
+from newsie.training.export import export_onnx
+from newsie.training.model import MultiTaskModel
+from newsie.training.quantization import quantize_int8
+
+__all__ = ["COST_ARTICLES", "Cost", "measure_cost"]
+
+COST_ARTICLES = 200
+"""Test articles that students answer to have their time taken."""
+
+REPEATS = 3
+"""Rounds over the articles; the fastest counts, since whatever else runs only slows one down."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a student costs, in int8, on the machine at hand.
+
+    Attributes:
+        parameters: weights of the model.
+        megabytes: of the int8 graph, 10^6 bytes.
+        milliseconds: median time to answer one article alone.
+        articles_per_second: many at a time.
+        threads: that it could use.
+    """
+
+    parameters: int
+    megabytes: float
+    milliseconds: float
+    articles_per_second: float
+    threads: int
+
+
+def measure_cost(
+    student: MultiTaskModel, encoder: Encoder, articles: Sequence[Article], *, threads: int = 1
+) -> Cost:
+    """Export a student and let it answer.
+
+    Args:
+        student: of the architecture that is measured.
+        encoder: its tokenizer and policy.
+        articles: what it is asked.
+        threads: that it may use.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        exact, int8 = Path(scratch) / "float.onnx", Path(scratch) / "int8.onnx"
+        export_onnx(student.cpu(), exact)
+        quantize_int8(exact, int8)
+        bundle = write_bundle(
+            Path(scratch) / "draft",
+            name="draft",
+            label_space=student.labels,
+            encoding=encoder.policy,
+            calibration=dict.fromkeys(student.labels.names, 1.0),
+            model=int8,
+            tokenizer=encoder.tokenizer.to_str(),
+            card="",
+        )
+        classifier = Classifier.from_pretrained(bundle.path, threads=threads)
+        classifier.classify(articles)  # what is done once only is done
+        alone = [_seconds_alone(classifier, articles) for _ in range(REPEATS)]
+        together = [_seconds_together(classifier, articles) for _ in range(REPEATS)]
+        return Cost(
+            sum(p.numel() for p in student.parameters()),
+            int8.stat().st_size / 1e6,
+            1e3 * min(alone),
+            len(articles) / min(together),
+            threads,
+        )
+
+
+def _seconds_alone(classifier: Classifier, articles: Sequence[Article]) -> float:
+    times = []
+    for article in articles:
+        started = time.perf_counter()
+        classifier.classify([article])
+        times.append(time.perf_counter() - started)
+    return median(times)
+
+
+def _seconds_together(classifier: Classifier, articles: Sequence[Article]) -> float:
+    started = time.perf_counter()
+    classifier.classify(articles)
+    return time.perf_counter() - started

@@ -1,0 +1,113 @@
+"""Figures of a comparison and of a search: PNG and SVG, by matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from newsie.confusion.extras import extra
+from newsie.confusion.figures import BLUE, FAINT, INK, RED, STYLE, new_figure, save_figure
+from newsie.confusion.intervals import Estimate
+from newsie.laboratory.findings import TEACHER, Findings
+from newsie.training.experiment import Swept
+
+__all__ = ["draw_findings"]
+
+
+def draw_findings(findings: Findings, directory: Path) -> list[Path]:
+    """Draw the students, the differences that claims are about, and each sweep.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    swept = {name: _sweep(findings, name) for name in get_args(Swept)}
+    drawn = []
+    with extra("matplotlib").rc_context(STYLE):
+        figures = {"students": _draw_students(findings)}
+        if findings.contrasts:
+            figures["differences"] = _draw_differences(findings)
+        figures |= {name: _draw_sweep(name, lines) for name, lines in swept.items() if lines}
+        for name, figure in figures.items():
+            drawn += save_figure(figure, directory / f"compare-{name}")
+    return drawn
+
+
+def _draw_students(findings: Findings) -> Any:
+    arms = [arm for arm in findings.arms if not arm.name.startswith(get_args(Swept))]
+    figure = _draw_intervals(
+        {arm.name: arm.scores["macro_f1"] for arm in arms},
+        "How good is each student?",
+        f"Macro-F1, mean of tasks and of {findings.seeds} seeds, with 95 % intervals",
+    )
+    [axes] = figure.axes
+    teacher = findings.arm(TEACHER).scores["macro_f1"].value
+    axes.axvline(100 * teacher, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    return figure
+
+
+def _draw_differences(findings: Findings) -> Any:
+    found = {
+        f"{c.first} − {c.second}": c.difference
+        for c in findings.contrasts
+        if c.measure == "macro_f1"
+    }
+    figure = _draw_intervals(
+        found,
+        "Which differences are real?",
+        "Points of macro-F1, paired, with 95 % intervals; those that touch the line may be chance",
+    )
+    [axes] = figure.axes
+    axes.axvline(0, color=INK, linewidth=1, zorder=0)
+    return figure
+
+
+def _draw_intervals(rows: Mapping[str, Estimate], title: str, subtitle: str) -> Any:
+    figure, axes = new_figure(6.8, 1.6 + 0.32 * len(rows), title, subtitle)
+    for place, found in enumerate(rows.values()):
+        colour = RED if found.high < 0 else BLUE
+        axes.plot([100 * found.low, 100 * found.high], [place, place], color=colour, linewidth=2)
+        axes.plot(100 * found.value, place, "o", color=colour, markersize=5)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=FAINT, alpha=0.25)
+    return figure
+
+
+Line = Sequence[tuple[float, Estimate]]
+
+
+def _sweep(findings: Findings, swept: str) -> dict[str, Line]:
+    """Lines of a sweep: the recipe's student, and where there is one that of gold labels."""
+    lines: dict[str, list[tuple[float, Estimate]]] = {}
+    for arm in findings.arms:
+        name, _, rest = arm.name.partition(" ")
+        if name == swept:
+            value, _, kind = rest.partition(", ")
+            point = (float(value), arm.scores["macro_f1"])
+            lines.setdefault(kind or "the recipe's student", []).append(point)
+    return {kind: sorted(points, key=lambda point: point[0]) for kind, points in lines.items()}
+
+
+def _draw_sweep(swept: str, lines: Mapping[str, Line]) -> Any:
+    figure, axes = new_figure(
+        6.2, 4.2, f"What {swept} does", "Macro-F1, mean of tasks and seeds, with 95 % intervals"
+    )
+    for (kind, points), colour in zip(lines.items(), (BLUE, RED), strict=False):
+        x = [value for value, _ in points]
+        y = [100 * found.value for _, found in points]
+        down = [100 * (found.value - found.low) for _, found in points]
+        up = [100 * (found.high - found.value) for _, found in points]
+        axes.errorbar(
+            x, y, yerr=[down, up], color=colour, marker="o", markersize=4, linewidth=1.5, label=kind
+        )
+    if len(lines) > 1:
+        axes.legend(frameon=False)
+    if swept in ("labelled", "transfer") and all(
+        value > 0 for p in lines.values() for value, _ in p
+    ):
+        axes.set_xscale("log")
+    axes.set(xlabel=swept, ylabel="macro-F1, %")
+    axes.grid(axis="y", color=FAINT, alpha=0.25)
+    return figure

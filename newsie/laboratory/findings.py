@@ -1,0 +1,271 @@
+"""What a comparison found: as JSON, as tables, and as sentences that say when soft labels do not win."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from newsie.atomic import write_text
+from newsie.confusion.intervals import Estimate
+from newsie.laboratory.contrasts import MEASURES, Contrast, Measure
+from newsie.laboratory.costs import Cost
+from newsie.training.figures import table
+
+__all__ = ["CLAIMS", "TEACHER", "ArmFindings", "Findings", "write_findings"]
+
+TEACHER = "teacher"
+NAMES: Mapping[Measure, str] = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
+
+CLAIMS: Mapping[tuple[str, str], str] = {
+    ("soft", "hard"): "a student of the teacher's distribution beats one of its top label",
+    ("soft", "gold"): "a student of the teacher's distribution beats one of the gold labels",
+    ("soft+gold", "gold"): "soft and gold labels together beat gold labels alone",
+    ("soft+gold", "soft"): "gold labels help beside soft ones",
+    (
+        "soft+gold",
+        "sparse",
+    ): "soft labels for every task of every article beat soft labels where there is a gold one",
+    ("soft+gold", "two temperatures"): "one temperature for teacher and student beats two",
+    ("ensemble", "soft+gold"): "an ensemble teaches better than a single teacher",
+    ("soft+gold, more text", "soft+gold"): "more text, labelled by the teacher, helps",
+    ("soft, more text", "soft"): "more text helps where soft labels are all there is",
+    (
+        "soft, more text",
+        "hard, more text",
+    ): "with more text, too, the distribution beats the top label",
+    ("soft, more text", "gold"): "soft labels of more text beat the gold labels of less",
+    ("standardised", "soft+gold"): "standardised logits help",
+    ("decoupled", "soft+gold"): "decoupling the target helps",
+    ("correlation", "soft+gold"): "correlation instead of divergence helps",
+    ("annealed", "soft+gold"): "teacher annealing helps",
+    ("headline soft", "headline gold"): "of headlines alone, too, soft labels beat gold ones",
+    (
+        "headline privileged",
+        "headline gold",
+    ): "a teacher of whole articles helps a student of headlines",
+    ("headline privileged", "headline soft"): "... more than one that reads headlines itself",
+}
+"""(first arm, second arm) -> what the first being better would show."""
+
+
+@dataclass(frozen=True)
+class ArmFindings:
+    """How good the students of an arm are, and what they cost.
+
+    Attributes:
+        name: of the arm.
+        labelled, articles: articles with gold labels, and all that they learn from.
+        layers: of the student.
+        steps: optimizer steps.
+        minutes: time to fit one student, mean over seeds.
+        scores: measure -> mean over seeds of the mean over tasks, with its 95 % interval.
+        by_task: task -> measure -> mean over seeds.
+        calibration_error: expected calibration error as trained, mean over seeds and tasks.
+        calibrated_error: the same after one temperature a task, fitted on validation articles.
+        agreement: share of the articles that get the teacher's label.
+        attacks: attack -> accuracy, mean over seeds.
+        cost: of the served form; None for a teacher.
+    """
+
+    name: str
+    labelled: int
+    articles: int
+    layers: int
+    steps: int
+    minutes: float
+    scores: dict[Measure, Estimate]
+    by_task: dict[str, dict[Measure, float]]
+    calibration_error: float
+    calibrated_error: float
+    agreement: float
+    attacks: dict[str, float]
+    cost: Cost | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a comparison found.
+
+    Attributes:
+        circumstances: recipe, command, date, machine, packages: plain JSON values.
+        seeds: how many are done.
+        wanted: how many there will be.
+        test_articles: that were measured on.
+        arms: the teacher first.
+        contrasts: two for each pair of CLAIMS whose arms there are, one a measure.
+    """
+
+    circumstances: dict[str, Any]
+    seeds: int
+    wanted: int
+    test_articles: int
+    arms: tuple[ArmFindings, ...]
+    contrasts: tuple[Contrast, ...]
+
+    def arm(self, name: str) -> ArmFindings:
+        """The findings of an arm."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def sentences(self) -> list[str]:
+        """Each claim with its verdict, in words; the first says whether soft labels win."""
+        by_pair: dict[tuple[str, str], dict[Measure, Contrast]] = {}
+        for found in self.contrasts:
+            by_pair.setdefault((found.first, found.second), {})[found.measure] = found
+        lines = [_sentence(CLAIMS[pair], found) for pair, found in by_pair.items()]
+        return [_in_short(by_pair), *lines]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values, with verdicts and sentences."""
+        content: dict[str, Any] = TypeAdapter(Findings).dump_python(self, mode="json")
+        for plain, found in zip(content["contrasts"], self.contrasts, strict=True):
+            plain["verdict"] = found.verdict
+        return content | {"sentences": self.sentences()}
+
+    def to_markdown(self) -> str:
+        """Sentences, then tables."""
+        c = self.circumstances
+        parts = [f"# Students compared: `{c['recipe']}`", _describe(self)]
+        parts += ["\n".join(f"- {line}" for line in self.sentences())]
+        parts += ["## Students", _arm_table(self), "## By task", _task_table(self)]
+        if self.contrasts:
+            parts += ["## Differences", _contrast_table(self.contrasts)]
+        if any(arm.attacks for arm in self.arms):
+            parts += ["## Attacks", ATTACKS_EXPLAINED, _attack_table(self.arms)]
+        return "\n\n".join(parts) + "\n"
+
+
+ATTACKS_EXPLAINED = (
+    "Accuracy in per cent, mean over tasks and seeds. A fifth of the words misspelt; capital letters; a "
+    "fifth of the words exchanged with the next; and word embeddings moved against the gold label, by at "
+    "most 0.1 and 0.3 of their mean length, by somebody who knows the weights."
+)
+
+
+def write_findings(findings: Findings, directory: Path) -> list[Path]:
+    """Write compare.json and compare.md into a directory; returns the two."""
+    directory.mkdir(parents=True, exist_ok=True)
+    raw, text = directory / "compare.json", directory / "compare.md"
+    content = json.dumps(findings.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(raw, content + "\n")
+    write_text(text, findings.to_markdown())
+    return [raw, text]
+
+
+def _in_short(by_pair: Mapping[tuple[str, str], Mapping[Measure, Contrast]]) -> str:
+    """Whether soft labels win, by macro-F1."""
+    asked = [("soft", "hard"), ("soft", "gold")]
+    found = [by_pair[pair]["macro_f1"] for pair in asked if pair in by_pair]
+    if not found:
+        return "The arms that soft labels would have to beat are not among those compared."
+    verdicts = {f"{contrast.second} labels": contrast.verdict for contrast in found}
+    if set(verdicts.values()) == {"holds"}:
+        return f"Soft labels win against {' and '.join(verdicts)}."
+    lost = [name for name, verdict in verdicts.items() if verdict == "does not hold"]
+    if lost:
+        return f"Soft labels do not win: {' and '.join(lost)} are better."
+    close = [name for name, verdict in verdicts.items() if verdict == "too close to call"]
+    return f"Soft labels do not clearly win: against {' and '.join(close)} it is too close to call."
+
+
+def _sentence(claim: str, found: Mapping[Measure, Contrast]) -> str:
+    main = found["macro_f1"]
+    figures = ", ".join(f"{NAMES[m]} {_points(found[m].difference)}" for m in MEASURES)
+    text = f"{claim[0].upper()}{claim[1:]}: **{main.verdict}** ({figures}; "
+    return text + f"{main.wins} of {main.seeds} seeds)."
+
+
+def _points(difference: Estimate) -> str:
+    return (
+        f"{100 * difference.value:+.2f} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
+    )
+
+
+def _per_cent(found: Estimate) -> str:
+    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def _describe(findings: Findings) -> str:
+    c = findings.circumstances
+    packages = ", ".join(f"{name} {version}" for name, version in c["packages"].items())
+    unfinished = (
+        f" **{findings.seeds} of {findings.wanted} seeds are done.**"
+        if findings.seeds < findings.wanted
+        else ""
+    )
+    return (
+        f"`{c['command']}`, {c['date']}, on {c['cores']} cores of {c['processor']}. Code: "
+        f"{c['commit'] or 'not in a git checkout'}. {packages}.{unfinished}\n\n"
+        f"{findings.seeds} seeds, {findings.test_articles:,} test articles; scores are means over seeds and "
+        "tasks. Intervals of 95 % cover other seeds (labelled articles, teacher, order) and other test "
+        "articles; those of differences are paired in both. Each sentence is about macro-F1. With many "
+        "claims, one in twenty may look settled by chance."
+    )
+
+
+def _arm_table(findings: Findings) -> str:
+    rows = []
+    for arm in findings.arms:
+        cost = arm.cost
+        rows.append(
+            (
+                arm.name,
+                f"{arm.labelled:,}",
+                f"{arm.articles:,}",
+                *(_per_cent(arm.scores[measure]) for measure in MEASURES),
+                f"{100 * arm.calibration_error:.1f} → {100 * arm.calibrated_error:.1f}",
+                f"{100 * arm.agreement:.1f}",
+                f"{arm.layers}",
+                f"{cost.parameters / 1e6:.1f} M" if cost else "",
+                f"{cost.megabytes:.1f}" if cost else "",
+                f"{cost.milliseconds:.2f}" if cost else "",
+                f"{cost.articles_per_second:,.0f}" if cost else "",
+                f"{arm.steps:,}",
+                f"{arm.minutes:.1f}",
+            )
+        )
+    header = ("student", "gold labels", "articles", "macro-F1", "accuracy", "ECE → calibrated")
+    header += ("as teacher", "layers", "parameters", "MB", "ms", "articles/s", "steps", "min")
+    return table(header, rows)
+
+
+def _task_table(findings: Findings) -> str:
+    tasks = list(findings.arms[0].by_task)
+    header = ("student", *(f"{task}: {NAMES[m]}" for task in tasks for m in MEASURES))
+    return table(
+        header,
+        [
+            (arm.name, *(f"{100 * arm.by_task[task][m]:.1f}" for task in tasks for m in MEASURES))
+            for arm in findings.arms
+        ],
+    )
+
+
+def _contrast_table(contrasts: Sequence[Contrast]) -> str:
+    return table(
+        ("difference", "measure", "points", "seeds won", "p (seeds)", "first is better"),
+        [
+            (
+                f"{c.first} − {c.second}",
+                NAMES[c.measure],
+                _points(c.difference),
+                f"{c.wins} of {c.seeds}",
+                f"{c.p:.3f}",
+                c.verdict,
+            )
+            for c in contrasts
+        ],
+    )
+
+
+def _attack_table(arms: Sequence[ArmFindings]) -> str:
+    attacked = [arm for arm in arms if arm.attacks]
+    names = list(attacked[0].attacks)
+    return table(
+        ("student", *names),
+        [(arm.name, *(f"{100 * arm.attacks[name]:.1f}" for name in names)) for arm in attacked],
+    )

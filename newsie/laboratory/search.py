@@ -1,0 +1,280 @@
+"""`newsie search`: the best students under a budget of time and size, sought by Optuna.
+
+Three ends at once: macro-F1 on validation articles, milliseconds an article, megabytes. What a student
+costs depends on its shape and not on what it has learnt, so a shape over the budget is refused before
+anything is fitted. A trial is stopped early where a finished one that costs no more was clearly better at
+the same part of its way.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from torch import nn
+
+from newsie.atomic import write_text
+from newsie.errors import RecipeError
+from newsie.laboratory.arms import Arm
+from newsie.laboratory.bench import Bench
+from newsie.laboratory.costs import COST_ARTICLES, Cost, measure_cost
+from newsie.training.config import StudentConfig
+from newsie.training.encoder import count_layers
+from newsie.training.experiment import CompareConfig, SearchConfig
+from newsie.training.pipeline import Pipeline, digest
+
+__all__ = ["Budget", "Candidate", "front", "search"]
+
+BEHIND = 0.01
+"""Macro-F1 by which a trial that is stopped early is behind one that costs no more."""
+
+MOST_ATTEMPTS = 10
+"""Times the number of trials: so many are begun at most, stopped and refused ones included."""
+
+PARAMETERS = ("layers", "max_tokens", "vocabulary", "temperature", "alpha", "loss", "epochs")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a student may cost: milliseconds for one article alone on one thread, and 10^6 bytes."""
+
+    milliseconds: float
+    megabytes: float
+
+    def allows(self, cost: Cost) -> bool:
+        """Whether a student may cost that much."""
+        return cost.milliseconds <= self.milliseconds and cost.megabytes <= self.megabytes
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A student that was made.
+
+    Attributes:
+        number: of the trial.
+        student: how it is made.
+        macro_f1: on the validation articles, mean over tasks, of its best evaluation.
+        cost: what it costs.
+    """
+
+    number: int
+    student: StudentConfig
+    macro_f1: float
+    cost: Cost
+
+    def beats(self, other: Candidate) -> bool:
+        """Whether this one is nowhere worse, and somewhere better."""
+        mine, theirs = (
+            (c.macro_f1, -c.cost.milliseconds, -c.cost.megabytes) for c in (self, other)
+        )
+        return mine != theirs and all(a >= b for a, b in zip(mine, theirs, strict=True))
+
+
+def front(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that no other one beats, the smallest first (the Pareto front)."""
+    best = [c for c in candidates if not any(other.beats(c) for other in candidates)]
+    return sorted(best, key=lambda c: (c.cost.megabytes, c.cost.milliseconds, c.number))
+
+
+def search(
+    pipeline: Pipeline, config: SearchConfig, budget: Budget, output: Path
+) -> tuple[list[Candidate], dict[str, int]]:
+    """Try students until enough are finished; what is known from before counts.
+
+    Args:
+        pipeline: gives articles, teacher and the folder of the trials.
+        config: what a student may have, and how many are tried.
+        budget: what it may cost.
+        output: holds the study, search.db.
+
+    Returns:
+        The finished students within the budget, and how trials ended: state -> number.
+
+    Raises:
+        RecipeError: not even the smallest student is within the budget.
+    """
+    _check_layers(pipeline, config)
+    maker = _Maker(pipeline, config, budget)
+    maker.check_smallest()
+    output.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = _open_study(output, config, pipeline)
+    attempts = MOST_ATTEMPTS * config.trials
+    while len(_finished(study)) < config.trials and len(study.trials) < attempts:
+        study.optimize(maker.make, n_trials=1)
+        done = len(_finished(study))
+        pipeline.say(f"search: {done} of {config.trials} students, {len(study.trials)} begun")
+    found = [maker.candidate(trial) for trial in _finished(study)]
+    ends = [trial.user_attrs.get("end", trial.state.name.lower()) for trial in study.trials]
+    return [c for c in found if budget.allows(c.cost)], {end: ends.count(end) for end in set(ends)}
+
+
+def _check_layers(pipeline: Pipeline, config: SearchConfig) -> None:
+    most = count_layers(pipeline.student_encoder)
+    if too_many := [layers for layers in config.layers if not 1 <= layers <= most]:
+        raise RecipeError(f"search.layers names {too_many}; the encoder has 1 to {most} to take")
+
+
+def _open_study(output: Path, config: SearchConfig, pipeline: Pipeline) -> optuna.Study:
+    """The study of this recipe, with what a killed process left unfinished put first in the queue."""
+    name = digest(asdict(config), asdict(pipeline.recipe.student), pipeline.corpora.name)
+    study = optuna.create_study(
+        storage=f"sqlite:///{output.absolute() / 'search.db'}",
+        study_name=name,
+        directions=["maximize", "minimize", "minimize"],
+        load_if_exists=True,
+    )
+    # A new seed for each start: the same one would propose the same students again.
+    study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if set(PARAMETERS) <= trial.params.keys():
+            study.enqueue_trial(trial.params)
+    return study
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(states=[TrialState.COMPLETE])
+
+
+class _Maker:
+    """Makes the student that a trial asks for, in a folder named by all that decides it."""
+
+    def __init__(self, pipeline: Pipeline, config: SearchConfig, budget: Budget) -> None:
+        self.pipeline, self.config, self.budget = pipeline, config, budget
+        self.bench = Bench(pipeline, CompareConfig(labelled=config.articles))
+
+    def student(self, params: Mapping[str, Any]) -> StudentConfig:
+        """The recipe's student with what a trial chose."""
+        base = self.pipeline.recipe.student
+        distillation = replace(
+            base.distillation,
+            **{name: params[name] for name in ("temperature", "alpha", "loss")},
+        )
+        fit = replace(base.fit, epochs=params["epochs"], max_tokens=params["max_tokens"])
+        return replace(
+            base,
+            layers=params["layers"],
+            vocabulary=params["vocabulary"],
+            max_tokens=params["max_tokens"],
+            distillation=distillation,
+            fit=fit,
+        )
+
+    def candidate(self, trial: FrozenTrial) -> Candidate:
+        """What a finished trial made."""
+        student = self.student(trial.params)
+        return Candidate(trial.number, student, trial.values[0], self.cost(student))
+
+    def check_smallest(self) -> None:
+        """Refuse a budget that nothing fits."""
+        smallest = {
+            "layers": min(self.config.layers),
+            "max_tokens": min(self.config.max_tokens),
+            "vocabulary": min((v for v in self.config.vocabulary if v), default=0),
+        }
+        student = replace(self.pipeline.recipe.student, **smallest)
+        cost = self.cost(student)
+        if not self.budget.allows(cost):
+            raise RecipeError(
+                f"no student fits: the smallest that the search may make ({smallest}) takes "
+                f"{cost.milliseconds:.2f} ms and {cost.megabytes:.1f} MB; allowed are "
+                f"{self.budget.milliseconds:g} ms and {self.budget.megabytes:g} MB. Raise --max-ms or "
+                "--max-mb, or give the recipe's [search] smaller shapes"
+            )
+
+    def cost(self, student: StudentConfig) -> Cost:
+        """Of a student's shape, measured once."""
+        pipeline = self.pipeline
+        shape = [student.layers, student.max_tokens, student.vocabulary]
+        name = digest(
+            shape, pipeline.recipe.teacher.encoder, student.encoder, pipeline.corpora.name
+        )
+        path = pipeline.directory / f"cost-{name}.json"
+        if not path.exists():
+            pipeline.say(f"search: size and time of {shape} (layers, tokens, word pieces)")
+            model = pipeline.new_student(self._teacher, student)
+            tool = pipeline.encoder(
+                pipeline.student_encoder, student.max_tokens, student.vocabulary
+            )
+            articles = self.bench.articles(COST_ARTICLES)
+            write_text(path, json.dumps(asdict(measure_cost(model, tool, articles))))
+        return Cost(**json.loads(path.read_text(encoding="utf-8")))
+
+    @property
+    def _teacher(self) -> Any:
+        return self.bench.teachers(self.config.seed, self._arm(self.pipeline.recipe.student))[0]
+
+    def _arm(self, student: StudentConfig) -> Arm:
+        return Arm("search", student, self.config.articles)
+
+    def make(self, trial: optuna.Trial) -> tuple[float, float, float]:
+        """Macro-F1, milliseconds and megabytes of the student that a trial asks for."""
+        params = {
+            name: trial.suggest_categorical(name, getattr(self.config, name)) for name in PARAMETERS
+        }
+        student = self.student(params)
+        cost = self.cost(student)
+        if not self.budget.allows(cost):
+            _stop(trial, "over budget")
+        if any(other.params == params for other in _finished(trial.study)):
+            _stop(trial, "repeated")
+        score = self._fit(trial, student, cost)
+        return score, cost.milliseconds, cost.megabytes
+
+    def _fit(self, trial: optuna.Trial, student: StudentConfig, cost: Cost) -> float:
+        """Fit a student; its best score on the validation articles."""
+        arm, seed = self._arm(student), self.config.seed
+        name = f"student-{digest(arm.to_json(), seed, self._teacher.fingerprint())}"
+        directory = self.pipeline.directory / name
+        fresh = not directory.exists()  # one that is resumed does not know how far it had come
+        rivals = self._rivals(trial.study, cost) if fresh else []
+        scores: list[float] = []
+
+        def evaluate() -> Callable[[nn.Module], float]:
+            score = self.pipeline.validation_score(
+                self.pipeline.student_encoder, student.fit.max_tokens, student.vocabulary
+            )
+
+            def watch(model: nn.Module) -> float:
+                scores.append(score(model))
+                trial.set_user_attr("scores", scores)
+                if _is_behind(scores, rivals):
+                    shutil.rmtree(directory, ignore_errors=True)
+                    _stop(trial, "stopped early")
+                return scores[-1]
+
+            return watch
+
+        self.bench.fit_student(arm, seed, name, evaluate)
+        best = max(self.bench.history(name)["scores"].values())
+        shutil.rmtree(directory)
+        return float(best)
+
+    def _rivals(self, study: optuna.Study, cost: Cost) -> list[list[float]]:
+        """Scores, one an evaluation, of the finished students that cost no more."""
+        found = [
+            (self.cost(self.student(t.params)), t.user_attrs["scores"]) for t in _finished(study)
+        ]
+        return [
+            scores
+            for other, scores in found
+            if other.milliseconds <= cost.milliseconds and other.megabytes <= cost.megabytes
+        ]
+
+
+def _is_behind(scores: Sequence[float], rivals: Sequence[Sequence[float]]) -> bool:
+    """Whether a student is not at its end and clearly behind a rival at the same part of its way."""
+    at = len(scores) - 1
+    return any(at < len(rival) - 1 and scores[at] < rival[at] - BEHIND for rival in rivals)
+
+
+def _stop(trial: optuna.Trial, end: str) -> None:
+    trial.set_user_attr("end", end)
+    raise optuna.TrialPruned(end)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+
+from newsie.errors import RecipeError
+from newsie.laboratory.costs import Cost
+from newsie.laboratory.search import Budget, Candidate, _is_behind, front, search
+from newsie.laboratory.shortlist import write_shortlist
+from newsie.training.config import StudentConfig, read_recipe
+from newsie.training.experiment import SearchConfig
+from newsie.training.measurement import surroundings
+from newsie.training.pipeline import Pipeline
+from tests.laboratory.conftest import tiny_recipe
+
+WIDE = Budget(1_000, 1_000)
+CONFIG = SearchConfig(
+    trials=3,
+    articles=96,
+    layers=[1, 2],
+    max_tokens=[24],
+    vocabulary=[0, 80],
+    temperature=[2.0],
+    alpha=[0.1, 0.3],
+    loss=["kl"],
+    epochs=[1.0],
+)
+
+
+def candidate(number: int, score: float, milliseconds: float, megabytes: float) -> Candidate:
+    cost = Cost(1_000, megabytes, milliseconds, 100.0, 1)
+    return Candidate(number, StudentConfig(), score, cost)
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    small, slow, good = candidate(0, 0.6, 1, 5), candidate(1, 0.6, 2, 5), candidate(2, 0.8, 3, 9)
+    worse, same = candidate(3, 0.7, 3, 9), candidate(4, 0.6, 1, 5)
+    assert front([good, worse, slow, small, same]) == [small, same, good]
+    assert front([]) == []
+
+
+def test_who_is_behind_one_that_costs_no_more_is_stopped_but_never_at_its_end() -> None:
+    rival = [0.5, 0.6, 0.7]
+    assert _is_behind([0.45], [rival])
+    assert not _is_behind([0.495], [rival])
+    assert not _is_behind([0.55], [rival])
+    assert not _is_behind([0.5, 0.6, 0.3], [rival])
+    assert not _is_behind([0.1], [])
+
+
+@pytest.mark.slow
+def test_a_search_finds_students_and_goes_on_where_it_was(data: Path, tmp_path: Path) -> None:
+    recipe = replace(tiny_recipe(data), search=CONFIG)
+    found, ends = search(Pipeline(recipe, data=data, runs=tmp_path), CONFIG, WIDE, tmp_path)
+    assert len(found) == 3
+    assert ends["complete"] == 3
+    assert len({str(c.student) for c in found}) == 3  # none is counted twice
+    by_shape = {(c.student.layers, c.student.vocabulary): c.cost for c in found}
+    for (layers, vocabulary), cost in by_shape.items():
+        assert cost.megabytes > 0
+        assert cost.milliseconds > 0
+        if vocabulary:
+            assert cost.parameters < by_shape.get((layers, 0), Cost(10**9, 0, 0, 0, 1)).parameters
+
+    # A killed process leaves a trial that runs; the next one makes its student.
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'search.db'}")
+    left = study.ask()
+    pipeline = Pipeline(recipe, data=data, runs=tmp_path)
+    again, ends = search(pipeline, CONFIG, WIDE, tmp_path)
+    assert [c.number for c in again] == [c.number for c in found]
+    assert ends["fail"] == 1
+    assert study.trials[left.number].state.name == "FAIL"
+
+    told = {"command": "newsie search tiny.toml"} | surroundings()
+    paths = write_shortlist(recipe, found, ends, WIDE, told, tmp_path)
+    content = json.loads((tmp_path / "search.json").read_text())
+    assert len(content["front"]) >= 1
+    assert "| tiny-1 |" in (tmp_path / "search.md").read_text()
+    assert (tmp_path / "search-front.png").stat().st_size > 5_000
+    recipes = [read_recipe(path) for path in paths if path.suffix == ".toml"]
+    assert [r.student for r in recipes] == [c.student for c in front(found)]
+    assert recipes[0].data == recipe.data
+
+
+def test_a_budget_that_nothing_fits_is_refused(data: Path, tmp_path: Path) -> None:
+    pipeline = Pipeline(tiny_recipe(data), data=data, runs=tmp_path)
+    config = replace(CONFIG, articles=32)
+    with pytest.raises(
+        RecipeError, match=r"no student fits: .*; allowed are 1000 ms and 0\.001 MB"
+    ):
+        search(pipeline, config, Budget(1_000, 0.001), tmp_path)
+
+
+def test_more_layers_than_there_are_is_refused(data: Path, tmp_path: Path) -> None:
+    pipeline = Pipeline(tiny_recipe(data), data=data, runs=tmp_path)
+    with pytest.raises(RecipeError, match=r"search\.layers names \[3\]; the encoder has 1 to 2"):
+        search(pipeline, replace(CONFIG, layers=[1, 3]), WIDE, tmp_path)

@@ -4,10 +4,10 @@ Threads drain a bounded queue. A thread never waits for a batch to fill: it take
 like length, up to a budget of tokens, so that a lone request is computed at once and a crowd in full
 batches.
 
-The order is start-time fair queueing (Goyal, Vin & Cheng 1996): every text of a request has a tag, the
-virtual time at which the request came plus the tokens of the request before it, and the lowest tag is
-computed next. So the texts of a large request are spread over time, a small one that comes later is
-answered between them, and nothing waits forever.
+The order is fair queueing by tags (as Goyal, Vin & Cheng 1996): every text of a request has one, the tokens
+that were taken when the request came plus the tokens of the request before it, and the lowest tag is
+computed next. So the texts of a large request are spread over time and a small one that comes later is
+answered between them; and as the clock goes on with every batch, nothing waits forever, however many come.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class _Request:
 
 @dataclass(order=True, slots=True)
 class _Text:
-    tag: float
+    tag: int
     number: int  # no two are equal, so that a heap never compares requests
     index: int = field(compare=False)
     ids: Sequence[int] = field(compare=False)
@@ -136,7 +136,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._queues: dict[int, list[_Text]] = {}  # class of length -> heap
         self._articles = self._tokens = self._numbered = 0
-        self._virtual_time = 0.0
+        self._taken_tokens = 0  # the clock of the order
         self._done_tokens, self._done_seconds = 0.0, 0.0  # of the last batches
         self._closed = False
         self._threads = [
@@ -195,7 +195,7 @@ class Batcher:
             )
             if full and self._articles:  # an empty queue takes whatever a request may hold
                 raise OverloadedError(self._seconds_for(self._tokens))
-            tag = self._virtual_time
+            tag = self._taken_tokens
             for index in sorted(range(len(ids)), key=lambda index: len(ids[index])):
                 self._numbered += 1
                 text = _Text(tag, self._numbered, index, ids[index], request)
@@ -233,7 +233,6 @@ class Batcher:
                 self._changed.wait()
             length = min(self._queues, key=lambda length: self._queues[length][0])
             queue = self._queues[length]
-            self._virtual_time = max(self._virtual_time, queue[0].tag)
             # A smaller budget where there is little to do, so that every thread has something to do.
             budget = min(self._max_batch_tokens, math.ceil(self._tokens / len(self._threads)))
             batch, longest = [heapq.heappop(queue)], 0
@@ -245,7 +244,9 @@ class Batcher:
                 batch.append(heapq.heappop(queue))
             if not queue:
                 del self._queues[length]
-            self._count(-len(batch), -sum(len(text.ids) for text in batch))
+            tokens = sum(len(text.ids) for text in batch)
+            self._taken_tokens += tokens
+            self._count(-len(batch), -tokens)
             return batch
 
     def _count(self, articles: int, tokens: int) -> None:

@@ -166,6 +166,36 @@ def test_long_texts_are_not_starved_by_short_ones() -> None:
         one.close()
 
 
+def test_large_requests_are_not_starved_by_small_ones() -> None:
+    """While more small requests wait than a batch holds, always, a large one is answered."""
+    answer, ended = Model(), threading.Event()
+
+    def crowded(ids: Sequence[Sequence[int]], tasks: Sequence[str]) -> Rows:
+        while one.waiting < 40 and not ended.wait(0.001):
+            pass
+        return answer(ids, tasks)
+
+    one = batcher(crowded)
+
+    async def main() -> None:
+        async def chatter() -> None:
+            while True:
+                await one.run([text(1)], ["section"])
+
+        tasks = [asyncio.create_task(chatter()) for _ in range(50)]
+        large = asyncio.create_task(one.run([text(2)] * 20, ["section"]))
+        while not large.done() and len(answer.batches) < 200:
+            await asyncio.sleep(0.001)
+        ended.set()
+        for task in tasks:
+            task.cancel()
+        assert numbers(await large) == [2] * 20
+
+    asyncio.run(main())
+    one.close()
+    assert len(answer.batches) < 50
+
+
 def test_a_full_queue_says_when_to_come_again(model: Model) -> None:
     one = batcher(model, max_articles=3, max_tokens=100)
 

@@ -171,19 +171,19 @@ def test_large_requests_are_not_starved_by_small_ones() -> None:
     answer, ended = Model(), threading.Event()
 
     def crowded(ids: Sequence[Sequence[int]], tasks: Sequence[str]) -> Rows:
-        while one.waiting < 40 and not ended.wait(0.001):
+        while crowd.waiting < 40 and not ended.wait(0.001):
             pass
         return answer(ids, tasks)
 
-    one = batcher(crowded)
+    crowd = batcher(crowded)
 
     async def main() -> None:
         async def chatter() -> None:
             while True:
-                await one.run([text(1)], ["section"])
+                await crowd.run([text(1)], ["section"])
 
         tasks = [asyncio.create_task(chatter()) for _ in range(50)]
-        large = asyncio.create_task(one.run([text(2)] * 20, ["section"]))
+        large = asyncio.create_task(crowd.run([text(2)] * 20, ["section"]))
         while not large.done() and len(answer.batches) < 200:
             await asyncio.sleep(0.001)
         ended.set()
@@ -192,7 +192,7 @@ def test_large_requests_are_not_starved_by_small_ones() -> None:
         assert numbers(await large) == [2] * 20
 
     asyncio.run(main())
-    one.close()
+    crowd.close()
     assert len(answer.batches) < 50
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -328,7 +329,7 @@ def write_bundle(
             files={file: _record(aside / file) for file in files},
             metrics=metrics or {},
             lineage=lineage or Lineage(),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=_now().isoformat(timespec="seconds"),
             cascade=cascade,
         )
         (aside / MANIFEST).write_bytes(_seal(manifest))
@@ -362,6 +363,13 @@ def copy_bundle(
         if card is not None or metrics is not None:
             _rewrite(aside, bundle.manifest, card, metrics)
     return read_bundle(directory)
+
+
+def _now() -> datetime:
+    """The time, or SOURCE_DATE_EPOCH (reproducible-builds.org), by which bundles of one making are equal to
+    the last byte."""
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return datetime.fromtimestamp(int(given), UTC) if given.isdecimal() else datetime.now(UTC)
 
 
 def _rewrite(

@@ -6,7 +6,7 @@ own package:
     training      serving
     doctor
     classifier    confusion
-    cascade       prediction    finding
+    cascade       prediction    finding       shelf
     runtime
     bundle        evaluation    explanation    baseline
     data
@@ -33,7 +33,7 @@ LAYERS = [
     {"training", "serving"},
     {"doctor"},
     {"classifier", "confusion"},
-    {"cascade", "prediction", "finding"},
+    {"cascade", "prediction", "finding", "shelf"},
     {"runtime"},
     {"bundle", "evaluation", "explanation", "baseline"},
     {"data"},

@@ -16,7 +16,9 @@ from newsie.cli.doctor import doctor
 from newsie.cli.evaluate import evaluate
 from newsie.cli.explain import explain
 from newsie.cli.export import export
+from newsie.cli.models import models, rollback
 from newsie.cli.push import push
+from newsie.cli.retrain import retrain
 from newsie.cli.search import search
 from newsie.cli.serve import serve
 from newsie.cli.train import train
@@ -69,7 +71,10 @@ app.command()(doctor)
 app.command()(evaluate)
 app.command()(explain)
 app.command()(export)
+app.command()(models)
 app.command()(push)
+app.command()(retrain)
+app.command()(rollback)
 app.command()(search)
 app.command()(train)
 app.command()(serve)

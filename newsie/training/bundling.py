@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def make_bundle(
     name: str,
     max_int8_loss: float,
     lineage: Lineage,
+    calibration: Mapping[str, float] | None = None,
 ) -> Bundle:
     """Export a student, prove that its int8 form is as good, calibrate it, and write the bundle.
 
@@ -55,6 +57,7 @@ def make_bundle(
         name: the model's name.
         max_int8_loss: accuracy in points that int8 may lose on any task.
         lineage: where the student comes from.
+        calibration: temperature by task that no validation article answers; 1 where none is given.
 
     Raises:
         QualityGateError: int8 loses more, or the graph does not compute what the student does.
@@ -65,14 +68,14 @@ def make_bundle(
         quantize_int8(exact, int8)
 
         def write(
-            target: Path, calibration: dict[str, float], metrics: dict[str, Any], card: str = ""
+            target: Path, temperatures: dict[str, float], metrics: dict[str, Any], card: str = ""
         ) -> Bundle:
             return write_bundle(
                 target,
                 name=name,
                 label_space=corpora.labels,
                 encoding=encoder.policy,
-                calibration=calibration,
+                calibration=temperatures,
                 model=int8,
                 tokenizer=encoder.tokenizer.to_str(),
                 card=card,
@@ -89,9 +92,10 @@ def make_bundle(
         validation = list(corpora.articles("validation"))
         headlines = [without_body(article) for article in validation]
         labels = corpora.labels.encode(validation + headlines)
-        calibration = calibrate(classifier.logits(validation + headlines), labels)
+        logits = classifier.logits(validation + headlines)
+        temperatures = calibrate(logits, labels, calibration)
         metrics = {"int8_accuracy_lost_points": lost, "parity": parity.to_json()}
-        return write(directory, calibration, metrics, model_card(draft.manifest))
+        return write(directory, temperatures, metrics, model_card(draft.manifest))
 
 
 def _compare(

@@ -17,20 +17,25 @@ Logits = Mapping[str, NDArray[np.float32]]
 Labels = Mapping[str, NDArray[np.int64]]
 
 
-def calibrate(logits: Logits, labels: Labels) -> dict[str, float]:
+def calibrate(
+    logits: Logits, labels: Labels, otherwise: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """The temperature by task that makes held-out articles' gold labels most likely.
 
-    Guo et al. 2017 (arXiv 1706.04599). A task without labelled articles keeps 1.
+    Guo et al. 2017 (arXiv 1706.04599).
 
     Args:
         logits: (N, C) by task, of articles that were not trained on.
         labels: (N,) class indices by task; IGNORE where there is none.
+        otherwise: temperature by task without labelled articles; 1 where none is given.
     """
     temperatures = {}
     for task, values in logits.items():
         known = labels[task] != IGNORE
         temperatures[task] = (
-            fit_calibration_temperature(values[known], labels[task][known]) if known.any() else 1.0
+            fit_calibration_temperature(values[known], labels[task][known])
+            if known.any()
+            else (otherwise or {}).get(task, 1.0)
         )
     return temperatures
 

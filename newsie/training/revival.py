@@ -20,9 +20,10 @@ from transformers import DistilBertConfig, DistilBertModel
 from newsie.bundle import Bundle
 from newsie.errors import BundleError, MissingExtraError
 from newsie.evaluation import softmax
+from newsie.runtime import Student
 from newsie.training.model import MultiTaskModel
 
-__all__ = ["revive_student"]
+__all__ = ["read_weights", "revive_student"]
 
 Floats = NDArray[np.float32]
 
@@ -69,6 +70,16 @@ def revive_student(bundle: Bundle) -> MultiTaskModel:
     model.eval()
     _check_answers(model, bundle, graph)
     return model
+
+
+def read_weights(bundle: Bundle) -> dict[str, Floats]:
+    """The weights of a bundle's student in float32, named as in `MultiTaskModel`.
+
+    Raises:
+        BundleError: its graph is not one that this version of Newsie exports.
+        MissingExtraError: onnx is not installed.
+    """
+    return _Graph(bundle).parameters(bundle.manifest.label_space.names)
 
 
 class _Graph:
@@ -203,14 +214,13 @@ def _configuration(graph: _Graph, weights: dict[str, Floats]) -> DistilBertConfi
 
 def _check_answers(model: MultiTaskModel, bundle: Bundle, graph: _Graph) -> None:
     """Whether the model answers as the graph does, on texts of random tokens."""
-    from newsie.classifier import Classifier
-
     config = model.encoder.config
     random = np.random.default_rng(0)
     length = min(24, config.max_position_embeddings)
     ids = random.integers(0, config.vocab_size, (8, length))
     tasks = model.labels.names
-    wanted = Classifier(bundle, threads=1).run_batch(ids.tolist(), tasks)
+    student = Student(bundle.model_path, model.labels, pad_id=0, threads=1)
+    wanted = student.run_batch(ids.tolist(), tasks)
     with torch.inference_mode():
         found = model(torch.from_numpy(ids), torch.ones(ids.shape, dtype=torch.int64))
     for task in tasks:

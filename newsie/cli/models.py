@@ -1,0 +1,98 @@
+"""`newsie models` and `newsie rollback`: the bundles of a folder, and which of them is the current one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from newsie.bundle import Bundle
+    from newsie.shelf import Shelf
+
+__all__ = ["models", "rollback"]
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of bundles.")]
+
+
+def models(
+    directory: Folder = Path("models"),
+    use: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Make this bundle the current one: DIR/current."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a bundle.")] = False,
+) -> None:
+    """List the bundles of a folder: what they answer, how good, and what they were retrained from."""
+    from newsie.cli.terminal import note
+    from newsie.shelf import Shelf
+
+    shelf = Shelf.of(directory)
+    if use is not None:
+        shelf.use(shelf.find(use))
+    current = shelf.current
+    rows = [_describe(bundle, shelf, current) for bundle in shelf.bundles]
+    for row in rows if json_ else ():
+        print(json.dumps(row, ensure_ascii=False))
+    if not json_:
+        _print(rows)
+    for path, reason in shelf.damaged.items():
+        note(f"{path.name} cannot be used: {reason}")
+    if not rows and not shelf.damaged:
+        note(
+            f"there is no bundle in {directory}; newsie retrain FILE -o {directory}/NAME makes one"
+        )
+
+
+def rollback(directory: Folder = Path("models")) -> None:
+    """Make the parent of the current bundle the current one again."""
+    from newsie.shelf import Shelf
+
+    was, now = Shelf.of(directory).roll_back()
+    print(f"{was.path.name} -> {now.path.name}: {directory}/current is {now.path}")
+
+
+def _describe(bundle: Bundle, shelf: Shelf, current: Bundle | None) -> dict[str, Any]:
+    manifest = bundle.manifest
+    parent = shelf.parent(bundle)
+    promotion = manifest.metrics.get("promotion", {})
+    accuracy = {
+        task: report["after"]["accuracy"]
+        for task, report in promotion.get("tasks", {}).items()
+        if report["after"] and report["taught"]
+    }
+    return {
+        "name": bundle.path.name,
+        "current": current is not None and current.path == bundle.path.resolve(),
+        "created": manifest.created,
+        "fingerprint": bundle.fingerprint,
+        "parent": parent.path.name if parent else manifest.lineage.parent,
+        "data": manifest.lineage.data,
+        "tasks": {task.name: len(task.labels) for task in manifest.label_space.tasks},
+        "accuracy": accuracy,
+        "promoted": promotion.get("promoted"),
+    }
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    header = ("", "name", "created", "fingerprint", "retrained from", "tasks (labels)", "learnt")
+    lines = [header]
+    for row in rows:
+        learnt = ", ".join(f"{task} {100 * x:.1f} %" for task, x in row["accuracy"].items())
+        forced = " (not promoted: forced)" if row["promoted"] is False else ""
+        lines.append(
+            (
+                "*" if row["current"] else "",
+                row["name"],
+                row["created"][:16].replace("T", " "),
+                row["fingerprint"],
+                row["parent"],
+                ", ".join(f"{task} {labels}" for task, labels in row["tasks"].items()),
+                learnt + forced,
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    for line in lines if rows else ():
+        print("  ".join(f"{x:<{w}}" for x, w in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,146 @@
+"""`newsie retrain`: from a newsroom's own file to a better student."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from newsie.cli.options import Columns, parse_columns
+from newsie.cli.training import quiet_training_libraries
+
+if TYPE_CHECKING:
+    from newsie.training.retraining.retraining import Depth
+
+__all__ = ["retrain"]
+
+
+def retrain(
+    file: Annotated[
+        Path, typer.Argument(help="Articles with gold labels: CSV, JSONL, Parquet, ...")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new bundle.")],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            envvar="NEWSIE_MODEL",
+            help="The bundle to begin with: a folder, or owner/name on the Hugging Face hub. "
+            "(default: bundled)",
+            show_default=False,
+        ),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="A column of labels, or TASK=COLUMN to name its task; repeatable. (default: found by "
+            "name)",
+            show_default=False,
+        ),
+    ] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", metavar="THEIRS=OURS", help="What a label is called here; repeatable."
+        ),
+    ] = None,
+    columns: Columns = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="New heads on the student as it is: seconds.")
+    ] = False,
+    student: Annotated[
+        bool, typer.Option("--student", help="Fit the whole student: minutes.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Fit a teacher first, and distil it: longer.")
+    ] = False,
+    encoder: Annotated[
+        str, typer.Option(help="Of the teacher, with --full: minilm, a folder, or a hub id.")
+    ] = "minilm",
+    replay: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Old articles with their gold labels, so that nothing is unlearnt; repeatable."
+        ),
+    ] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(help="Articles to learn from without labels; repeatable."),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            help="Articles to measure on. (default: a fifth of FILE is held out)",
+            show_default=False,
+        ),
+    ] = None,
+    max_fall: Annotated[
+        float, typer.Option(help="Points of recall that a label may lose.", min=0)
+    ] = 2.0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the bundle even if it is not promoted.")
+    ] = False,
+    runs: Annotated[Path, typer.Option(help="Folder of what is computed on the way.")] = Path(
+        "runs"
+    ),
+    json_: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Retrain a student on your own articles; it is promoted if it is good enough.
+
+    Exit code 3, with the table, where it is not. Started again after an interruption, it goes on where
+    it was.
+    """
+    fields, mapping = parse_columns(columns), _parse_mapping(map_)
+    depth = _depth(quick=quick, student=student, full=full)
+    quiet_training_libraries("retraining")
+    from newsie.bundle import read_bundle
+    from newsie.cli.terminal import note
+    from newsie.finding import find_bundle
+    from newsie.training.retraining.gate import Limits
+    from newsie.training.retraining.material import Sources
+    from newsie.training.retraining.retrain import retrain as run
+
+    sources = Sources(file, task or (), fields, mapping, replay or (), unlabelled or (), test)
+    found = run(
+        sources,
+        output,
+        base=read_bundle(find_bundle(base)),
+        depth=depth,
+        encoder=encoder,
+        runs=runs,
+        limits=Limits(max_fall=max_fall),
+        force=force,
+    )
+    if json_:
+        print(json.dumps(found.promotion.to_json(), ensure_ascii=False))
+    else:
+        print(found.promotion.table())
+    for failure in found.promotion.failures:
+        note(f"forced, though: {failure}")
+    print(found.bundle.path, file=sys.stderr if json_ else sys.stdout)
+
+
+def _parse_mapping(pairs: Sequence[str] | None) -> dict[str, str]:
+    """["Sport=sports"] -> {"Sport": "sports"}. A wrong usage if a pair is none."""
+    mapping = {}
+    for pair in pairs or ():
+        theirs, equals, ours = pair.rpartition("=")
+        if not (theirs and equals and ours):
+            raise typer.BadParameter(
+                f"{pair!r} is not THEIRS=OURS; write for example Sport=sports", param_hint="--map"
+            )
+        mapping[theirs.strip()] = ours.strip()
+    return mapping
+
+
+def _depth(*, quick: bool, student: bool, full: bool) -> Depth | None:
+    """The depth asked for; None where none is."""
+    asked: dict[Depth, bool] = {"quick": quick, "student": student, "full": full}
+    chosen = [depth for depth, wanted in asked.items() if wanted]
+    if len(chosen) > 1:
+        raise typer.BadParameter(f"give one of --{' and --'.join(chosen)}", param_hint="--quick")
+    return chosen[0] if chosen else None

@@ -1,0 +1,227 @@
+"""A head for a few articles: logistic regression on what the frozen student makes of them.
+
+How much it is regularised is chosen by cross-validation on the articles at hand. The regression is
+written as the two layers of a `Head`, so that a quick student is a student like all others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.baseline import deal_folds
+from newsie.errors import MissingExtraError
+from newsie.evaluation import fit_calibration_temperature, softmax
+from newsie.training.retraining.frozen import HeadWeights
+
+__all__ = ["FittedHead", "LinearFit", "as_head", "choose_linear", "fit_linear"]
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+PENALTIES = (1e4, 1e3, 1e2, 1e1, 1e0, 1e-1)
+"""Lambda of lambda / 2 * |W|^2 beside the sum of the losses; states are standardised."""
+
+MAX_CHOOSING = 2_000
+"""Articles on which the penalty is chosen, or up to twice as many; the head is then fitted on all."""
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """Logits x W' + b, fitted.
+
+    Attributes:
+        weights: W, (C, F).
+        bias: b, (C,).
+    """
+
+    weights: Floats
+    bias: Floats
+
+    def logits(self, x: NDArray[np.floating]) -> Floats:
+        """(N, F) -> (N, C)."""
+        return np.asarray(x @ self.weights.T + self.bias, np.float64)
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A fit, and how it was chosen.
+
+    Attributes:
+        fit: on all articles.
+        penalty: lambda.
+        temperature: calibration temperature, from articles that each fit had not seen.
+        loss: mean negative log-likelihood on those.
+        accuracy: on those.
+    """
+
+    fit: LinearFit
+    penalty: float
+    temperature: float
+    loss: float
+    accuracy: float
+
+
+def fit_linear(
+    x: NDArray[np.floating],
+    y: Indices,
+    classes: int,
+    penalty: float,
+    *,
+    prior: LinearFit | None = None,
+    start: Floats | None = None,
+) -> LinearFit:
+    """Logistic regression, minimised by L-BFGS:
+
+        sum_n -log softmax(x_n W' + b)[y_n]  +  penalty / 2 * |(W - W_0) s|^2
+
+    where s are the standard deviations of the columns of x, so that none weighs more for its scale.
+
+    Args:
+        x: (N, F).
+        y: (N,) class indices.
+        classes: C.
+        penalty: lambda.
+        prior: W_0 and b_0, what there is to begin with; None means zeros.
+        start: where to begin, see `_solve`.
+    """
+    return _solve(_Problem.of(x, y, classes, prior), penalty, start)[0]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Standardised articles and what is added to their logits."""
+
+    z: Floats  # (N, F + 1), the last column 1
+    y: Indices
+    offset: Floats  # (N, C)
+    mean: Floats
+    scale: Floats
+    prior: LinearFit
+
+    @classmethod
+    def of(
+        cls, x: NDArray[np.floating], y: Indices, classes: int, prior: LinearFit | None
+    ) -> _Problem:
+        x = np.asarray(x, np.float64)
+        mean, scale = x.mean(axis=0), x.std(axis=0)
+        scale = np.where(scale > 1e-6, scale, 1.0)
+        if prior is None:
+            prior = LinearFit(np.zeros((classes, x.shape[1])), np.zeros(classes))
+        z = np.hstack([(x - mean) / scale, np.ones((len(x), 1))])
+        return cls(z, y, prior.logits(x), mean, scale, prior)
+
+
+def _solve(problem: _Problem, penalty: float, start: Floats | None) -> tuple[LinearFit, Floats]:
+    """The fit, and its solution (C, F + 1) to begin the next one from."""
+    try:
+        from scipy.optimize import minimize
+    except ImportError as error:
+        raise MissingExtraError("fitting a head", error.name or "scipy", "train") from error
+    shape = problem.offset.shape[1], problem.z.shape[1]
+    rows = np.arange(len(problem.y))
+    free = np.append(np.ones(shape[1] - 1), 0.0)  # the bias is not penalised
+
+    def loss(flat: Floats) -> tuple[float, Floats]:
+        d = flat.reshape(shape)
+        logits = problem.offset + problem.z @ d.T
+        p = softmax(logits)
+        value = -np.log(np.maximum(p[rows, problem.y], 1e-300)).sum()
+        p[rows, problem.y] -= 1.0
+        return (
+            float(value + penalty / 2 * (d**2 * free).sum()),
+            (p.T @ problem.z + penalty * d * free).ravel(),
+        )
+
+    begin = np.zeros(shape) if start is None else start
+    found = minimize(
+        loss, begin.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": 1e-7}
+    ).x.reshape(shape)
+    weights = found[:, :-1] / problem.scale
+    bias = found[:, -1] - weights @ problem.mean
+    prior = problem.prior
+    return LinearFit(prior.weights + weights, prior.bias + bias), found
+
+
+def choose_linear(
+    x: NDArray[np.floating],
+    y: Indices,
+    classes: int,
+    *,
+    prior: LinearFit | None = None,
+    seed: int = 0,
+) -> FittedHead:
+    """Logistic regression with the penalty that does best on articles left out.
+
+    Args:
+        x: (N, F).
+        y: (N,) class indices.
+        classes: C.
+        prior: what there is to begin with; None means zeros.
+        seed: of the folds.
+    """
+    rows = _sample(y, seed)
+    held_out = _held_out_logits(x[rows], y[rows], classes, prior, seed)
+    gold, number = y[rows], np.arange(len(rows))
+    losses = {
+        penalty: float(-np.log(np.maximum(softmax(logits)[number, gold], 1e-12)).mean())
+        for penalty, logits in held_out.items()
+    }
+    best = min(losses, key=lambda penalty: losses[penalty])
+    return FittedHead(
+        fit_linear(x, y, classes, best, prior=prior),
+        best,
+        fit_calibration_temperature(held_out[best], gold),
+        losses[best],
+        float((held_out[best].argmax(axis=1) == gold).mean()),
+    )
+
+
+def _held_out_logits(
+    x: NDArray[np.floating], y: Indices, classes: int, prior: LinearFit | None, seed: int
+) -> dict[float, Floats]:
+    """Penalty -> (N, C) logits of each article by a fit that had not seen it."""
+    present = np.bincount(y, minlength=classes)
+    folds = int(np.clip(present[present > 0].min(), 2, FOLDS))
+    fold = deal_folds(y, folds, seed)
+    held_out = {penalty: np.zeros((len(y), classes)) for penalty in PENALTIES}
+    for number in range(folds):
+        out = fold == number
+        problem, start = _Problem.of(x[~out], y[~out], classes, prior), None
+        for penalty in PENALTIES:
+            fit, start = _solve(problem, penalty, start)
+            held_out[penalty][out] = fit.logits(x[out])
+    return held_out
+
+
+def _sample(y: Indices, seed: int) -> Indices:
+    """Rows to choose on: all, or as many as are enough, of each label in proportion."""
+    parts = max(1, len(y) // MAX_CHOOSING)
+    return np.flatnonzero(deal_folds(y, parts, seed) == 0)
+
+
+def as_head(fit: LinearFit) -> HeadWeights:
+    """x W' + b as the two layers of a head of H units: relu(z) - relu(-z) = z, two units for each z.
+
+    Where there are more than H / 2 labels, z are the H / 2 directions in which W answers most (its
+    singular vectors), and the rest is left out.
+    """
+    classes, width = fit.weights.shape
+    inner_weights, inner_bias, outer_weights = fit.weights, fit.bias, np.eye(classes)
+    outer_bias = np.zeros(classes)
+    if 2 * classes > width:
+        u, s, v = np.linalg.svd(fit.weights, full_matrices=False)
+        half = width // 2
+        inner_weights, outer_weights = v[:half], u[:, :half] * s[:half]
+        inner_bias, outer_bias = np.zeros(half), fit.bias
+    units = len(inner_weights)
+    inner, bias, outer = np.zeros((width, width)), np.zeros(width), np.zeros((classes, width))
+    for side, sign in enumerate((1.0, -1.0)):
+        place = slice(side * units, (side + 1) * units)
+        inner[place], bias[place] = sign * inner_weights, sign * inner_bias
+        outer[:, place] = sign * outer_weights
+    return HeadWeights(*(v.astype(np.float32) for v in (inner, bias, outer, outer_bias)))

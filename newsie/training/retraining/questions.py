@@ -1,0 +1,206 @@
+"""Which tasks a newsroom's file has gold labels for, and whether they are labels to learn from."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from newsie.data.readers import ArticleReader
+from newsie.doctor.reading import find_rules
+from newsie.errors import InputError, LabelError, ReadError
+from newsie.labels import LabelRule, LabelSpace, Task
+
+__all__ = ["MAX_LABELS", "MIN_ARTICLES", "Question", "extend_labels", "find_questions"]
+
+MIN_ARTICLES = 4
+"""Labels with fewer articles are left out: their articles count as unlabelled."""
+
+MAX_LABELS = 1_000
+
+KNOWN_SHARE = 0.5
+"""A column that is called as a task extends it where the task knows the labels of so many articles."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A task that a file has gold labels for.
+
+    Attributes:
+        name: of the task.
+        rule: where its labels are in the file, and what they are called here.
+        counts: label -> number of articles, of labels with enough of them, most first.
+        rare: the same of the labels that are left out.
+        known: the labels that the base has for this task; empty for a new task.
+    """
+
+    name: str
+    rule: LabelRule
+    counts: Mapping[str, int]
+    rare: Mapping[str, int]
+    known: tuple[str, ...]
+
+    @property
+    def articles(self) -> int:
+        """Articles with a label that is learnt."""
+        return sum(self.counts.values())
+
+    @property
+    def new_labels(self) -> list[str]:
+        """Labels that the base does not have, sorted."""
+        return sorted(set(self.counts) - set(self.known))
+
+    def describe(self) -> str:
+        """What is done with it, in a line."""
+        column = f"column {self.rule.column!r}, {self.articles:,} articles"
+        if not self.known:
+            return f"task {self.name}: new, {len(self.counts)} labels ({column})"
+        new = self.new_labels
+        added = f"extended by {', '.join(new)}" if new else "known, no new label"
+        return f"task {self.name}: {added} ({column}); --task NAME={self.rule.column} makes it new"
+
+
+def find_questions(
+    file: str | Path,
+    base: LabelSpace,
+    *,
+    tasks: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    mapping: Mapping[str, str] | None = None,
+) -> list[Question]:
+    """The tasks that a file answers.
+
+    A column extends a task of the base where `tasks` says so (TASK=COLUMN), or where it has the
+    task's name and the task knows the labels of half of its articles; any other is a new task.
+
+    Args:
+        file: articles with gold labels.
+        base: the label space that is extended.
+        tasks: columns of labels, as COLUMN or TASK=COLUMN; None means those with a usual name.
+        columns: field of the article -> column, where the names do not tell.
+        mapping: label in the file -> label of the task.
+
+    Raises:
+        ReadError: the file cannot be read, or its labels cannot be learnt from.
+        LabelError: a task cannot be called so.
+        InputError: the mapping names a label that no row has.
+    """
+    known = {task.name: task.rule or LabelRule(task.name) for task in base.tasks}
+    rules = find_rules(file, tasks, known, columns)
+    if mapping:
+        rules = {name: replace(rule, merge=dict(mapping)) for name, rule in rules.items()}
+        _check_mapping(file, rules, mapping, columns)
+    counts = _count(file, rules, columns)
+    named = {item.partition("=")[0] for item in tasks or () if "=" in item}
+    return [
+        _question(str(file), name, rule, counts[name], base, asked=name in named)
+        for name, rule in rules.items()
+    ]
+
+
+def extend_labels(base: LabelSpace, questions: Sequence[Question]) -> LabelSpace:
+    """The base's tasks and labels in their order, new labels and tasks behind them."""
+    labels = base.extend({question.name: sorted(question.counts) for question in questions})
+    rules = {question.name: question.rule for question in questions if not question.known}
+    return LabelSpace(
+        tuple(Task(t.name, t.labels, rules.get(t.name, t.rule)) for t in labels.tasks)
+    )
+
+
+def _count(
+    file: str | Path, rules: Mapping[str, LabelRule], columns: Mapping[str, str] | None
+) -> dict[str, Counter[str]]:
+    counts: dict[str, Counter[str]] = {name: Counter() for name in rules}
+    for article in ArticleReader(file, columns=columns, rules=rules):
+        for name, label in article.labels.items():
+            counts[name][label] += 1
+    return counts
+
+
+def _check_mapping(
+    file: str | Path,
+    rules: Mapping[str, LabelRule],
+    mapping: Mapping[str, str],
+    columns: Mapping[str, str] | None,
+) -> None:
+    plain = {name: replace(rule, merge={}) for name, rule in rules.items()}
+    found = set().union(*_count(file, plain, columns).values())
+    for theirs in mapping:
+        if theirs not in found:
+            close = difflib.get_close_matches(theirs, sorted(found), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise InputError(
+                f"--map names the label {theirs!r}, which no row of {file} has; it has: "
+                f"{_some(sorted(found))}{hint}"
+            )
+
+
+def _question(
+    path: str, name: str, rule: LabelRule, counts: Counter[str], base: LabelSpace, *, asked: bool
+) -> Question:
+    column, total = rule.column, counts.total()
+    known = base[name].labels if name in base.names else ()
+    if not total:
+        raise ReadError(
+            path,
+            "no row has a label; is it the right column? Say which: --task COLUMN",
+            column=column,
+        )
+    if known and not asked:
+        _check_known(path, name, column, counts, known)
+    if len(counts) > MAX_LABELS or len(counts) * MIN_ARTICLES > total:
+        raise ReadError(
+            path,
+            f"{len(counts):,} different labels in {total:,} articles; at most {MAX_LABELS:,} labels "
+            f"are learnt, and {MIN_ARTICLES} articles are needed of each. If it is not the column of "
+            "labels, name that one: --task COLUMN; or merge labels: --map theirs=ours",
+            column=column,
+        )
+    kept = {label: n for label, n in counts.most_common() if n >= MIN_ARTICLES}
+    rare = {label: n for label, n in counts.most_common() if n < MIN_ARTICLES}
+    if len(kept) < 2:
+        shown = ", ".join(f"{label!r} ({n:,})" for label, n in counts.most_common(5))
+        raise ReadError(
+            path,
+            f"{len(kept)} label(s) with {MIN_ARTICLES} articles or more: {shown}; two are needed to "
+            "tell them apart. Add articles of another label, or name another column: --task COLUMN",
+            column=column,
+        )
+    if all(map(_is_number, kept)):
+        raise ReadError(
+            path,
+            f"the labels are numbers ({_some(sorted(kept))}), which tell nobody what an answer means; "
+            f"name them: --map {min(kept)}=NAME and so on, or name a column of words: --task COLUMN",
+            column=column,
+        )
+    return Question(name, rule, kept, rare, known)
+
+
+def _check_known(
+    path: str, name: str, column: str, counts: Counter[str], known: Sequence[str]
+) -> None:
+    share = sum(n for label, n in counts.items() if label in known) / counts.total()
+    if share < KNOWN_SHARE:
+        strange = sorted(set(counts) - set(known))
+        raise LabelError(
+            f"{path}, column {column!r}: the model has a task {name!r}, which knows the labels of "
+            f"{share:.0%} of these articles; it does not know {_some(strange)}. If this is another "
+            f"question, give it a name of its own: --task NAME={column}; if it is the same, "
+            f"--task {name}={column} extends the task, and --map theirs=ours says what is called "
+            "otherwise"
+        )
+
+
+def _is_number(label: str) -> bool:
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True
+
+
+def _some(labels: Sequence[str], count: int = 8) -> str:
+    more = f" and {len(labels) - count:,} more" if len(labels) > count else ""
+    return ", ".join(map(repr, labels[:count])) + more

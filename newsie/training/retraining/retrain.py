@@ -1,0 +1,168 @@
+"""Retrain: one call from a newsroom's file to a student that is proven, or an error that says why not."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from newsie.baseline import fit_baseline
+from newsie.bundle import Bundle, copy_bundle, read_bundle
+from newsie.classifier import Classifier
+from newsie.data.articles import Article
+from newsie.data.encoding import view_text
+from newsie.errors import BundleError, InputError, TrainingError
+from newsie.shelf import follow
+from newsie.training.retraining.gate import Limits, Promotion, compare_students
+from newsie.training.retraining.material import Sources, gather_material
+from newsie.training.retraining.retraining import Depth, Plan, Retraining, choose_depth
+
+__all__ = ["Retrained", "retrain"]
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """The result of a retraining.
+
+    Attributes:
+        bundle: the new student; its metrics hold the promotion.
+        promotion: how it compares with the old one.
+        depth: how deep it was trained.
+    """
+
+    bundle: Bundle
+    promotion: Promotion
+    depth: Depth
+
+
+def retrain(
+    sources: Sources,
+    output: Path,
+    *,
+    base: Bundle,
+    depth: Depth | None = None,
+    encoder: str = "minilm",
+    runs: Path = Path("runs"),
+    limits: Limits | None = None,
+    force: bool = False,
+    seed: int = 0,
+) -> Retrained:
+    """Retrain a student on a newsroom's file, and promote it if it is good enough.
+
+    Killed at any moment and called again with the same arguments, it goes on where it was and ends with
+    the same weights; nothing is ever half there under the name `output`.
+
+    Args:
+        sources: the files.
+        output: where the new bundle goes; where its folder has a `current`, that moves on to it.
+        base: the student that is retrained.
+        depth: how deep; None decides by the number of labelled articles.
+        encoder: of the teacher, with depth "full": see `load_encoder`.
+        runs: folder for what is computed on the way; that of this retraining is `runs/NAME`.
+        limits: what must be kept; None means the defaults.
+        force: write the bundle also where it does not.
+        seed: of the splits, and of all that is drawn.
+
+    Raises:
+        QualityGateError: the new student is not promoted; it stays in `runs`.
+        ReadError, LabelError, InputError, BundleError: the files or the base cannot be used.
+        TrainingError: training fails, the disk is full, or another process is at work in the folder.
+    """
+    name = _name(output)
+    directory = runs / name
+    with _full_disk_told(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        material = gather_material(sources, base, directory, say=_say)
+        depth = depth or choose_depth(material.labelled)
+        _say(f"depth: {depth} ({material.labelled:,} labelled articles)")
+        run = Retraining(material, base, Plan(name, depth, encoder, seed), runs=runs)
+        with run.locked():
+            candidate = read_bundle(run.bundle)
+            _check_output(output, candidate)
+            promotion = judge(run, candidate, limits or Limits())
+            if not force:
+                promotion.check()
+            metrics = {**candidate.manifest.metrics, "promotion": promotion.to_json()}
+            bundle = copy_bundle(candidate.path, output, metrics=metrics)
+            follow(bundle.path)
+    return Retrained(bundle, promotion, depth)
+
+
+def judge(run: Retraining, candidate: Bundle, limits: Limits) -> Promotion:
+    """Compare the base and a candidate on the articles that were held out."""
+    labels = run.corpora.labels
+    test = list(run.corpora.articles("test"))
+    gold, taught = labels.encode(test), run.taught
+    old, new = (_probabilities(bundle, test) for bundle in (run.base, candidate))
+    return compare_students(
+        old, new, gold, labels, taught=taught, baseline=_baseline(run, test), limits=limits
+    )
+
+
+def _probabilities(bundle: Bundle, articles: Sequence[Article]) -> dict[str, NDArray[np.float64]]:
+    classifier = Classifier(bundle)
+    return classifier.calibrate(classifier.logits(articles))
+
+
+def _baseline(run: Retraining, test: Sequence[Article]) -> dict[str, NDArray[np.float32]]:
+    """Probabilities of TF-IDF and logistic regression that learnt from the same articles."""
+    suffixes = frozenset(run.corpora.site_suffixes)
+    learnt, labels = run.learnt, run.corpora.labels
+    gold = labels.encode(learnt)
+    fitted = fit_baseline(
+        [view_text(article, "full", suffixes) for article in learnt],
+        {task: gold[task] for task in run.taught},
+        {task: len(labels[task].labels) for task in run.taught},
+    )
+    return fitted.probabilities([view_text(article, "full", suffixes) for article in test])
+
+
+def _name(output: Path) -> str:
+    """The student's name: that of its folder."""
+    name = output.absolute().name
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):
+        raise InputError(
+            f"the bundle cannot be called {name!r}: a name is made of up to 100 letters (A to Z), "
+            "digits, '.', '_' and '-', no '.' first"
+        )
+    if output.exists() and not (output / "newsie.json").is_file():
+        raise BundleError(f"{output} is there and is not a bundle; choose another name")
+    return name
+
+
+def _check_output(output: Path, candidate: Bundle) -> None:
+    """Refuse to write over another bundle: it may be the one to roll back to."""
+    if output.exists() and read_bundle(output).fingerprint != candidate.fingerprint:
+        raise BundleError(
+            f"{output} holds another bundle, which is kept to roll back to; choose another name, or "
+            "remove it first"
+        )
+
+
+@contextmanager
+def _full_disk_told(directory: Path) -> Iterator[None]:
+    """Say what to do where the disk is full, whoever notices it first."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or f"code: {errno.ENOSPC}" in str(
+            error
+        )
+        if not full:
+            raise
+        raise TrainingError(
+            f"the disk is full ({error}); free some space, or choose another folder with --runs, and "
+            f"start again: what is done is kept in {directory}"
+        ) from error
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,242 @@
+"""The stages of a retraining: those of the pipeline, with the base for a student to begin with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from newsie.bundle import Bundle, Lineage, read_bundle
+from newsie.data.articles import Article
+from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
+from newsie.training.bundling import commit_id, make_bundle
+from newsie.training.config import (
+    DataConfig,
+    DistillationConfig,
+    FitConfig,
+    QualityConfig,
+    Recipe,
+    StudentConfig,
+    TeacherConfig,
+)
+from newsie.training.corpora import Corpora, load_corpora, prepare_corpora
+from newsie.training.model import MultiTaskModel
+from newsie.training.pipeline import Pipeline, digest
+from newsie.training.retraining.material import Material
+from newsie.training.retraining.quick import quick_student
+from newsie.training.revival import read_weights, revive_student
+from newsie.training.soft_labels import SoftLabels
+from newsie.version import __version__
+
+__all__ = ["Depth", "Plan", "Retraining", "choose_depth"]
+
+Depth = Literal["quick", "student", "full"]
+
+BASE = "base"
+"""What the recipe calls the student that is retrained."""
+
+FEW, MANY = 1_000, 50_000
+PASSES_OVER = 30_000
+"""Articles that a student or teacher reads in all, where one pass is less and ten are more."""
+
+
+def choose_depth(labelled: int) -> Depth:
+    """How deep to go for a number of labelled articles, where nobody says."""
+    return "quick" if labelled < FEW else "student" if labelled < MANY else "full"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides a retrained student besides the articles.
+
+    Attributes:
+        name: of the student.
+        depth: "quick" fits heads on the frozen base; "student" fits the whole student; "full" fits a
+            teacher first, whose soft labels the student learns.
+        encoder: of the teacher.
+        seed: of the splits, and of all that is drawn.
+    """
+
+    name: str
+    depth: Depth
+    encoder: str = "minilm"
+    seed: int = 0
+
+    def recipe(self, data: DataConfig, base: Bundle, labelled: int) -> Recipe:
+        """The recipe of the retraining; `labelled` articles of the task that has the most."""
+        fit = FitConfig(
+            epochs=float(np.clip(PASSES_OVER / max(labelled, 1), 1, 10)),
+            batch_size=32,
+            micro_batch_size=32,
+            max_tokens=min(96, base.manifest.encoding.max_tokens),
+            learning_rate=5e-5,
+            head_learning_rate=5e-4,
+            checkpoint_minutes=1.0,
+        )
+        layers = sum(name.endswith("ffn.lin1.weight") for name in read_weights(base))
+        return Recipe(
+            name=self.name,
+            data=data,
+            teacher=TeacherConfig(self.encoder if self.depth == "full" else BASE, [self.seed], fit),
+            student=StudentConfig(
+                encoder=BASE,
+                layers=layers,
+                max_tokens=base.manifest.encoding.max_tokens,
+                distillation=DistillationConfig(alpha=0.5),
+                fit=fit,
+            ),
+            seed=self.seed,
+            # Of a few articles a single one may be half a point or more.
+            quality=QualityConfig(max(0.5, 300 / max(labelled, 1))),
+        )
+
+
+class Retraining(Pipeline):
+    """The stages of a retraining; see `Pipeline`.
+
+    The student begins as the base, with quick heads for what is new. Its soft labels are the answers of
+    just that model, so that old tasks stay as they are on the new text (learning without forgetting,
+    Li & Hoiem 2016, arXiv 1606.09282); with depth "full" a teacher gives those of the tasks that the file
+    has gold labels for.
+
+    Args:
+        material: what is learnt from.
+        base: the student that is retrained.
+        plan: what else decides the result.
+        runs: folder for the results; those of this retraining go to `runs/NAME`.
+    """
+
+    def __init__(self, material: Material, base: Bundle, plan: Plan, *, runs: Path) -> None:
+        recipe = plan.recipe(material.data, base, material.labelled)
+        super().__init__(recipe, data=material.directory, runs=runs)
+        self.material, self.base, self.plan = material, base, plan
+
+    @property
+    def taught(self) -> list[str]:
+        """The tasks that the file has gold labels for."""
+        return [question.name for question in self.material.questions]
+
+    @cached_property
+    def corpora(self) -> Corpora:
+        """Articles cleaned, split and stored; sites' names are those that the base removes."""
+        name = digest(self.material.directory.name, self.recipe.seed)
+        directory = self.directory / f"data-{name}"
+        with self.accelerator.main_process_first():
+            if not directory.exists():
+                prepare_corpora(
+                    self.recipe.data,
+                    self.data,
+                    directory,
+                    say=self.say,
+                    seed=self.recipe.seed,
+                    labels=self.material.labels,
+                )
+        suffixes = self.base.manifest.encoding.site_suffixes
+        return replace(load_corpora(directory), site_suffixes=suffixes)
+
+    def encoder(self, name: str, max_tokens: int, vocabulary: int = 0) -> Encoder:
+        """The tokenizer of an encoder, or that of the base."""
+        if name != BASE:
+            return super().encoder(name, max_tokens, vocabulary)
+        policy = EncodingPolicy(max_tokens, self.corpora.site_suffixes)
+        return Encoder.from_file(self.base.tokenizer_path, policy)
+
+    @cached_property
+    def quick(self) -> Bundle:
+        """The base with quick heads for the tasks that the file has gold labels for."""
+        name = digest(self.base.fingerprint, self.corpora.name, self.recipe.seed, __version__)
+        directory = self.directory / f"quick-{name}"
+        with self.accelerator.main_process_first():
+            if not directory.exists():
+                quick_student(
+                    self.base,
+                    self.learnt,
+                    self.corpora.labels,
+                    self.taught,
+                    directory,
+                    name=self.recipe.name,
+                    lineage=self.lineage(""),
+                    seed=self.recipe.seed,
+                )
+        return read_bundle(directory)
+
+    @property
+    def learnt(self) -> list[Article]:
+        """All articles that are not held out to measure on."""
+        return [a for split in ("train", "validation") for a in self.corpora.articles(split)]
+
+    @cached_property
+    def beginning(self) -> MultiTaskModel:
+        """The student as it begins."""
+        return revive_student(self.quick)
+
+    @cached_property
+    def teachers(self) -> list[MultiTaskModel]:
+        """A teacher of the tasks that are taught, or the student as it begins."""
+        if self.plan.depth != "full":
+            return [self.beginning]
+        return [self._teacher(seed) for seed in self.recipe.teacher.seeds]
+
+    @cached_property
+    def soft_labels(self) -> dict[View, SoftLabels]:
+        """What the student is to answer to every article, in every view."""
+        config = self.recipe.student
+        tokens = self.tokens(BASE, "train", config.fit.max_tokens)
+        own = self.soft_labels_of([self.beginning], tokens, self.corpora.name, config)
+        if self.plan.depth != "full":
+            return own
+        tokens = self.tokens(self.recipe.teacher.encoder, "train", config.fit.max_tokens)
+        taught = self.soft_labels_of(self.teachers, tokens, self.corpora.name, config)
+        return {view: _merge(own[view], taught[view], self.taught) for view in VIEWS}
+
+    def new_student(self, teacher: MultiTaskModel, config: StudentConfig) -> MultiTaskModel:
+        """The student as it begins, to be fitted."""
+        return copy.deepcopy(self.beginning).train()
+
+    @cached_property
+    def bundle(self) -> Path:
+        """The retrained student as a bundle."""
+        if self.plan.depth == "quick":
+            return self.quick.path
+        student, config = self.student, self.recipe.student
+        lineage = self.lineage(digest(*self.soft_labels["full"].header.teacher))
+        name = digest(student.fingerprint(), lineage.recipe, __version__)
+        directory = self.directory / f"bundle-{name}"
+        with self.accelerator.main_process_first():
+            if not directory.exists():
+                make_bundle(
+                    student,
+                    self.corpora,
+                    self.encoder(BASE, config.max_tokens),
+                    directory,
+                    name=self.recipe.name,
+                    max_int8_loss=self.recipe.quality.max_int8_loss,
+                    lineage=lineage,
+                    calibration=self.base.manifest.calibration,
+                )
+        return directory
+
+    def lineage(self, teacher: str) -> Lineage:
+        """Where the student comes from. The corpora of the base stay named: it learnt from them, too."""
+        recipe = self.recipe.to_json()
+        recipe["retrained"] = {"depth": self.plan.depth, "tasks": self.taught}
+        old: Sequence[Any] = self.base.manifest.lineage.recipe.get("data", {}).get("corpora", ())
+        recipe["data"]["corpora"] = [*old, *recipe["data"]["corpora"]]
+        return Lineage(
+            parent=self.base.fingerprint,
+            teacher=teacher,
+            data=self.corpora.name,
+            commit=commit_id(),
+            recipe=recipe,
+        )
+
+
+def _merge(own: SoftLabels, teacher: SoftLabels, taught: Sequence[str]) -> SoftLabels:
+    """Soft labels of the teacher for the tasks that it was taught, the student's own for the others."""
+    header = replace(own.header, teacher=(*own.header.teacher, *teacher.header.teacher))
+    return SoftLabels(header, {**own.logits, **{task: teacher.logits[task] for task in taught}})

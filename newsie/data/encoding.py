@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_start, clean_text, strip_site_suffix
+from newsie.data.pieces import PieceCache
 from newsie.errors import InputError
 
 __all__ = [
@@ -121,6 +122,7 @@ class Encoder:
         self.policy = policy
         self._suffixes = frozenset(policy.site_suffixes)
         self._max_characters = policy.max_tokens * CHARACTERS_A_TOKEN
+        self._pieces = PieceCache(tokenizer) if PieceCache.suits(tokenizer) else None
 
     @classmethod
     def from_file(cls, path: Path, policy: EncodingPolicy) -> Encoder:
@@ -148,14 +150,12 @@ class Encoder:
             _join(*self._parts(article, view, number))
             for number, article in enumerate(articles, first)
         ]
-        encodings = self.tokenizer.encode_batch_fast(
-            [text[: self._max_characters] for text in texts]
-        )
+        ids, overflows = self._tokenize([text[: self._max_characters] for text in texts])
         truncated = [
-            len(text) > self._max_characters or bool(encoding.overflowing)
-            for text, encoding in zip(texts, encodings, strict=True)
+            len(text) > self._max_characters or overflow
+            for text, overflow in zip(texts, overflows, strict=True)
         ]
-        return EncodedArticles([e.ids for e in encodings], np.asarray(truncated, dtype=np.bool_))
+        return EncodedArticles(ids, np.asarray(truncated, dtype=np.bool_))
 
     def read(self, article: Article) -> ReadText:
         """One article, as `encode` gives it, with the characters behind each token.
@@ -175,6 +175,16 @@ class Encoder:
             np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2),
             truncated,
         )
+
+    def _tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
+        """Ids of each text, and whether it has more than are kept."""
+        if self._pieces is None:
+            found = self.tokenizer.encode_batch_fast(texts)
+            return [encoding.ids for encoding in found], [bool(e.overflowing) for e in found]
+        before, after = self._pieces.before, self._pieces.after
+        room = self.policy.max_tokens - len(before) - len(after)
+        bare = list(map(self._pieces.ids, texts))
+        return [[*before, *ids[:room], *after] for ids in bare], [len(ids) > room for ids in bare]
 
     def _parts(self, article: Article, view: View, number: int) -> tuple[str, str]:
         """Headline and body of what `view_text` gives, or as much of them as is read and a little
@@ -198,10 +208,9 @@ def pad(
     ids: Sequence[Sequence[int] | NDArray[np.int32]], pad_id: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of equal length: (input_ids, attention_mask), both (B, T) with T the longest row."""
-    longest = max(map(len, ids), default=0)
+    lengths = np.fromiter(map(len, ids), np.int64, count=len(ids))
+    longest = int(lengths.max(initial=0))
     input_ids = np.full((len(ids), longest), pad_id, dtype=np.int64)
-    attention_mask = np.zeros((len(ids), longest), dtype=np.int64)
     for row, row_ids in enumerate(ids):
         input_ids[row, : len(row_ids)] = row_ids
-        attention_mask[row, : len(row_ids)] = 1
-    return input_ids, attention_mask
+    return input_ids, (np.arange(longest) < lengths[:, None]).astype(np.int64)

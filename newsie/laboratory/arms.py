@@ -133,6 +133,12 @@ ARMS: Mapping[str, Change] = {
     "decoupled": _learning(loss="decoupled"),
     "correlation": _learning(loss="correlation"),
     "annealed": _learning(alpha=0.0, final_alpha=1.0),
+    "relations": _learning(hidden="relations"),
+    "projection": _learning(hidden="projection"),
+    # more text, made of the labelled articles and labelled by the teacher
+    "drop words": _learning(augment=["drop_words"]),
+    "swap bodies": _learning(augment=["swap_bodies"]),
+    "mix words": _learning(augment=["mix_words"]),
     # headlines alone
     "headline gold": _headlines(_GOLD, "same"),
     "headline soft": _headlines(_SOFT, "same"),

@@ -30,7 +30,7 @@ from newsie.training.calibration import calibrate
 from newsie.training.config import FitConfig
 from newsie.training.encoder import load_encoder
 from newsie.training.experiment import CompareConfig
-from newsie.training.losses import DistillationLoss, HardLoss
+from newsie.training.losses import HardLoss
 from newsie.training.model import MultiTaskModel
 from newsie.training.pipeline import Pipeline, digest, encoder_digest
 from newsie.training.soft_labels import compute_logits
@@ -193,16 +193,14 @@ class Bench:
         """
         teachers, config = self.teachers(seed, arm), arm.student
         rows = self.rows(seed, arm.labelled, arm.transfer)
-
-        def build() -> MultiTaskModel:
-            return self.pipeline.new_student(teachers[0], config)
+        build, loss = self.pipeline.student_parts(teachers, config)
 
         return self.pipeline.fitted(
             name,
             f"{arm.name}, seed {seed}",
             build,
-            DistillationLoss.of(config.distillation, self.pipeline.weights),
-            same_steps(config.fit, len(rows), len(self.labelled(seed, arm))),
+            loss,
+            same_steps(config.fit, _learnt(arm, rows), len(self.labelled(seed, arm))),
             lambda: self._student_set(arm, seed, rows),
             seed=seed,
             evaluate=evaluate,
@@ -210,27 +208,17 @@ class Bench:
 
     def _student_set(self, arm: Arm, seed: int, rows: NDArray[np.int64]) -> TrainingSet:
         """What a student learns from: gold labels of the labelled articles, soft labels of all."""
-        config, pipeline = arm.student, self.pipeline
-        data = pipeline.training_set(
-            pipeline.student_encoder, "train", config.fit.max_tokens, config.vocabulary
-        )
-        data = data.take(rows)
-        hidden = np.arange(len(rows)) >= len(self.labelled(seed, arm))
+        data = self.pipeline.student_set(self.teachers(seed, arm), arm.student, rows, seed=seed)
+        hidden = np.arange(len(data)) >= len(self.labelled(seed, arm))
         labels = {task: np.where(hidden, IGNORE, column) for task, column in data.labels.items()}
-        tokens = pipeline.tokens(pipeline.recipe.teacher.encoder, "train", config.fit.max_tokens)
-        stores = pipeline.soft_labels_of(
-            self.teachers(seed, arm),
-            {view: store.take(rows) for view, store in tokens.items()},
-            digest(self._inputs(rows)),
-            config,
-        )
+        assert data.soft is not None
         # softmax(z / (k T)) is the softmax at T of logits z / k: a teacher k times hotter.
         soft = {
             view: {
                 task: (logits / arm.teacher_temperature).astype(np.float16)
-                for task, logits in store.logits.items()
+                for task, logits in answers.items()
             }
-            for view, store in stores.items()
+            for view, answers in data.soft.items()
         }
         return replace(data, labels=labels, soft=soft)
 
@@ -239,7 +227,7 @@ class Bench:
     ) -> None:
         record = {
             "seed": seed,
-            "articles": len(self.rows(seed, arm.labelled, arm.transfer)),
+            "articles": _learnt(arm, self.rows(seed, arm.labelled, arm.transfer)),
             "labelled": len(self.labelled(seed, arm)),
             "steps": history["step"],
             "seconds": history["seconds"],
@@ -307,6 +295,11 @@ def same_steps(config: FitConfig, articles: int, labelled: int) -> FitConfig:
     """The configuration with as many steps for `articles` as the given one takes for `labelled`."""
     steps = max(1, round(config.epochs * -(-labelled // config.batch_size)))
     return replace(config, epochs=steps / -(-articles // config.batch_size))
+
+
+def _learnt(arm: Arm, rows: NDArray[np.int64]) -> int:
+    """Articles that a student learns from, with those that are made of them."""
+    return len(rows) * (1 + len(arm.student.distillation.augment))
 
 
 def _labelled(labels: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -43,6 +43,11 @@ CLAIMS: Mapping[tuple[str, str], str] = {
     ("decoupled", "soft+gold"): "decoupling the target helps",
     ("correlation", "soft+gold"): "correlation instead of divergence helps",
     ("annealed", "soft+gold"): "teacher annealing helps",
+    ("relations", "soft+gold"): "copying the teacher's relations between tokens helps",
+    ("projection", "soft+gold"): "copying the teacher's hidden states helps",
+    ("drop words", "soft+gold"): "articles with words left out help",
+    ("swap bodies", "soft+gold"): "headlines over bodies of others help",
+    ("mix words", "soft+gold"): "articles mixed of two help",
     ("headline soft", "headline gold"): "of headlines alone, too, soft labels beat gold ones",
     (
         "headline privileged",

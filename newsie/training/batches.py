@@ -51,6 +51,11 @@ class TokenStore:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def join(self, other: TokenStore) -> TokenStore:
+        """These articles, then others encoded by the same tokenizer."""
+        offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
+        return TokenStore(np.concatenate([self.ids, other.ids]), offsets, self.pad_id)
+
     @property
     def lengths(self) -> NDArray[np.int64]:
         """(N,) tokens of each article."""
@@ -100,6 +105,24 @@ class TrainingSet:
                 view: {task: logits[rows] for task, logits in answers.items()}
                 for view, answers in self.soft.items()
             },
+        )
+
+    def join(self, other: TrainingSet) -> TrainingSet:
+        """These articles, then others of the same tasks; both have soft labels, or none has."""
+        soft = None
+        if self.soft is not None and other.soft is not None:
+            soft = {
+                view: {
+                    task: np.concatenate([logits, other.soft[view][task]])
+                    for task, logits in answers.items()
+                }
+                for view, answers in self.soft.items()
+            }
+        return TrainingSet(
+            {view: tokens.join(other.tokens[view]) for view, tokens in self.tokens.items()},
+            {t: np.concatenate([labels, other.labels[t]]) for t, labels in self.labels.items()},
+            np.concatenate([self.corpus, other.corpus]),
+            soft,
         )
 
 

@@ -15,11 +15,13 @@ from newsie.labels import LabelRule, check_task_names
 from newsie.training.experiment import CompareConfig, SearchConfig
 
 __all__ = [
+    "AugmentationName",
     "CorpusConfig",
     "DataConfig",
     "DistillationConfig",
     "FitConfig",
     "FullTextConfig",
+    "HiddenName",
     "QualityConfig",
     "Recipe",
     "SoftLossName",
@@ -46,6 +48,8 @@ def _check_name(name: str) -> str:
 
 Name = Annotated[str, AfterValidator(_check_name)]
 SoftLossName = Literal["kl", "standardised", "decoupled", "correlation", "top"]
+HiddenName = Literal["none", "relations", "projection"]
+AugmentationName = Literal["drop_words", "swap_bodies", "mix_words"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -201,6 +205,12 @@ class DistillationConfig:
             (2403.01427), "decoupled" (2203.08679), "correlation" (2205.10536), or "top", the teacher's most
             probable label alone.
         sparse: learn from the teacher only where there is a gold label, instead of everywhere.
+        augment: kinds of articles to make of the training articles, one of each, for the teacher to label
+            and the student to learn from; see newsie/training/augmentation.py. Each kind adds the time of
+            another epoch for each epoch.
+        hidden: what the student copies of its teacher's hidden states, see newsie/training/hidden.py:
+            "relations" (2012.15828) or "projection" (1710.09505). The teacher then reads every batch.
+        hidden_weight: factor of that loss, beside the one on answers.
     """
 
     temperature: Annotated[float, Field(ge=1)] = 2.0
@@ -208,6 +218,9 @@ class DistillationConfig:
     final_alpha: Share | None = None
     loss: SoftLossName = "kl"
     sparse: bool = False
+    augment: list[AugmentationName] = Field(default_factory=list)
+    hidden: HiddenName = "none"
+    hidden_weight: Positive = 1.0
 
 
 @dataclass(frozen=True, config=STRICT)

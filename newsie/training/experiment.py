@@ -11,6 +11,8 @@ __all__ = ["CompareConfig", "SearchConfig", "Swept"]
 
 STRICT = ConfigDict(extra="forbid")
 Natural = Annotated[int, Field(ge=0)]
+Searched = Literal["kl", "standardised", "decoupled", "correlation"]
+LOSSES: tuple[Searched, ...] = ("kl", "standardised")
 Swept = Literal["temperature", "alpha", "layers", "labelled", "transfer"]
 
 
@@ -61,8 +63,6 @@ class SearchConfig:
     vocabulary: list[int] = Field(default_factory=lambda: [0, 16_000, 8_000])
     temperature: list[float] = Field(default_factory=lambda: [1.0, 2.0, 4.0])
     alpha: list[float] = Field(default_factory=lambda: [0.0, 0.1, 0.3])
-    loss: list[Literal["kl", "standardised", "decoupled", "correlation"]] = Field(
-        default_factory=lambda: ["kl", "standardised"]
-    )
+    loss: list[Searched] = Field(default_factory=lambda: list(LOSSES))
     epochs: list[float] = Field(default_factory=lambda: [1.0, 2.0])
     seed: Natural = 0

@@ -23,20 +23,24 @@ import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 from torch import nn
 
 from newsie.atomic import new_directory, write_text
 from newsie.bundle import Lineage
+from newsie.data.articles import Article
 from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
 from newsie.errors import InputError, RecipeError, TrainingError
 from newsie.evaluation import macro_f1
 from newsie.labels import IGNORE
+from newsie.training.augmentation import augment
 from newsie.training.batches import Batches, TokenStore, TrainingSet
 from newsie.training.bundling import commit_id, make_bundle
 from newsie.training.checkpoints import Checkpoints
 from newsie.training.config import FitConfig, Recipe, StudentConfig
 from newsie.training.corpora import Corpora, load_corpora, prepare_corpora
 from newsie.training.encoder import check_max_tokens, encoder_directory, load_encoder
+from newsie.training.hidden import HiddenLoss, check_hidden
 from newsie.training.loop import History, fit
 from newsie.training.losses import DistillationLoss, HardLoss, Loss
 from newsie.training.model import MultiTaskModel
@@ -311,7 +315,6 @@ class Pipeline:
     def student(self) -> MultiTaskModel:
         """The student, distilled."""
         config, seed = self.recipe.student, self.recipe.seed
-        loss = DistillationLoss.of(config.distillation, self.weights)
         soft = self.soft_labels
         origin = encoder_digest(self.student_encoder)
         name = digest(
@@ -323,27 +326,98 @@ class Pipeline:
             asdict(soft["full"].header),
         )
 
-        def build() -> MultiTaskModel:
-            return self.new_student(self.teachers[0], config)
-
-        def data() -> TrainingSet:
-            articles = self.training_set(
-                self.student_encoder, "train", config.fit.max_tokens, config.vocabulary
-            )
-            return replace(articles, soft={view: store.logits for view, store in soft.items()})
-
+        build, loss = self.student_parts(self.teachers, config)
         return self.fitted(
             f"student-{name}",
             "student",
             build,
             loss,
             config.fit,
-            data,
+            lambda: self.student_set(self.teachers, config, seed=seed),
             seed=seed,
             evaluate=lambda: self.validation_score(
                 self.student_encoder, config.fit.max_tokens, config.vocabulary
             ),
         )
+
+    def student_parts(
+        self, teachers: Sequence[MultiTaskModel], config: StudentConfig
+    ) -> tuple[Callable[[], MultiTaskModel], Loss]:
+        """What makes a new student, and the loss that it learns with.
+
+        Raises:
+            RecipeError: its hidden states cannot be compared with the teacher's.
+        """
+        check_hidden(config)
+        distillation = config.distillation
+        answers = DistillationLoss.of(distillation, self.weights)
+        if distillation.hidden == "none":
+            return lambda: self.new_student(teachers[0], config), answers
+        loss = HiddenLoss(answers, teachers[0], distillation.hidden, distillation.hidden_weight)
+
+        def build() -> MultiTaskModel:
+            student = self.new_student(teachers[0], config)
+            loss.attach(student)
+            return student
+
+        return build, loss
+
+    def student_set(
+        self,
+        teachers: Sequence[MultiTaskModel],
+        config: StudentConfig,
+        rows: NDArray[np.int64] | None = None,
+        *,
+        seed: int,
+    ) -> TrainingSet:
+        """What a student learns from: training articles, then those made of them, with soft labels.
+
+        Args:
+            teachers: whose soft labels.
+            config: of the student.
+            rows: of the training articles; None means all.
+            seed: of what is made.
+        """
+        max_tokens, taught_by = config.fit.max_tokens, self.recipe.teacher.encoder
+        data = self.training_set(self.student_encoder, "train", max_tokens, config.vocabulary)
+        tokens, name = self.tokens(taught_by, "train", max_tokens), self.corpora.name
+        if rows is not None:
+            data, tokens = data.take(rows), {v: store.take(rows) for v, store in tokens.items()}
+            name = digest(name, rows.tolist())
+        data = replace(data, soft=self._logits(teachers, tokens, name, config))
+        for kind in config.distillation.augment:
+            articles = list(self.corpora.articles("train"))
+            chosen = articles if rows is None else [articles[row] for row in rows]
+            made = augment(chosen, [kind], seed)
+            theirs = self._encoded(made, taught_by, max_tokens)
+            more = TrainingSet(
+                self._encoded(made, self.student_encoder, max_tokens, config.vocabulary),
+                {task: np.full(len(made), IGNORE) for task in data.labels},
+                data.corpus[: len(made)],
+                self._logits(teachers, theirs, digest(name, kind, seed), config),
+            )
+            data = data.join(more)
+        return data
+
+    def _logits(
+        self,
+        teachers: Sequence[MultiTaskModel],
+        tokens: Mapping[View, TokenStore],
+        name: str,
+        config: StudentConfig,
+    ) -> dict[View, dict[str, NDArray[np.float16]]]:
+        stores = self.soft_labels_of(teachers, tokens, name, config)
+        return {view: store.logits for view, store in stores.items()}
+
+    def _encoded(
+        self, articles: Sequence[Article], encoder: str, max_tokens: int, vocabulary: int = 0
+    ) -> dict[View, TokenStore]:
+        """Token ids of articles that are not stored, in every view."""
+        tool = self.encoder(encoder, max_tokens, vocabulary)
+        return {
+            view: TokenStore.from_rows(tool.encode(articles, view).ids, tool.pad_id)
+            for view in VIEWS
+        }
 
     def new_student(self, teacher: MultiTaskModel, config: StudentConfig) -> MultiTaskModel:
         """A student as it is before it learns."""

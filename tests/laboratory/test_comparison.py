@@ -13,7 +13,7 @@ from newsie.laboratory.comparison import compare
 from newsie.training.config import FitConfig
 from newsie.training.experiment import CompareConfig
 from newsie.training.pipeline import Pipeline
-from tests.laboratory.conftest import tiny_recipe
+from tests.laboratory.tiny_experiment import tiny_recipe
 
 SMALL = CompareConfig(
     seeds=2,

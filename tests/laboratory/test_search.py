@@ -15,7 +15,7 @@ from newsie.training.config import StudentConfig, read_recipe
 from newsie.training.experiment import SearchConfig
 from newsie.training.measurement import surroundings
 from newsie.training.pipeline import Pipeline
-from tests.laboratory.conftest import tiny_recipe
+from tests.laboratory.tiny_experiment import tiny_recipe
 
 WIDE = Budget(1_000, 1_000)
 CONFIG = SearchConfig(

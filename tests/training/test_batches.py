@@ -131,3 +131,18 @@ def test_more_processes_than_articles_are_refused() -> None:
 def test_no_articles_are_refused() -> None:
     with pytest.raises(TrainingError, match="no articles to train on"):
         make(0)
+
+
+def test_articles_are_taken_and_joined_with_their_tokens_labels_and_soft_labels() -> None:
+    data = training_set(5, soft=True)
+    first, rest = data.take(np.array([4, 1])), data.take(np.array([0, 2, 3]))
+    again = first.join(rest)
+    for place, row in enumerate([4, 1, 0, 2, 3]):
+        for view in VIEWS:
+            assert list(again.tokens[view].row(place, 99)) == list(data.tokens[view].row(row, 99))
+        assert again.labels["section"][place] == data.labels["section"][row]
+        assert again.soft is not None
+        assert data.soft is not None
+        assert (again.soft["full"]["section"][place] == data.soft["full"]["section"][row]).all()
+    assert len(again) == 5
+    assert len(data.take(np.array([], np.int64))) == 0

@@ -1,0 +1,27 @@
+"""A recipe over the tiny articles, for experiments of seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from newsie.training.config import Recipe, recipe_from
+
+
+def tiny_recipe(data: Path, **changes: Any) -> Recipe:
+    """A recipe over the tiny articles; `changes` are tables of it."""
+    fit = {"epochs": 2, "batch_size": 16, "max_tokens": 24, "evaluations": 2}
+    fit |= {"learning_rate": 2e-3, "head_learning_rate": 5e-3}
+    content = {
+        "name": "tiny",
+        "data": {
+            "corpora": [{"name": "tiny", "train": "train.jsonl", "test": "test.jsonl"}],
+            "tasks": [{"name": "section"}, {"name": "mood"}],
+            "validation": 0.1,
+        },
+        "precision": "fp32",
+        "teacher": {"encoder": str(data / "bert"), "fit": fit},
+        "student": {"layers": 1, "max_tokens": 32, "fit": fit},
+        "quality": {"max_int8_loss": 50.0},
+    }
+    return recipe_from(content | changes)

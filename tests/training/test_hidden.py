@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from newsie.errors import RecipeError
+from newsie.training.batches import MicroBatch
+from newsie.training.config import DistillationConfig, HiddenName, StudentConfig
+from newsie.training.hidden import HiddenLoss, Routes, check_hidden, relation_loss, state_loss
+from newsie.training.losses import HardLoss
+from newsie.training.model import MultiTaskModel
+from newsie.training.student import student_from_teacher
+from tests.tiny import LABELS, tiny_encoder
+
+
+def teacher(layers: int = 3) -> MultiTaskModel:
+    torch.manual_seed(0)
+    return MultiTaskModel(tiny_encoder("distilbert", layers), LABELS)
+
+
+def batch(progress: float = 0.0, padding: int = 0) -> MicroBatch:
+    ids = torch.randint(5, 60, (4, 6), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    ids = torch.nn.functional.pad(ids, (0, padding))
+    mask = torch.nn.functional.pad(mask, (0, padding))
+    labels = {"section": torch.tensor([0, 1, 2, 0]), "mood": torch.tensor([0, 1, 0, 1])}
+    return MicroBatch(ids, mask, labels, None, {"section": 4, "mood": 4}, 4, progress)
+
+
+def hidden_part(student: MultiTaskModel, loss: HiddenLoss, piece: MicroBatch) -> Tensor:
+    student.train()
+    logits = student(piece.input_ids, piece.attention_mask)
+    return loss(logits, piece) - HardLoss({})(logits, piece)
+
+
+def test_relations_by_hand() -> None:
+    # Two tokens, one head of width 1. Student: A = (0, 0), all relations (1/2, 1/2). Teacher: A = (a, 0)
+    # with a^2 = ln 3: the first token's relations are (3/4, 1/4), the second's (1/2, 1/2).
+    student = torch.zeros(1, 2, 1)
+    teach = torch.tensor([[[math.sqrt(math.log(3))], [0.0]]])
+    divergence = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    found = relation_loss(student, teach, torch.ones(1, 2), heads=1)
+    assert found.item() == pytest.approx(divergence / 2)
+
+
+def test_states_by_hand() -> None:
+    # Normalised, (0, 2) is (-1, 1) and (5, 1) is (1, -1): squares of 2, mean 4. The second token is equal.
+    student = torch.tensor([[[0.0, 2.0], [1.0, 3.0]]])
+    teach = torch.tensor([[[5.0, 1.0], [0.0, 9.0]]])
+    assert state_loss(student, teach, torch.ones(1, 2)).item() == pytest.approx(2, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["relations", "projection"])
+def test_a_copy_of_the_teacher_has_nothing_to_learn_and_padding_changes_nothing(
+    kind: HiddenName,
+) -> None:
+    model = teacher()
+    copy, thin = student_from_teacher(model, 3), student_from_teacher(model, 2)
+    for student, is_zero in ((copy, True), (thin, False)):
+        loss = HiddenLoss(HardLoss({}), model, kind, 1.0)
+        loss.attach(student)
+        if kind == "projection":
+            assert isinstance(student.routes, Routes)
+            own = [float(t == s) for t, s in student.routes.pairs]
+            student.routes.alive.copy_(torch.tensor(own))
+        plain, padded = (hidden_part(student, loss, batch(padding=n)).item() for n in (0, 5))
+        assert padded == pytest.approx(plain, abs=1e-4)
+        assert (plain < 1e-4) is (
+            is_zero or kind == "projection"
+        )  # states before layer 1 are equal
+
+
+@pytest.mark.parametrize("kind", ["relations", "projection"])
+def test_the_student_learns_to_resemble_its_teacher(kind: HiddenName) -> None:
+    model = teacher()
+    student = student_from_teacher(model, 2)
+    loss = HiddenLoss(HardLoss({}), model, kind, 1.0)
+    loss.attach(student)
+    before = [p.clone() for p in model.parameters()]
+    optimizer = torch.optim.Adam(student.parameters(), 1e-3)
+    values = []
+    for _ in range(15):
+        value = hidden_part(student, loss, batch())
+        optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        values.append(value.item())
+    assert values[-1] < 0.8 * values[0]
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_the_worse_half_of_the_routes_is_dropped_again_and_again() -> None:
+    routes = Routes([(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)], (4, 4))
+    routes.mean_loss.copy_(torch.tensor([0.5, 0.1, 0.4, 0.2, 0.3]))
+    left = []
+    for progress in (0.0, 0.09, 0.1, 0.2, 0.3, 1.0):
+        routes.select(progress)
+        left.append(routes.alive.nonzero().flatten().tolist())
+    assert left == [[0, 1, 2, 3, 4]] * 2 + [[1, 3, 4], [1, 3], [1], [1]]
+
+
+def test_routes_are_kept_in_checkpoints_and_not_in_the_model(tmp_path: Path) -> None:
+    model = teacher()
+    student = student_from_teacher(model, 2)
+    loss = HiddenLoss(HardLoss({}), model, "projection", 1.0)
+    loss.attach(student)
+    with torch.no_grad():
+        for weight in student.routes.parameters():  # type: ignore[union-attr]
+            weight.add_(0.1 * torch.randn_like(weight))
+    hidden_part(student, loss, batch(progress=0.5))
+    state = student.state_dict()
+    assert state["routes.alive"].sum() == 1
+    assert (state["routes.mean_loss"] > 0).tolist() == (state["routes.alive"] > 0).tolist()
+    student.save(tmp_path)
+    assert not any("routes" in name for name in MultiTaskModel.load(tmp_path).state_dict())
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    torch.manual_seed(0)
+    other = MultiTaskModel(tiny_encoder("modernbert"), LABELS)
+    with pytest.raises(
+        RecipeError, match=r"needs a BERT or DistilBERT as teacher; .* 'modernbert'"
+    ):
+        HiddenLoss(HardLoss({}), other, "relations", 1.0)
+    config = StudentConfig(distillation=DistillationConfig(hidden="relations"))
+    check_hidden(config)
+    for changes in ({"vocabulary": 8_000}, {"encoder": "minilm"}):
+        with pytest.raises(RecipeError, match=r'needs student\.encoder = "teacher" and'):
+            check_hidden(replace(config, **changes))  # type: ignore[arg-type]

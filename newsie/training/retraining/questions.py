@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import nn
+
 from newsie.data.readers import ArticleReader
 from newsie.doctor.reading import find_rules
 from newsie.errors import InputError, LabelError, ReadError
@@ -89,6 +91,12 @@ def find_questions(
     """
     known = {task.name: task.rule or LabelRule(task.name) for task in base.tasks}
     rules = find_rules(file, tasks, known, columns)
+    heads = nn.ModuleDict()  # it has names of its own, which none of the heads can have
+    if taken := [name for name in rules if hasattr(heads, name)]:
+        raise LabelError(
+            f"a task cannot be called {taken[0]!r}, a name that PyTorch uses; give it another one: "
+            f"--task NAME={rules[taken[0]].column}"
+        )
     if mapping:
         rules = {name: replace(rule, merge=dict(mapping)) for name, rule in rules.items()}
         _check_mapping(file, rules, mapping, columns)

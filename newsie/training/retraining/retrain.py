@@ -85,8 +85,8 @@ def retrain(
         _say(f"depth: {depth} ({material.labelled:,} labelled articles)")
         run = Retraining(material, base, Plan(name, depth, encoder, seed), runs=runs)
         with run.locked():
+            _check_output(output, run)
             candidate = read_bundle(run.bundle)
-            _check_output(output, candidate)
             promotion = judge(run, candidate, limits or Limits())
             if not force:
                 promotion.check()
@@ -138,9 +138,12 @@ def _name(output: Path) -> str:
     return name
 
 
-def _check_output(output: Path, candidate: Bundle) -> None:
+def _check_output(output: Path, run: Retraining) -> None:
     """Refuse to write over another bundle: it may be the one to roll back to."""
-    if output.exists() and read_bundle(output).fingerprint != candidate.fingerprint:
+    if not output.exists():
+        return
+    there, mine = read_bundle(output).manifest.lineage, run.lineage("")
+    if (there.parent, there.data, there.recipe) != (mine.parent, mine.data, mine.recipe):
         raise BundleError(
             f"{output} holds another bundle, which is kept to roll back to; choose another name, or "
             "remove it first"

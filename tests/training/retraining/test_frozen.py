@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from newsie.bundle import Bundle, read_bundle, write_bundle
+from newsie.classifier import Classifier
+from newsie.labels import LabelSpace, Task
+from newsie.training.retraining.frozen import HeadWeights, read_states, write_heads
+from newsie.training.revival import read_weights, revive_student
+from tests.tiny import LABELS, tiny_articles
+
+SPACE = LABELS.extend({"mood": ["sad"], "desk": ["city", "night", "sea"]})
+
+
+def random_head(labels: int, seed: int = 0) -> HeadWeights:
+    random = np.random.default_rng(seed)
+    shapes = ((32, 32), (32,), (labels, 32), (labels,))
+    return HeadWeights(*(random.normal(size=shape).astype(np.float32) for shape in shapes))
+
+
+def with_heads(
+    base: Bundle, target: Path, heads: dict[str, HeadWeights], space: LabelSpace
+) -> Bundle:
+    write_heads(base, heads, space, target.with_suffix(".onnx"))
+    return write_bundle(
+        target,
+        name="more",
+        label_space=space,
+        encoding=base.manifest.encoding,
+        calibration=dict.fromkeys(space.names, 1.0),
+        model=target.with_suffix(".onnx"),
+        tokenizer=base.tokenizer_path.read_text(encoding="utf-8"),
+        card="",
+    )
+
+
+def test_states_are_what_heads_answer_from(tiny_bundle: Path, tmp_path: Path) -> None:
+    base = read_bundle(tiny_bundle)
+    classifier = Classifier(base, threads=1)
+    articles = tiny_articles(50)
+    states = read_states(base, classifier.encode(articles).ids, tmp_path, tasks=["mood"])
+    weights, logits = read_weights(base), classifier.logits(articles)
+    inner = np.maximum(
+        states.first @ weights["heads.mood.pre_classifier.weight"].T
+        + weights["heads.mood.pre_classifier.bias"],
+        0,
+    )
+    assert np.abs(inner - states.inner["mood"]).max() < 0.05 * np.abs(inner).max()  # int8
+    found = states.inner["mood"] @ weights["heads.mood.classifier.weight"].T
+    found += weights["heads.mood.classifier.bias"]
+    assert np.abs(found - logits["mood"]).max() < 0.05 * np.abs(found).max()
+
+
+def test_other_tasks_answer_as_before_bit_for_bit(tiny_bundle: Path, tmp_path: Path) -> None:
+    base = read_bundle(tiny_bundle)
+    heads = {"mood": random_head(3), "desk": random_head(3, seed=1)}
+    more = Classifier(with_heads(base, tmp_path / "more", heads, SPACE), threads=1)
+    articles = tiny_articles(60)
+    before, after = Classifier(base, threads=1).logits(articles), more.logits(articles)
+    np.testing.assert_array_equal(before["section"], after["section"])
+    assert after["mood"].shape == after["desk"].shape == (60, 3)
+
+
+def test_new_heads_compute_what_they_should(tiny_bundle: Path, tmp_path: Path) -> None:
+    base = read_bundle(tiny_bundle)
+    heads = {"mood": random_head(3), "desk": random_head(3, seed=1)}
+    more = Classifier(with_heads(base, tmp_path / "more", heads, SPACE), threads=1)
+    articles = tiny_articles(60)
+    first = read_states(base, more.encode(articles).ids, tmp_path).first
+    for task, head in heads.items():
+        inner = np.maximum(first @ head.inner.T + head.inner_bias, 0)
+        wanted = inner @ head.outer.T + head.outer_bias
+        found = more.logits(articles)[task]
+        assert np.abs(wanted - found).max() < 0.05 * np.abs(wanted).max()  # int8
+
+
+def test_a_student_with_new_heads_is_one_like_all_others(tiny_bundle: Path, tmp_path: Path) -> None:
+    heads = {"mood": random_head(3), "desk": random_head(3, seed=1)}
+    more = with_heads(read_bundle(tiny_bundle), tmp_path / "more", heads, SPACE)
+    model = revive_student(more)  # makes sure itself that the answers are the same
+    assert model.labels == SPACE
+    again = with_heads(more, tmp_path / "again", {"desk": random_head(3, seed=2)}, SPACE)
+    articles = tiny_articles(20)
+    one, two = (Classifier(bundle, threads=1).logits(articles) for bundle in (more, again))
+    np.testing.assert_array_equal(one["mood"], two["mood"])
+    assert (one["desk"] != two["desk"]).any()
+
+
+def test_a_task_alone(tiny_bundle: Path, tmp_path: Path) -> None:
+    space = LabelSpace((*LABELS.tasks, Task("extra", ("a", "b"))))
+    heads = {"extra": random_head(2)}
+    more = with_heads(read_bundle(tiny_bundle), tmp_path / "more", heads, space)
+    assert Classifier(more).tasks == ("section", "mood", "extra")

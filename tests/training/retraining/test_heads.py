@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from newsie.evaluation import softmax
+from newsie.training.retraining.heads import LinearFit, as_head, choose_linear, fit_linear
+
+
+def articles(count: int, classes: int = 3, width: int = 8, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """States that tell the class, with noise; of very different scales."""
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(9).normal(size=(classes, width))
+    y = random.integers(0, classes, count)
+    return (centres[y] + random.normal(size=(count, width))) * np.arange(1, width + 1), y
+
+
+def test_a_fit_is_that_of_scikit_learn() -> None:
+    x, y = articles(300)
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    theirs = LogisticRegression(C=1 / 10, tol=1e-8, max_iter=1_000).fit(z, y).predict_proba(z)
+    ours = softmax(fit_linear(x, y, 3, penalty=10.0).logits(x))
+    assert np.abs(ours - theirs).max() < 1e-3
+
+
+def test_a_large_penalty_keeps_the_prior() -> None:
+    x, y = articles(100)
+    random = np.random.default_rng(1)
+    prior = LinearFit(random.normal(size=(3, 8)), random.normal(size=3))
+    kept = fit_linear(x, y, 3, penalty=1e12, prior=prior)
+    np.testing.assert_allclose(kept.weights, prior.weights, atol=1e-6)
+    free = fit_linear(x, y, 3, penalty=0.1, prior=prior)
+    assert np.abs(free.weights - prior.weights).max() > 0.01
+
+
+def test_the_penalty_is_large_where_nothing_is_to_be_learnt() -> None:
+    x, y = articles(90)
+    noise = np.random.default_rng(2).integers(0, 3, len(y))
+    assert choose_linear(x, noise, 3).penalty > choose_linear(x, y, 3).penalty
+
+
+def test_what_it_says_of_itself_is_true_of_other_articles() -> None:
+    x, y = articles(400)
+    found = choose_linear(x, y, 3)
+    other, gold = articles(2_000, seed=1)
+    accuracy = (found.fit.logits(other).argmax(axis=1) == gold).mean()
+    assert found.accuracy == pytest.approx(accuracy, abs=0.05)
+    assert 0.8 < found.temperature < 1.25  # a regularised fit is nearly calibrated
+
+
+def test_labels_with_a_single_article_do_not_stop_it() -> None:
+    x, y = articles(40)
+    y[:] = np.where(y == 2, 0, y)
+    y[0] = 2
+    assert np.isfinite(choose_linear(x, y, 3).fit.logits(x)).all()
+
+
+def head_logits(fit: LinearFit, x: np.ndarray) -> np.ndarray:
+    head = as_head(fit)
+    return np.maximum(x @ head.inner.T + head.inner_bias, 0) @ head.outer.T + head.outer_bias
+
+
+def test_as_a_head_it_computes_the_same() -> None:
+    random = np.random.default_rng(0)
+    fit = LinearFit(random.normal(size=(4, 8)), random.normal(size=4))
+    x = random.normal(size=(50, 8))
+    np.testing.assert_allclose(head_logits(fit, x), fit.logits(x), atol=1e-5)
+
+
+def test_more_labels_than_a_head_has_room_for_keep_what_matters_most() -> None:
+    random = np.random.default_rng(0)
+    # 20 labels in a head of 8 units; the weights have 4 directions and a little of the others.
+    weights = random.normal(size=(20, 4)) @ random.normal(size=(4, 8))
+    fit = LinearFit(weights + 1e-4 * random.normal(size=(20, 8)), random.normal(size=20))
+    x = random.normal(size=(50, 8))
+    np.testing.assert_allclose(head_logits(fit, x), fit.logits(x), atol=5e-3)

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState
+
+from newsie.bundle import read_bundle
+from newsie.classifier import Classifier
+from newsie.errors import BundleError, InputError, QualityGateError, ReadError, TrainingError
+from newsie.training.retraining.gate import Limits
+from newsie.training.retraining.material import Sources
+from newsie.training.retraining.retrain import Retrained, retrain
+from newsie.training.retraining.retraining import Depth, choose_depth
+from tests.tiny import tiny_articles, write_tiny_corpus, write_tiny_encoder
+from tests.training.retraining.files import loudness, write_rows, write_volume
+
+LENIENT = Limits(max_fall=100, max_task_fall=100, min_agreement=0)
+KILLS = int(os.environ.get("NEWSIE_KILLS", "2"))
+"""How often the test kills a run; more take minutes."""
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    yield
+    AcceleratorState._reset_state(True)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_volume(tmp_path / "ours.csv", 240)
+
+
+def run(sources: Sources, base: Path, tmp_path: Path, **options: Any) -> Retrained:
+    given: dict[str, Any] = {"depth": "quick", "limits": LENIENT, "runs": tmp_path / "runs"}
+    output = tmp_path / "models" / "ours"
+    return retrain(sources, output, base=read_bundle(base), **(given | options))
+
+
+def test_a_quick_student_learns_a_new_task_and_keeps_the_others(
+    file: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    found = run(Sources(file), tiny_bundle, tmp_path, limits=Limits())
+    old, bundle = read_bundle(tiny_bundle), found.bundle
+    assert bundle.manifest.label_space.names == ("section", "mood", "volume")
+    assert bundle.manifest.lineage.parent == old.fingerprint
+    assert bundle.manifest.lineage.data
+    assert bundle.manifest.encoding == old.manifest.encoding
+    assert bundle.manifest.metrics["promotion"]["promoted"]
+    assert bundle.manifest.metrics["promotion"] == json.loads(json.dumps(found.promotion.to_json()))
+    articles = tiny_articles(100, seed=5)
+    before, after = (Classifier(b, threads=1) for b in (old, bundle))
+    for task in ("section", "mood"):
+        np.testing.assert_array_equal(before.logits(articles)[task], after.logits(articles)[task])
+    right = [
+        p.label("volume") == loudness(a)
+        for p, a in zip(after.classify(articles), articles, strict=True)
+    ]
+    assert np.mean(right) > 0.8  # words do not tell it: TF-IDF is at half
+
+
+def test_one_that_is_not_good_enough_is_not_there_unless_forced(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    # Words tell it, and the student's states, which are those of a random encoder, hardly do.
+    file = write_volume(
+        tmp_path / "ours.csv", 300, label=lambda a: "goals" if "the" in a.headline.split() else "no"
+    )
+    with pytest.raises(QualityGateError, match="below TF-IDF and logistic regression"):
+        run(Sources(file), tiny_bundle, tmp_path)
+    assert not (tmp_path / "models").exists()
+    found = run(Sources(file), tiny_bundle, tmp_path, force=True)
+    assert found.promotion.failures
+    assert not read_bundle(found.bundle.path).manifest.metrics["promotion"]["promoted"]
+
+
+def test_a_known_task_is_extended_behind_its_labels(tiny_bundle: Path, tmp_path: Path) -> None:
+    def section(article: Any) -> str:
+        return "courts" if "!" in article.headline else str(article.labels.get("section", ""))
+
+    file = write_volume(tmp_path / "ours.csv", 300, label=section, column="section")
+    replay = write_tiny_corpus(tmp_path / "old.jsonl", 100, seed=3)
+    found = run(Sources(file, replay=[replay]), tiny_bundle, tmp_path)
+    labels = found.bundle.manifest.label_space["section"].labels
+    assert labels == ("business", "science", "sports", "courts")
+    report = found.promotion.tasks
+    assert report["section"].before is not None
+    assert report["section"].labels["courts"].before is None
+    assert report["mood"].before is not None  # measured on the old articles that were held out
+    assert report["mood"].change is not None
+    assert report["mood"].change.value == 0
+    assert "volume" not in found.bundle.manifest.label_space.names
+
+
+def test_a_file_to_test_on_and_texts_without_labels(
+    file: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    test = write_volume(tmp_path / "test.csv", 50, seed=8)
+    texts = write_rows(tmp_path / "texts.csv", ("headline",), [("the goal says new",)] * 3)
+    found = run(Sources(file, test=test, unlabelled=[texts]), tiny_bundle, tmp_path)
+    report = found.promotion.tasks["volume"].after
+    assert report is not None
+    assert report.support == 50
+    other = write_volume(tmp_path / "other.csv", 50, label=lambda a: "a" if a.body else "b")
+    with pytest.raises(ReadError, match=r"no row has a label of the task 'volume' that is learnt"):
+        run(Sources(file, test=other), tiny_bundle, tmp_path)
+
+
+def test_old_articles_without_old_labels(file: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"has no gold label of the tasks that the base has.*--unl"
+    ):
+        run(Sources(file, replay=[file]), tiny_bundle, tmp_path)
+    with pytest.raises(ReadError, match="there is no such file"):
+        run(Sources(file, replay=[tmp_path / "none.csv"]), tiny_bundle, tmp_path)
+
+
+def test_another_bundle_is_not_written_over(file: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    first = run(Sources(file), tiny_bundle, tmp_path).bundle
+    assert run(Sources(file), tiny_bundle, tmp_path).bundle.fingerprint == first.fingerprint
+    more = write_volume(tmp_path / "more.csv", 300)
+    with pytest.raises(BundleError, match="holds another bundle, which is kept to roll back to"):
+        run(Sources(more), tiny_bundle, tmp_path)
+    (tmp_path / "models" / "notes").mkdir()
+    with pytest.raises(BundleError, match="is there and is not a bundle"):
+        retrain(Sources(file), tmp_path / "models" / "notes", base=first, runs=tmp_path / "runs")
+
+
+def test_a_base_of_another_version(file: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    newer = tmp_path / "newer"
+    shutil.copytree(tiny_bundle, newer)
+    content = json.loads((newer / "newsie.json").read_text())
+    content.pop("sha256")
+    text = json.dumps(content | {"format_version": 9}, indent=2).removesuffix("\n}").encode()
+    seal = f',\n  "sha256": "{hashlib.sha256(text).hexdigest()}"\n}}\n'.encode()
+    (newer / "newsie.json").write_bytes(text + seal)
+    with pytest.raises(
+        BundleError, match=r"of format 9; this Newsie .* type  pip install -U newsie"
+    ):
+        run(Sources(file), newer, tmp_path)
+
+
+def test_a_full_disk_says_what_to_do(file: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        with pytest.raises(TrainingError, match=r"the disk is full .* free some space"):
+            run(Sources(file), tiny_bundle, tmp_path, runs=disk / "runs")
+        assert not (tmp_path / "models").exists()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_depth_goes_with_the_number_of_articles() -> None:
+    assert [choose_depth(n) for n in (64, 999, 1_000, 60_000)] == [
+        "quick",
+        "quick",
+        "student",
+        "full",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", ["student", "full"])
+def test_deeper_students_learn_and_keep(
+    depth: Depth, file: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    encoder = write_tiny_encoder(tmp_path / "encoder", "distilbert")
+    found = run(
+        Sources(file),
+        tiny_bundle,
+        tmp_path,
+        depth=depth,
+        encoder=str(encoder),
+        limits=Limits(min_agreement=0.8),
+    )
+    report = found.promotion.tasks
+    assert report["volume"].after is not None
+    assert report["volume"].after.accuracy > 0.8
+    assert report["section"].agreement is not None
+    assert report["section"].agreement.value > 0.8
+    assert report["mood"].agreement is not None
+    assert report["mood"].agreement.value < 1  # the whole student was fitted
+    lineage = found.bundle.manifest.lineage
+    assert lineage.teacher
+    assert lineage.recipe["retrained"] == {"depth": depth, "tasks": ["volume"]}
+    calibration = found.bundle.manifest.calibration
+    assert calibration["section"] == read_bundle(tiny_bundle).manifest.calibration["section"]
+
+
+@pytest.mark.slow
+def test_killed_anywhere_it_ends_with_the_same_bundle(
+    file: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    def start(place: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "newsie", "retrain", str(file), "--student", "--force"]
+        command += ["-o", str(place / "ours"), "--runs", str(place / "runs")]
+        environment = {"NEWSIE_MODEL": str(tiny_bundle), "SOURCE_DATE_EPOCH": "0"}
+        return subprocess.Popen(
+            command,
+            env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def content(directory: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+    began = time.monotonic()
+    undisturbed = start(tmp_path / "whole")
+    assert undisturbed.wait() == 0, undisturbed.stderr and undisturbed.stderr.read()
+    seconds = time.monotonic() - began
+    wanted = content(tmp_path / "whole" / "ours")
+    random = np.random.default_rng(int(os.environ.get("NEWSIE_SEED", "0")))
+    for number, share in enumerate(random.uniform(0.2, 1.0, KILLS)):
+        place = tmp_path / f"killed-{number}"
+        process = start(place)
+        time.sleep(share * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (place / "ours").exists():
+            assert content(place / "ours") == wanted  # there whole, or not at all
+        again = start(place)
+        assert again.wait() == 0, again.stderr and again.stderr.read()
+        assert content(place / "ours") == wanted
+        assert not list(place.glob(".ours*"))

@@ -138,6 +138,11 @@ class Encoder:
                 return token_id
         return 0
 
+    @property
+    def vocabulary_size(self) -> int:
+        """Ids that it may give: 0 up to this."""
+        return self.tokenizer.get_vocab_size(with_added_tokens=True)
+
     def encode(
         self, articles: Iterable[Article], view: View = "full", *, first: int = 1
     ) -> EncodedArticles:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -230,8 +231,13 @@ class StudentConfig:
     Attributes:
         encoder: where its layers come from: "teacher" (the first teacher), or a BERT-type encoder named as
             for the teacher (needed when the teacher is of another type).
-        layers: how many, taken evenly from first to last.
+        layers: of a transformer: how many, taken evenly from first to last.
+        hidden_size: of a nano: width of its vectors.
+        pairs: of a nano: vectors that all pairs share by hashing, best a prime number.
         max_tokens: longest input in tokens when it runs.
+        name: names the bundle; empty means the recipe's name.
+        kind: "transformer", or "nano": vectors of tokens and of pairs of tokens, without attention; it takes
+            nothing of the encoder but the tokenizer.
         vocabulary: word pieces that it keeps of the encoder's, the most frequent ones; 0 keeps all.
         teacher_view: what the teacher reads of an article whose headline alone is shown to the student:
             "same", or "full", privileged information (arXiv 1511.03643) that is also computed only once.
@@ -243,8 +249,12 @@ class StudentConfig:
     layers: Count = 3
     max_tokens: Annotated[int, Field(ge=8)] = 256
     vocabulary: Annotated[int, Field(ge=0)] = 0
+    name: str = ""
+    kind: Literal["transformer", "nano"] = "transformer"
     teacher_view: Literal["same", "full"] = "same"
     distillation: DistillationConfig = Field(default_factory=DistillationConfig)
+    hidden_size: Count = 64
+    pairs: Count = 131_071
     fit: FitConfig = Field(default_factory=FitConfig)
 
 
@@ -296,6 +306,7 @@ class Recipe:
         precision: bf16, fp32, or auto: bf16 where a short measurement finds it faster.
         quality: what it must keep.
         full_text: whole articles to measure on besides the test splits; None measures without.
+        ladder: other students of the same teacher, by name: smaller and faster ones.
         compare: what `newsie compare` does; None is its defaults. The student is the same with and without.
         search: what `newsie search` does, likewise.
     """
@@ -308,6 +319,7 @@ class Recipe:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     quality: QualityConfig = Field(default_factory=QualityConfig)
     full_text: FullTextConfig | None = None
+    ladder: dict[Name, StudentConfig] = Field(default_factory=dict)
     compare: CompareConfig | None = None
     search: SearchConfig | None = None
 
@@ -315,6 +327,19 @@ class Recipe:
         """As plain JSON values, all defaults filled in."""
         content: dict[str, Any] = TypeAdapter(Recipe).dump_python(self, mode="json")
         return content
+    def rung(self, name: str) -> Recipe:
+        """The recipe of one student of the ladder: the same data and teacher.
+
+        Raises:
+            RecipeError: the ladder has no such student.
+        """
+        if name not in self.ladder:
+            raise RecipeError(
+                f"the recipe {self.name} has no student {name!r}; its ladder has: "
+                f"{', '.join(self.ladder) or 'none'}"
+            )
+        return replace(self, student=replace(self.ladder[name], name=name), ladder={})
+
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -21,6 +21,7 @@ from newsie.data.encoding import pad
 from newsie.errors import MissingExtraError, QualityGateError, TrainingError
 from newsie.evaluation import softmax
 from newsie.training.model import MultiTaskModel
+from newsie.training.nano import NanoEncoder
 
 __all__ = ["Agreement", "Parity", "check_parity", "export_onnx"]
 
@@ -48,22 +49,22 @@ def export_onnx(model: MultiTaskModel, path: Path) -> None:
     as it was.
 
     Args:
-        model: the student; the positions of its encoder, a DistilBERT, bound T.
+        model: the student; the positions of its encoder bound T, if it has any.
         path: the file, e.g. model.onnx; weights are inside.
 
     Raises:
-        TrainingError: the encoder is not a DistilBERT.
+        TrainingError: the encoder is neither a DistilBERT nor a nano.
         MissingExtraError: onnx or onnxscript is not installed.
     """
     encoder = model.encoder
-    if not isinstance(encoder, DistilBertModel):
+    if not isinstance(encoder, DistilBertModel | NanoEncoder):
         raise TrainingError(
-            f"a student is a DistilBertModel, and this encoder is a {type(encoder).__name__}; make a "
-            "student of it with student_from_teacher"
+            f"a student's encoder is a DistilBertModel or a NanoEncoder, this one is a "
+            f"{type(encoder).__name__}; make a student of it with student_from_teacher"
         )
     tasks = model.labels.names
     example = torch.ones(2, 8, dtype=torch.int64)
-    positions = encoder.config.max_position_embeddings
+    positions = getattr(encoder.config, "max_position_embeddings", None)
     dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", max=positions)}
     with _evaluating(model), _quiet(), torch.no_grad():
         try:

@@ -52,6 +52,7 @@ from newsie.training.soft_labels import (
     compute_logits,
     compute_soft_labels,
     load_soft_labels,
+from newsie.training.nano import nano_student
 )
 from newsie.training.sources import data_fingerprint
 from newsie.training.student import student_from_teacher
@@ -443,7 +444,7 @@ class Pipeline:
                     self.corpora,
                     self.encoder(self.student_encoder, config.max_tokens, config.vocabulary),
                     directory,
-                    name=self.recipe.name,
+                    name=config.name or self.recipe.name,
                     max_int8_loss=self.recipe.quality.max_int8_loss,
                     lineage=Lineage(
                         teacher=digest(*self.soft_labels["full"].header.teacher),
@@ -502,6 +503,14 @@ class Pipeline:
             )
             if self.accelerator.is_main_process:
                 self._keep(model, history, directory)
+        if config.kind == "nano":
+            return nano_student(
+                teacher.labels,
+                vocab_size=self.encoder(name, config.max_tokens, config.vocabulary).vocabulary_size,
+                hidden_size=config.hidden_size,
+                pairs=config.pairs,
+                dropout=config.fit.dropout,
+            )
             self.accelerator.wait_for_everyone()
         return MultiTaskModel.load(directory / "model").eval()
 

@@ -1,0 +1,100 @@
+"""The encoder of `nano`, a student without attention: a table of vectors for tokens and pairs of tokens.
+
+An article is the mean of the vectors of its tokens and of its pairs of neighbouring tokens, normalised. Pairs
+share a table of fixed size by hashing, as in fastText (Joulin et al. 2016, arXiv 1607.01759); what is new is
+the teacher, whose soft labels it learns with the same loss and loop as any student.
+
+transformers saves and loads it like any other encoder, so that `MultiTaskModel`, `fit` and the export do not
+have to know that it is one of Newsie's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+from newsie.labels import LabelSpace
+from newsie.training.model import MultiTaskModel
+
+__all__ = ["NanoConfig", "NanoEncoder", "nano_student"]
+
+MULTIPLIER = 1_000_003
+"""Of the hash of a pair: (first * MULTIPLIER + second) modulo the size of the table. A prime, as sizes
+should be: then the pairs of a frequent token are spread over the whole table."""
+
+
+class NanoConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
+    """Shape of a `NanoEncoder`.
+
+    Args:
+        vocab_size: tokens of the tokenizer.
+        hidden_size: H, width of a vector.
+        pairs: vectors for pairs of tokens, best a prime number.
+        dropout: share of tokens and pairs that are left out of an article while it is learnt from.
+    """
+
+    model_type = "newsie_nano"
+
+    def __init__(
+        self,
+        vocab_size: int = 30_522,
+        hidden_size: int = 64,
+        pairs: int = 131_071,
+        dropout: float = 0.0,
+        **rest: Any,
+    ) -> None:
+        self.vocab_size, self.hidden_size = vocab_size, hidden_size
+        self.pairs, self.dropout = pairs, dropout
+        super().__init__(**rest)
+
+
+class NanoEncoder(PreTrainedModel):  # type: ignore[no-untyped-call]
+    """(B, T) token ids -> (B, 1, H): one vector for each article."""
+
+    config_class = NanoConfig
+    base_model_prefix = "nano"
+
+    def __init__(self, config: NanoConfig) -> None:
+        super().__init__(config)
+        self.vectors = nn.Embedding(config.vocab_size + config.pairs, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.05)
+            with torch.no_grad():  # a pair adds to its tokens only what is learnt of it
+                module.weight[self.config.vocab_size :].zero_()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> BaseModelOutput:
+        """h = LayerNorm(mean of the vectors of tokens and pairs), padding left out."""
+        first, second = input_ids[:, :-1], input_ids[:, 1:]
+        pairs = (first * MULTIPLIER + second) % self.config.pairs + self.config.vocab_size
+        ids = torch.cat([input_ids, pairs], dim=1)  # (B, 2T - 1)
+        # Padding is at the end: a pair is there where its second token is.
+        there = torch.cat([attention_mask, attention_mask[:, 1:]], dim=1)
+        weights = there.to(self.vectors.weight.dtype) / there.sum(dim=1, keepdim=True)
+        weights = F.dropout(weights, self.config.dropout, self.training)
+        mean = weights[:, None, :] @ self.vectors(ids)  # (B, 1, H)
+        return BaseModelOutput(last_hidden_state=self.norm(mean))
+
+
+def nano_student(
+    labels: LabelSpace, *, vocab_size: int, hidden_size: int, pairs: int, dropout: float = 0.0
+) -> MultiTaskModel:
+    """A student without attention, not trained yet: nothing of its teacher's weights fits it."""
+    config = NanoConfig(vocab_size, hidden_size, pairs, dropout)
+    model = MultiTaskModel(cast(PreTrainedModel, NanoEncoder(config)), labels)
+    for head in model.heads.values():
+        # The usual small start is for wide encoders that know something already.
+        nn.init.xavier_uniform_(head.pre_classifier.weight)  # type: ignore[union-attr, arg-type]
+    return model
+
+
+AutoConfig.register(NanoConfig.model_type, NanoConfig, exist_ok=True)
+AutoModel.register(NanoConfig, NanoEncoder, exist_ok=True)

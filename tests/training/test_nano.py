@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from newsie.data.encoding import Encoder, EncodingPolicy, pad
+from newsie.errors import RecipeError
+from newsie.training.config import Recipe, recipe_from
+from newsie.training.export import check_parity, export_onnx
+from newsie.training.model import MultiTaskModel
+from newsie.training.nano import MULTIPLIER, nano_student
+from newsie.training.quantization import quantize_int8
+from tests.tiny import LABELS, tiny_articles, tiny_tokenizer
+
+VOCABULARY = tiny_tokenizer().get_vocab_size()
+PAIRS = 61
+
+
+@pytest.fixture(scope="module")
+def student() -> MultiTaskModel:
+    torch.manual_seed(0)
+    model = nano_student(LABELS, vocab_size=VOCABULARY, hidden_size=16, pairs=PAIRS).eval()
+    torch.nn.init.normal_(model.encoder.vectors.weight)  # type: ignore[union-attr, arg-type]
+    return model
+
+
+def test_an_article_is_the_mean_of_its_tokens_and_pairs(student: MultiTaskModel) -> None:
+    vectors = student.encoder.vectors.weight.detach()  # type: ignore[union-attr, operator]
+    ids = [2, 7, 9, 3]
+    pairs = [(a * MULTIPLIER + b) % PAIRS + VOCABULARY for a, b in pairwise(ids)]
+    mean = vectors[ids + pairs].mean(dim=0)
+    wanted = torch.nn.functional.layer_norm(mean, mean.shape)
+    found = student.encoder(torch.tensor([ids]), torch.ones(1, 4, dtype=torch.int64))
+    torch.testing.assert_close(found.last_hidden_state[0, 0], wanted)
+
+
+def test_padding_changes_nothing_and_the_order_of_words_does(student: MultiTaskModel) -> None:
+    ids, mask = pad([[2, 7, 9, 3], [2, 9, 7, 3], [2, 5, 6, 7, 8, 9, 3]], 0)
+    together = student(torch.from_numpy(ids), torch.from_numpy(mask))["section"]
+    for row, length in enumerate([4, 4, 7]):
+        cut = torch.from_numpy(ids[row : row + 1, :length])
+        torch.testing.assert_close(student(cut, torch.ones_like(cut))["section"][0], together[row])
+    assert not torch.allclose(together[0], together[1])
+
+
+def test_a_new_one_knows_no_pairs() -> None:
+    new = nano_student(LABELS, vocab_size=VOCABULARY, hidden_size=8, pairs=PAIRS)
+    vectors = new.encoder.vectors.weight  # type: ignore[union-attr]
+    assert vectors[:VOCABULARY].abs().sum() > 0 == vectors[VOCABULARY:].abs().sum()  # type: ignore[index]
+
+
+def test_tokens_are_left_out_only_while_it_learns() -> None:
+    new = nano_student(LABELS, vocab_size=VOCABULARY, hidden_size=8, pairs=PAIRS, dropout=0.5)
+    ids = torch.arange(5, 45)[None]
+    once, again = (new.train()(ids, torch.ones_like(ids))["mood"] for _ in range(2))
+    assert not torch.equal(once, again)
+    once, again = (new.eval()(ids, torch.ones_like(ids))["mood"] for _ in range(2))
+    assert torch.equal(once, again)
+
+
+def test_it_is_saved_and_loaded_like_any_student(student: MultiTaskModel, tmp_path: Path) -> None:
+    student.save(tmp_path)
+    loaded = MultiTaskModel.load(tmp_path)
+    assert loaded.fingerprint() == student.fingerprint()
+    assert loaded.encoder.config.pairs == PAIRS
+
+
+def test_its_graphs_answer_as_it_does(student: MultiTaskModel, tmp_path: Path) -> None:
+    exact, int8 = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    export_onnx(student, exact)
+    quantize_int8(exact, int8)
+    encoder = Encoder(tiny_tokenizer(), EncodingPolicy(300))
+    articles = [*tiny_articles(40), *tiny_articles(1)]
+    ids = encoder.encode(articles).ids
+    ids.append([2, *[7, 8] * 400, 3])  # longer than any position of a transformer
+    parity = check_parity(student, exact, int8, ids)
+    parity.check()
+    assert parity.int8["section"].labels > 0.9
+    session = onnxruntime.InferenceSession(str(int8), providers=["CPUExecutionProvider"])
+    shortest = {"input_ids": np.array([[7]]), "attention_mask": np.array([[1]])}
+    assert session.run(["mood"], shortest)[0].shape == (1, 2)
+
+
+def test_a_recipe_has_a_ladder() -> None:
+    recipe = _recipe(ladder={"nano": {"kind": "nano", "pairs": 61}, "small": {"layers": 2}})
+    nano = recipe.rung("nano")
+    assert (nano.name, nano.student.name, nano.student.pairs) == ("r", "nano", 61)
+    assert nano.data == recipe.data
+    assert not nano.ladder
+    with pytest.raises(RecipeError, match=r"no student 'tiny'; its ladder has: nano, small"):
+        recipe.rung("tiny")
+    with pytest.raises(RecipeError, match="has: none"):
+        _recipe().rung("nano")
+
+
+def _recipe(**changes: object) -> Recipe:
+    data = {"corpora": [{"name": "a", "train": "a.csv"}], "tasks": [{"name": "section"}]}
+    return recipe_from({"name": "r", "data": data} | changes)

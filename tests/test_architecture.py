@@ -4,7 +4,7 @@ own package:
     cli
     laboratory
     training      serving
-    doctor
+    doctor        cascading
     classifier    confusion
     cascade       prediction    finding       shelf
     runtime
@@ -31,7 +31,7 @@ LAYERS = [
     {"cli"},
     {"laboratory"},
     {"training", "serving"},
-    {"doctor"},
+    {"doctor", "cascading"},
     {"classifier", "confusion"},
     {"cascade", "prediction", "finding", "shelf"},
     {"runtime"},

@@ -357,9 +357,10 @@ def broken(
     scale: float = 1.0,
     labels: LabelSpace = LABELS,
     rows: int = 1000,
+    column: int = 0,
     **files: Any,
 ) -> Path:
-    """A bundle around a graph that looks the first token up in a table and scales it."""
+    """A bundle around a graph that looks the token of a column up in a table and scales it."""
     from onnx import TensorProto, helper, numpy_helper, save
 
     nodes, tensors, outputs = (
@@ -367,7 +368,7 @@ def broken(
         [numpy_helper.from_array(np.array(scale, np.float32), "scale")],
         [],
     )
-    tensors.append(numpy_helper.from_array(np.array(0), "zero"))
+    tensors.append(numpy_helper.from_array(np.array(column), "zero"))
     nodes.append(helper.make_node("Gather", ["input_ids", "zero"], ["first"], axis=1))
     for task in LABELS.tasks:
         table = np.random.default_rng(0).normal(size=(rows, len(task.labels))).astype(np.float32)

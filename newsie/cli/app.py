@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from newsie.cli.cascade import cascade
 from newsie.cli.classify import classify
 from newsie.cli.compare import compare
 from newsie.cli.confusion import confusion
@@ -66,6 +67,7 @@ app = typer.Typer(
 )
 app.command()(classify)
 app.command()(compare)
+app.command()(cascade)
 app.command()(confusion)
 app.command()(doctor)
 app.command()(evaluate)

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from newsie.bundle import Bundle, CascadeRule, copy_bundle, read_bundle, write_bundle
+from newsie.cascading import MIN_ARTICLES, build_cascade, choose_threshold
+from newsie.classifier import Classifier
+from newsie.cli.app import app
+from newsie.data.articles import Article
+from newsie.errors import BundleError, InputError
+from newsie.labels import LabelSpace, Task
+from tests.test_classifier import broken
+from tests.tiny import LABELS, tiny_articles, write_tiny_corpus
+
+ARTICLES = tiny_articles(300, seed=5)
+CALIBRATION = {"section": 0.5, "mood": 1.5}
+
+
+@pytest.fixture(scope="module")
+def small(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A student that looks at the first token of a text alone, and so is often wrong."""
+    large = read_bundle(tiny_bundle)
+    path = broken(
+        tmp_path_factory.mktemp("small"),
+        encoding=large.manifest.encoding,
+        calibration=CALIBRATION,
+        column=1,
+        scale=2.0,
+    )
+    return read_bundle(path)
+
+
+def cascade_of(
+    small: Bundle, tiny_bundle: Path, directory: Path, **thresholds: float
+) -> Classifier:
+    large = read_bundle(tiny_bundle)
+    made = write_bundle(
+        directory,
+        name="both",
+        label_space=LABELS,
+        encoding=large.manifest.encoding,
+        calibration=large.manifest.calibration,
+        model=large.model_path,
+        tokenizer=large.tokenizer_path.read_text(encoding="utf-8"),
+        card="",
+        cascade=CascadeRule(CALIBRATION, thresholds),
+        first=small.model_path,
+    )
+    return Classifier(made)
+
+
+def test_an_answer_stands_above_the_threshold_of_its_task(
+    small: Bundle, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    limits = {"section": 0.8, "mood": 0.6}
+    both = cascade_of(small, tiny_bundle, tmp_path / "both", **limits)
+    first, last = Classifier(small), Classifier.from_pretrained(tiny_bundle)
+    passed = np.zeros(len(ARTICLES), bool)
+    found = both.classify(ARTICLES)
+    assert both.passed_on is not None
+    for task, limit in limits.items():
+        answers = [model.classify(ARTICLES, tasks=[task]) for model in (first, last)]
+        for row, (own, one, other) in enumerate(zip(found, *answers, strict=True)):
+            passed[row] |= one.confidence(task) <= limit
+            wanted = one if one.confidence(task) > limit else other
+            np.testing.assert_allclose(
+                own.probabilities[task], wanted.probabilities[task], atol=1e-5
+            )
+    assert both.passed_on == (len(ARTICLES), passed.sum())
+    assert 0.1 < both.passed_on.share < 0.9
+    assert last.passed_on is None
+
+
+def test_answers_depend_neither_on_company_nor_on_other_tasks(
+    small: Bundle, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    both = cascade_of(small, tiny_bundle, tmp_path / "both", section=0.7, mood=0.7)
+    together = both.classify(ARTICLES[:40])
+    for article, found in zip(ARTICLES[:40], together, strict=True):
+        for task in both.tasks:
+            [alone] = both.classify([article], tasks=[task])
+            np.testing.assert_allclose(
+                alone.probabilities[task], found.probabilities[task], atol=1e-5
+            )
+
+
+@pytest.mark.parametrize(("threshold", "share"), [(0.0, 0.0), (1.0, 1.0)])
+def test_all_or_nothing_is_passed_on(
+    small: Bundle, tiny_bundle: Path, tmp_path: Path, threshold: float, share: float
+) -> None:
+    both = cascade_of(small, tiny_bundle, tmp_path / "both", section=threshold, mood=threshold)
+    assert list(both.classify_stream(ARTICLES))
+    assert both.passed_on is not None
+    assert both.passed_on.share == share
+
+
+# --- thresholds -----------------------------------------------------------------------------------
+
+answers = st.lists(
+    st.tuples(st.sampled_from([0.3, 0.5, 0.5, 0.7, 0.9, 1.0]), st.booleans(), st.booleans()),
+    min_size=MIN_ARTICLES,
+    max_size=MIN_ARTICLES + 30,
+)
+
+
+@given(answers, st.sampled_from([0.0, 1.0, 5.0]))
+def test_the_threshold_keeps_as_many_as_it_may(
+    rows: list[tuple[float, bool, bool]], limit: float
+) -> None:
+    confidence, first, last = (np.array(column) for column in zip(*rows, strict=True))
+    found = choose_threshold(confidence, first, last, max_loss_points=limit)
+    # Every threshold that matters, tried out.
+    shares = {}
+    for threshold in [0.0, 1.0, *confidence]:
+        kept = confidence > threshold
+        accuracy = np.where(kept, first, last).mean()
+        if 100 * (last.mean() - accuracy) <= limit + 1e-9:
+            shares[float(threshold)] = float(kept.mean())
+    assert found.threshold in shares or found.threshold in (0.0, 1.0)
+    kept = confidence > found.threshold
+    assert found.passed_on == pytest.approx(1 - kept.mean())
+    assert found.accuracy == pytest.approx(np.where(kept, first, last).mean())
+    assert found.accuracy >= last.mean() - limit / 100 - 1e-9
+    assert kept.mean() == pytest.approx(max(shares.values()))
+
+
+def test_the_larger_student_answers_alone_where_too_few_articles_tell() -> None:
+    sure, right = np.full(MIN_ARTICLES - 1, 0.9), np.full(MIN_ARTICLES - 1, True)
+    found = choose_threshold(sure, right, right)
+    assert (found.threshold, found.passed_on) == (1.0, 1.0)
+    assert choose_threshold(sure[:0], right[:0], right[:0]).threshold == 1.0
+
+
+# --- bundles --------------------------------------------------------------------------------------
+
+
+def test_a_cascade_is_one_bundle(small: Bundle, tiny_bundle: Path, tmp_path: Path) -> None:
+    large = read_bundle(tiny_bundle)
+    made = build_cascade(small, large, ARTICLES, tmp_path / "made", max_loss_points=3.0)
+    measured = made.manifest.metrics["cascade"]
+    assert set(measured) == {"section", "mood"}
+    assert made.manifest.cascade is not None
+    assert made.manifest.cascade.calibration == CALIBRATION
+    for task, found in measured.items():
+        assert made.manifest.cascade.thresholds[task] == found["threshold"]
+        assert found["accuracy"] >= found["accuracy_last"] - 0.03
+    assert "| section | 2" in made.card
+    assert len({made.fingerprint, small.fingerprint, large.fingerprint}) == 3
+    assert copy_bundle(made.path, tmp_path / "copy").manifest == made.manifest
+
+    # What was measured is what the bundle does.
+    known = [a for a in ARTICLES if "section" in a.labels]
+    predictions = Classifier(made).classify(known, tasks=["section"])
+    right = [
+        p.label("section") == a.labels["section"] for p, a in zip(predictions, known, strict=True)
+    ]
+    assert np.mean(right) == pytest.approx(measured["section"]["accuracy"], abs=0.005)
+
+
+def test_a_damaged_first_student_is_noticed(
+    small: Bundle, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    made = cascade_of(small, tiny_bundle, tmp_path / "both", section=0.7, mood=0.7).bundle
+    with made.first_path.open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BundleError, match=r"first\.onnx is damaged"):
+        read_bundle(made.path)
+
+
+def test_students_that_do_not_fit(small: Bundle, tiny_bundle: Path, tmp_path: Path) -> None:
+    large = read_bundle(tiny_bundle)
+    other = LabelSpace((Task("section", ("a", "b", "c")), Task("mood", ("calm", "loud"))))
+    strange = read_bundle(broken(tmp_path, labels=other, encoding=large.manifest.encoding))
+    with pytest.raises(InputError, match="they differ in tasks and labels"):
+        build_cascade(strange, large, ARTICLES, tmp_path / "made")
+    with pytest.raises(InputError, match="none of the articles has a gold label"):
+        build_cascade(small, large, [Article("goal")], tmp_path / "made")
+    made = build_cascade(small, large, ARTICLES, tmp_path / "made")
+    with pytest.raises(InputError, match="a cascade already"):
+        build_cascade(small, made, ARTICLES, tmp_path / "more")
+
+
+def test_a_rule_that_makes_no_sense(small: Bundle, tiny_bundle: Path) -> None:
+    with pytest.raises(BundleError, match=r"threshold of task 'mood' is 1\.5"):
+        CascadeRule(CALIBRATION, {"section": 0.5, "mood": 1.5})
+    manifest = read_bundle(tiny_bundle).manifest
+    with pytest.raises(BundleError, match="thresholds are given for"):
+        replace(manifest, cascade=CascadeRule(CALIBRATION, {"section": 0.5}))
+    whole = CascadeRule(CALIBRATION, {"section": 0.5, "mood": 0.5})
+    with pytest.raises(BundleError, match=r"does not list first\.onnx"):
+        replace(manifest, cascade=whole)
+
+
+def test_the_command(small: Bundle, tiny_bundle: Path, tmp_path: Path) -> None:
+    file = write_tiny_corpus(tmp_path / "gold.jsonl", 300, seed=5)
+    models = [str(small.path), str(tiny_bundle), "-o", str(tmp_path / "made")]
+    done = CliRunner().invoke(app, ["cascade", *models, "--validation", str(file)])
+    assert done.exit_code == 0, done.output
+    assert "of 2" in done.stderr
+    assert "articles passed on" in done.stderr
+    assert done.stdout.strip() == str(tmp_path / "made")
+    content = json.loads((tmp_path / "made" / "newsie.json").read_text(encoding="utf-8"))
+    assert set(content["cascade"]["thresholds"]) == {"section", "mood"}
+
+    assert CliRunner().invoke(app, ["cascade", *models]).exit_code == 2
+    wrong = CliRunner().invoke(app, ["cascade", *models, "--run", str(tmp_path)])
+    assert wrong.exit_code == 1
+    assert "does not hold the articles" in wrong.stderr

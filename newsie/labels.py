@@ -23,7 +23,7 @@ IGNORE = -100
 """Class index of an article without a label; the value that torch's cross entropy skips."""
 
 _TASK_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_TAKEN = frozenset({"attention_mask", "headline", "id", "input_ids", "truncated"})
+_TAKEN = frozenset({"attention_mask", "headline", "id", "input_ids", "row", "truncated"})
 """Inputs of a model and columns of its answers; a task of that name would overwrite them."""
 
 

@@ -29,6 +29,12 @@ class Prediction:
     probabilities: Mapping[str, NDArray[np.float64]]
     truncated: bool
 
+    def __repr__(self) -> str:
+        best = ", ".join(
+            f"{task}={self.label(task)} {self.confidence(task):.2f}" for task in self.tasks
+        )
+        return f"Prediction({best})"
+
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that were asked for."""

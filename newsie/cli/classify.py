@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from newsie.cli.bulk import JSON_LINES, Bulk, Job, into_folder, tell_skipped, tell_truncated
 from newsie.cli.options import Columns, Model, Strict, Tasks, chosen_tasks, parse_columns
-from newsie.cli.sources import check_source, is_file, open_source
+from newsie.cli.sources import check_source, find_files, is_file, is_pattern, open_source
 
 if TYPE_CHECKING:
     from newsie.classifier import Classifier
+    from newsie.cli.rows import Answer
     from newsie.cli.terminal import Style
     from newsie.data.articles import Article
     from newsie.data.readers import ArticleReader
@@ -20,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["classify"]
 
-JSON_LINES = (".jsonl", ".ndjson")
-Pairs = Iterable[tuple["Article", "Prediction"]]
 TABLE_LABELS, TABLE_SCORE = 3, 0.01
 """A table shows this many labels of a task, without those below this score but the first."""
 
@@ -39,7 +40,10 @@ def classify(
     file: Annotated[
         str | None,
         typer.Option(
-            "--file", "-f", help="Read articles from a file: CSV, TSV, JSON, JSONL, Parquet, ..."
+            "--file",
+            "-f",
+            help="Read articles from a file: CSV, TSV, JSON, JSONL, Parquet, ...; or from several, "
+            "big/*.parquet, into a folder.",
         ),
     ] = None,
     task: Tasks = None,
@@ -56,9 +60,12 @@ def classify(
     model: Model = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--output", "-o", help="Write to a file: .jsonl, .csv or .parquet; - is --json."
+            "--output",
+            "-o",
+            help="Write to a file: .jsonl, .csv or .parquet; or to a folder: out/; - is --json. "
+            "A run that ended early goes on when the same command is given again.",
         ),
     ] = None,
     columns: Columns = None,
@@ -67,130 +74,134 @@ def classify(
     """Classify news articles."""
     fields = parse_columns(columns)
     check_source(texts, file)
-    if str(output) == "-":
+    if output == "-":
         json_, output = True, None
-    _check_output(output, json_, file)
+    jobs, folder = _plan(texts, file, output, json_)
     from newsie.classifier import Classifier
 
     classifier = Classifier.from_pretrained(model)
     tasks = chosen_tasks(task, classifier.labels)
+    if jobs:
+        bulk = Bulk(classifier, tasks, top_k, fields, strict)
+        bulk.many(jobs) if folder else bulk.one(jobs[0])
+        return
     reader = open_source(texts, file, fields, strict)
-    articles: Iterable[Article | str] = (texts or []) if reader is None else reader
-    tally = _Tally(classifier)
-    pairs = tally.watch(classifier.classify_stream(articles, tasks=tasks))
+    tally: Counter[str] = Counter()
+    found = _counted(_answers(classifier, reader, texts or [], tasks), tally)
     if output is not None:
-        _write(pairs, output, top_k)
+        _write(found, Path(output), top_k)
     elif json_:
-        _print_json(pairs, top_k)
+        _print_json(found, top_k)
     else:
-        _print_table(pairs, top_k)
-    tally.report(reader)
+        _print_table(found, top_k)
+    _report(tally, classifier, reader)
 
 
-def _check_output(output: Path | None, json_: bool, file: str | None) -> None:
+def _plan(
+    texts: list[str] | None, file: str | None, output: str | None, json_: bool
+) -> tuple[list[Job], bool]:
+    """Which files go into which, and whether into a folder; no job where the articles are no files
+    or the answers are printed."""
+    if file is None or not (is_file(file) or is_pattern(file)):
+        _check_output(output, json_, file)
+        return [], False
+    files = find_files(texts, file)
+    folder = output is not None and (output.endswith("/") or Path(output).is_dir())
+    if len(files) > 1 or is_pattern(file) or folder:
+        if output is None:
+            raise typer.BadParameter(
+                f"{len(files):,} file(s) are answered into a folder; name it: -o out/",
+                param_hint="--output",
+            )
+        return into_folder(files, Path(output), json_), True
+    _check_output(output, json_, file)
+    return ([] if output is None else [Job(Path(file), Path(output))]), False
+
+
+def _check_output(output: str | None, json_: bool, file: str | None) -> None:
     if output is None:
         return
-    if json_ and output.suffix.lower() not in JSON_LINES:
+    if json_ and Path(output).suffix.lower() not in JSON_LINES:
         raise typer.BadParameter(
-            f"--json asks for JSON Lines, and {str(output)!r} is another format; leave --json out, "
+            f"--json asks for JSON Lines, and {output!r} is another format; leave --json out, "
             "or name a file that ends in .jsonl",
             param_hint="--output",
         )
-    if file is not None and is_file(file) and is_file(str(output)) and output.samefile(file):
+    if file is not None and is_file(file) and is_file(output) and Path(output).samefile(file):
         raise typer.BadParameter(
-            f"{str(output)!r} is the file that is read; name another one", param_hint="--output"
+            f"{output!r} is the file that is read; name another one", param_hint="--output"
         )
 
 
-class _Tally:
-    """Counts what passes, to be told at the end."""
+def _answers(
+    classifier: Classifier,
+    reader: ArticleReader | None,
+    texts: list[str],
+    tasks: list[str] | None,
+) -> Iterator[Answer]:
+    from newsie.cli.rows import answers, text_answers
 
-    def __init__(self, classifier: Classifier) -> None:
-        self._max_tokens = classifier.max_tokens
-        self.articles = self.truncated = 0
-
-    def watch(self, pairs: Pairs) -> Iterator[tuple[Article, Prediction]]:
-        """The same pairs."""
-        for pair in pairs:
-            self.articles += 1
-            self.truncated += pair[1].truncated
-            yield pair
-
-    def report(self, reader: ArticleReader | None) -> None:
-        """Say on stderr what was cut off and what was skipped; fail if nothing was left."""
-        from newsie.cli.terminal import note
-        from newsie.errors import InputError
-
-        if self.truncated:
-            note(
-                f"{self.truncated:,} of {self.articles:,} articles are longer than the model reads "
-                f"({self._max_tokens} tokens); the rest of each was not read"
-            )
-        if reader is None:
-            return
-        if summary := reader.problems.summary():
-            note(summary)
-        if not self.articles:
-            raise InputError(
-                f"{reader.path}: no article could be classified; rows read: {reader.rows:,}"
-            )
+    if reader is None:
+        return text_answers(classifier, texts, tasks)
+    return answers(classifier, reader, tasks)
 
 
-def _write(pairs: Pairs, output: Path, top_k: int | None) -> None:
+def _counted(found: Iterable[Answer], tally: Counter[str]) -> Iterator[Answer]:
+    """The same answers; counts them, and those whose article was cut off."""
+    for answer in found:
+        tally["articles"] += 1
+        tally["truncated"] += answer.prediction.truncated
+        yield answer
+
+
+def _report(tally: Counter[str], classifier: Classifier, reader: ArticleReader | None) -> None:
+    """Say on stderr what was cut off and what was skipped; fail if nothing was left."""
+    from newsie.errors import InputError
+
+    tell_truncated(tally, classifier)
+    if reader is None:
+        return
+    tell_skipped(reader)
+    if not tally["articles"]:
+        raise InputError(
+            f"{reader.path}: no article could be classified; rows read: {reader.rows:,}"
+        )
+
+
+def _write(found: Iterable[Answer], output: Path, top_k: int | None) -> None:
+    from newsie.cli.rows import flat_row, nested_row
     from newsie.cli.terminal import counted, note
     from newsie.data.writers import open_writer
 
     nested = output.suffix.lower() in JSON_LINES
     with open_writer(output) as writer:
-        for article, prediction in counted(pairs, "articles"):
-            writer.write(
-                _nested_row(article, prediction, top_k)
-                if nested
-                else _flat_row(article, prediction, top_k or 1)
-            )
+        for answer in counted(found, "articles"):
+            writer.write(nested_row(answer, top_k) if nested else flat_row(answer, top_k or 1))
     note(f"{writer.rows:,} predictions written to {output}")
 
 
-def _print_json(pairs: Pairs, top_k: int | None) -> None:
+def _print_json(found: Iterable[Answer], top_k: int | None) -> None:
     import sys
 
+    from newsie.cli.rows import nested_row
     from newsie.cli.terminal import counted
     from newsie.data.writers import open_writer
 
-    shown = pairs if sys.stdout.isatty() else counted(pairs, "articles")
+    shown = found if sys.stdout.isatty() else counted(found, "articles")
     with open_writer("-") as writer:
-        for article, prediction in shown:
-            writer.write(_nested_row(article, prediction, top_k))
+        for answer in shown:
+            writer.write(nested_row(answer, top_k))
 
 
-def _nested_row(article: Article, prediction: Prediction, top_k: int | None) -> dict[str, Any]:
-    return {
-        "id": article.id,
-        "headline": article.headline,
-        "predictions": prediction.to_json(top_k),
-        "truncated": prediction.truncated,
-    }
-
-
-def _flat_row(article: Article, prediction: Prediction, top_k: int) -> dict[str, Any]:
-    """Columns id, headline, TASK, TASK_score, TASK_2, TASK_2_score, ..., truncated."""
-    row: dict[str, Any] = {"id": article.id, "headline": article.headline}
-    for task in prediction.tasks:
-        for rank, (label, score) in enumerate(prediction.top(task, top_k), 1):
-            name = task if rank == 1 else f"{task}_{rank}"
-            row[name], row[f"{name}_score"] = label, score
-    return {**row, "truncated": prediction.truncated}
-
-
-def _print_table(pairs: Pairs, top_k: int | None) -> None:
+def _print_table(found: Iterable[Answer], top_k: int | None) -> None:
     import sys
 
     from newsie.cli.terminal import Style, counted
 
     style = Style(sys.stdout)
-    shown = pairs if style.terminal else counted(pairs, "articles")
-    for number, (article, prediction) in enumerate(shown):
-        lines = _table(article, prediction, top_k, style)
+    shown = found if style.terminal else counted(found, "articles")
+    for number, answer in enumerate(shown):
+        lines = _table(answer.article, answer.prediction, top_k, style)
         print(*([""] if number else []), *lines, sep="\n", flush=style.terminal)
 
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from newsie.cli.answered import Answered, By
-from newsie.cli.options import Columns, Model, Strict, Tasks, chosen_tasks, parse_columns
+from newsie.cli.options import (
+    GoldColumns,
+    Model,
+    Strict,
+    Tasks,
+    chosen_tasks,
+    gold_rules,
+    parse_columns,
+)
 
 if TYPE_CHECKING:
     from newsie.classifier import Classifier
@@ -38,7 +46,7 @@ def confusion(
     by: Annotated[
         By | None, typer.Option(help="Compare publishers, or months.", show_default=False)
     ] = None,
-    columns: Columns = None,
+    columns: GoldColumns = None,
     strict: Strict = False,
 ) -> None:
     """Show what a model confuses, why, and what to do; gold labels make the report complete."""
@@ -55,17 +63,12 @@ def confusion(
     classifier = Classifier.from_pretrained(model)
     other = None if against is None else Classifier.from_pretrained(against)
     tasks = chosen_tasks(task, classifier.labels) or list(classifier.tasks)
-    reader = _open(file, fields, _rules(classifier, tasks), strict)
+    rules = gold_rules(fields, classifier.labels, tasks)
+    reader = _open(file, fields, rules, strict)
     found, articles = _analyse(reader, classifier, other, tasks, by)
     _write(found, _explain(found, classifier), output)
     _write_suspects(found, articles, output)
     _tell(found, output)
-
-
-def _rules(classifier: Classifier, tasks: Sequence[str]) -> dict[str, LabelRule]:
-    from newsie.labels import LabelRule
-
-    return {name: classifier.labels[name].rule or LabelRule(name) for name in tasks}
 
 
 def _open(

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from newsie.cli.options import Columns, Model, Strict, Tasks, chosen_tasks, parse_columns
+from newsie.cli.options import (
+    GoldColumns,
+    Model,
+    Strict,
+    Tasks,
+    chosen_tasks,
+    gold_rules,
+    parse_columns,
+)
 
 if TYPE_CHECKING:
     from newsie.data.readers import ArticleReader
@@ -25,7 +33,7 @@ def evaluate(
     model: Model = None,
     task: Tasks = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    columns: Columns = None,
+    columns: GoldColumns = None,
     strict: Strict = False,
 ) -> None:
     """Measure a model on articles with gold labels: accuracy, macro-F1, calibration."""
@@ -34,19 +42,15 @@ def evaluate(
     from newsie.cli.terminal import counted, note
     from newsie.data.readers import ArticleReader
     from newsie.evaluation import evaluate_predictions
-    from newsie.labels import LabelRule
 
     classifier = Classifier.from_pretrained(model)
     asked = chosen_tasks(task, classifier.labels)
-    rules = {
-        t.name: t.rule or LabelRule(t.name)
-        for t in classifier.labels.tasks
-        if t.name in (asked or classifier.tasks)
-    }
+    rules = gold_rules(fields, classifier.labels, asked or classifier.tasks)
     reader = ArticleReader(file, columns=fields, rules=rules, strict=strict)
     note(f"columns: {reader.columns.describe()}")
     tasks = _answerable(reader, asked, classifier.labels)
-    pairs = counted(classifier.classify_stream(reader, tasks=tasks), "articles")
+    stream = classifier.classify_stream(reader, tasks=tasks)
+    pairs = counted(stream, "articles", lambda: reader.share)
     found = evaluate_predictions(pairs, classifier.labels)
     _report(reader, found, tasks)
     if json_:
@@ -68,7 +72,8 @@ def _answerable(
     if not tasks or (asked and missing):
         raise ReadError(
             reader.path,
-            f"has no gold labels for {described}; its columns: {', '.join(reader.column_names)}",
+            f"has no gold labels for {described}; its columns: {', '.join(reader.column_names)}; say "
+            f"which one it is: --columns {next(iter(missing))}=COLUMN",
         )
     if missing:
         note(f"not measured, no such column: {described}")

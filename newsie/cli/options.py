@@ -9,15 +9,33 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from newsie.labels import LabelSpace
+    from newsie.labels import LabelRule, LabelSpace
 
-__all__ = ["Columns", "Model", "Strict", "Tasks", "chosen_tasks", "parse_columns"]
+__all__ = [
+    "Columns",
+    "GoldColumns",
+    "Model",
+    "Strict",
+    "Tasks",
+    "chosen_tasks",
+    "gold_rules",
+    "parse_columns",
+]
 
 Columns = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FIELD=COLUMN",
         help="Where a field is, if its column's name does not tell: headline=Titel. Repeatable.",
+    ),
+]
+GoldColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        metavar="FIELD=COLUMN",
+        help="Where a field or the gold label of a task is, if its column's name does not tell: "
+        "headline=Titel, section=Ressort. Repeatable.",
     ),
 ]
 Model = Annotated[
@@ -49,6 +67,26 @@ def chosen_tasks(asked: Sequence[str] | None, labels: LabelSpace) -> list[str] |
                 param_hint="--task",
             )
     return list(dict.fromkeys(asked))
+
+
+def gold_rules(
+    fields: dict[str, str], labels: LabelSpace, tasks: Sequence[str]
+) -> dict[str, LabelRule]:
+    """Where the gold labels of tasks are: what `fields` says of them, which is taken out of it, or
+    else what the model knows. A wrong usage if a task is named that is not asked for."""
+    from newsie.labels import LabelRule
+
+    rules = {name: labels[name].rule or LabelRule(name) for name in tasks}
+    for name in labels.names:
+        if name in fields:
+            rules[name] = LabelRule(fields.pop(name))
+    if extra := set(rules) - set(tasks):
+        raise typer.BadParameter(
+            f"a column is named for {', '.join(sorted(extra))}, and --task asks for "
+            f"{', '.join(tasks)}",
+            param_hint="--columns",
+        )
+    return rules
 
 
 def parse_columns(pairs: Sequence[str] | None) -> dict[str, str]:

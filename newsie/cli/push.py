@@ -28,7 +28,7 @@ def push(
     """
     if importlib.util.find_spec("huggingface_hub") is None:
         raise MissingExtraError("uploading a model", "huggingface_hub", "hub")
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     from newsie.classifier import Classifier
     from newsie.cli.terminal import note

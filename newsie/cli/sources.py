@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,13 @@ import typer
 if TYPE_CHECKING:
     from newsie.data.readers import ArticleReader
 
-__all__ = ["check_source", "is_file", "open_source"]
+__all__ = ["check_source", "find_files", "is_file", "is_pattern", "open_source"]
 
 
 def check_source(texts: list[str] | None, file: str | None) -> None:
     """A wrong usage unless either texts or a file are given, and no text is the name of a file."""
+    if texts and file is not None and is_file(file) and all(map(is_file, texts)):
+        return  # --file big/*.parquet, taken apart by the shell
     if bool(texts) == (file is not None):
         given = "both" if texts else "neither"
         raise typer.BadParameter(
@@ -39,6 +42,28 @@ def _why_no_text(text: str) -> str:
     if path.suffix.lower() in SUFFIXES and len(text.split()) == 1:
         return f"{text!r} looks like a file, and there is no such file; --file reads files"
     return ""
+
+
+def is_pattern(file: str) -> bool:
+    """Whether a name stands for several files: "big/*.parquet"."""
+    return not is_file(file) and glob.has_magic(file) and not file.startswith("hub:")
+
+
+def find_files(texts: list[str] | None, file: str) -> list[str]:
+    """The files that are meant: those of a pattern in order, or the one; with those that a shell
+    has put behind it, --file big/*.parquet.
+
+    A wrong usage if there is no file of the pattern.
+    """
+    names = [file, *(texts or [])]
+    found: list[str] = []
+    for name in names:
+        pattern = is_pattern(name)
+        files = sorted(filter(is_file, glob.glob(name, recursive=True))) if pattern else [name]
+        if not files:
+            raise typer.BadParameter(f"there is no file {name!r}", param_hint="--file")
+        found += files
+    return list(dict.fromkeys(found))
 
 
 def is_file(text: str) -> bool:

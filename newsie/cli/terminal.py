@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO, TypeVar
 
 __all__ = ["Style", "bar", "counted", "note", "shorten", "width_of"]
@@ -15,6 +15,7 @@ __all__ = ["Style", "bar", "counted", "note", "shorten", "width_of"]
 T = TypeVar("T")
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 UPDATE_SECONDS = 0.2
+LINE_SECONDS = 60.0
 WEIGHTS = (0.6, 0.25, 0.08)
 """Least weight of a word in reverse, in bold, in colour."""
 
@@ -88,21 +89,49 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def counted(items: Iterable[T], what: str) -> Iterator[T]:
-    """The same items; how many and how fast is shown on stderr while it is a terminal."""
-    if not sys.stderr.isatty():
-        yield from items
-        return
+def counted(
+    items: Iterable[T], what: str, share: Callable[[], float | None] = lambda: None
+) -> Iterator[T]:
+    """The same items; how many, how fast and how much longer is shown on stderr: five times a second
+    on a terminal, a line a minute in a log.
+
+    Args:
+        items: whatever.
+        what: what they are called.
+        share: how much of all of it is done, from 0 to 1; None where that is not known.
+    """
+    terminal = sys.stderr.isatty()
+    every = UPDATE_SECONDS if terminal else LINE_SECONDS
     started = shown = time.monotonic()
-    count = 0
+    first = share() or 0.0
     try:
         for count, item in enumerate(items, 1):
+            if count == 1:  # what was done before this run began does not count
+                started, first = time.monotonic(), share() or 0.0
             yield item
-            if (now := time.monotonic()) - shown > UPDATE_SECONDS:
+            if (now := time.monotonic()) - shown > every:
                 shown = now
-                rate = count / (now - started)
-                print(
-                    f"\r\x1b[K{count:,} {what}, {rate:,.0f}/s", end="", file=sys.stderr, flush=True
+                line = _progress(count, what, now - started, first, share())
+                print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True) if terminal else note(
+                    line
                 )
     finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        if terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _progress(count: int, what: str, seconds: float, first: float, share: float | None) -> str:
+    """A line such as "12,000 articles, 4,000/s, 38 %, 5 min left"."""
+    line = f"{count:,} {what}, {count / max(seconds, 1e-9):,.0f}/s"
+    if share is None:
+        return line
+    line += f", {100 * share:.0f} %"
+    if share > first:
+        line += f", {_duration(seconds * (1 - share) / (share - first))} left"
+    return line
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"

@@ -11,7 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from newsie.data.records import DAMAGE, BadRow, Record, Records, Row, cut_off, open_binary
+from newsie.data.records import (
+    DAMAGE,
+    BadRow,
+    RecodedRow,
+    Record,
+    Records,
+    Row,
+    Watch,
+    cut_off,
+    open_binary,
+    recode,
+)
 from newsie.errors import ReadError
 
 __all__ = ["open_delimited"]
@@ -45,28 +56,44 @@ def open_delimited(path: Path, delimiter: str, limit: int) -> Records:
             raise ReadError(path, f"the first line cannot be read: {error}") from error
     if not any(name.strip() for name in header):
         raise ReadError(path, "the first line is blank; it must name the columns")
-    if any(_UNDECODED.search(name) or "\0" in name for name in header):
+    names = [_text_of(name) for name in header]
+    if None in names or any("\0" in name for name in header):
         raise ReadError(path, "the first line is not UTF-8 text; save the file as UTF-8")
+    header = [name for name in names if name is not None]
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise ReadError(path, f"the first line names {', '.join(twice)} more than once")
-    return Records(tuple(header), lambda _wanted: _read(path, delimiter, header, limit))
+    watch = Watch()
+
+    def read(_wanted: object) -> Iterator[Record]:
+        return _read(path, delimiter, header, limit, watch)
+
+    return Records(tuple(header), read, watch.share)
 
 
-def _open_text(path: Path) -> io.TextIOWrapper:
+def _open_text(path: Path, watch: Watch | None = None) -> io.TextIOWrapper:
     return io.TextIOWrapper(
-        open_binary(path), encoding="utf-8-sig", errors="surrogateescape", newline=""
+        open_binary(path, watch), encoding="utf-8-sig", errors="surrogateescape", newline=""
     )
+
+
+def _text_of(cell: str) -> str | None:
+    """A cell, read anew as Windows-1252 where it is not UTF-8; None if it is not that either."""
+    if cell.isascii() or not _UNDECODED.search(cell):
+        return cell
+    return recode(cell.encode("utf-8", "surrogateescape"))
 
 
 def _find_delimiter(line: str, expected: str) -> str:
     return expected if expected in line else max(DELIMITERS, key=line.count)
 
 
-def _read(path: Path, delimiter: str, header: list[str], limit: int) -> Iterator[Record]:
+def _read(
+    path: Path, delimiter: str, header: list[str], limit: int, watch: Watch
+) -> Iterator[Record]:
     # The limit of the csv module is one for the whole process, so it is only ever raised.
     csv.field_size_limit(max(limit, csv.field_size_limit()))
-    with _open_text(path) as stream:
+    with _open_text(path, watch) as stream:
         lines = _Lines(stream, limit)
         rows = csv.reader(lines, delimiter=delimiter, strict=True)
         next(rows)
@@ -164,9 +191,13 @@ def _check_size(row: list[str], header: list[str]) -> BadRow | None:
 
 
 def _check_cells(row: list[str], header: list[str]) -> Row | BadRow:
+    texts: list[str] = []
     for column, value in zip(header, row, strict=True):
-        if not value.isascii() and _UNDECODED.search(value):
+        text = _text_of(value)
+        if text is None:
             return BadRow("not UTF-8", column=column)
         if "\0" in value:
             return BadRow("NUL character", column=column)
-    return dict(zip(header, row, strict=True))
+        texts.append(text)
+    kind = dict if texts == row else RecodedRow
+    return kind(zip(header, texts, strict=True))

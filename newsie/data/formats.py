@@ -9,7 +9,15 @@ from typing import IO, Any
 
 from newsie.data.delimited import open_delimited
 from newsie.data.lines import open_headlines, open_json, open_json_lines, open_stream
-from newsie.data.records import COMPRESSIONS, BadRow, Record, Records, Row
+from newsie.data.records import (
+    COMPRESSIONS,
+    BadRow,
+    RecodedRow,
+    Record,
+    Records,
+    Row,
+    recode,
+)
 from newsie.errors import ReadError
 
 __all__ = ["SUFFIXES", "open_records"]
@@ -97,8 +105,13 @@ def _read_text(file: Path, limit: int) -> Row | BadRow:
     try:
         with file.open(encoding="utf-8-sig") as stream:
             text = stream.read(limit + 1)
+        kind: type[Row] = dict
     except UnicodeDecodeError as error:
-        return BadRow("not UTF-8", f"{name}, byte {error.start + 1}")
+        with file.open("rb") as raw:
+            recoded = recode(raw.read(limit + 1))
+        if recoded is None:
+            return BadRow("not UTF-8", f"{name}, byte {error.start + 1}")
+        text, kind = recoded, RecodedRow
     except OSError as error:
         return BadRow("cannot be opened", f"{name}: {error.strerror}")
     if "\0" in text:
@@ -106,9 +119,4 @@ def _read_text(file: Path, limit: int) -> Row | BadRow:
     if len(text) > limit:
         return BadRow("field too long", f"{name}: more than {limit:,} characters", "body")
     headline, _, body = text.lstrip().partition("\n")
-    return {
-        "id": name,
-        "headline": headline.strip(),
-        "body": body.strip(),
-        "label": file.parent.name,
-    }
+    return kind(id=name, headline=headline.strip(), body=body.strip(), label=file.parent.name)

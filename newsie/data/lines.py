@@ -12,14 +12,17 @@ from typing import IO, Any
 from newsie.data.records import (
     DAMAGE,
     BadRow,
+    RecodedRow,
     Record,
     Records,
     Row,
+    Watch,
     all_columns,
     as_text,
     cut_off,
     open_binary,
     peek,
+    recode,
 )
 from newsie.errors import ReadError
 
@@ -51,7 +54,7 @@ def open_stream(stream: IO[Any], limit: int) -> Records:
     start = next(lines, None)
     if start is None:
         raise ReadError("stdin", "there is no line with text")
-    parse = _parse_object if _starts_object(start[1]) else _parse_headline
+    parse = _streamed_object if _starts_object(start[1]) else _streamed_headline
     rows = _parse_lines(itertools.chain([start], lines), parse)
     first = peek(rows, 1)
     columns = all_columns("stdin", first)
@@ -65,14 +68,16 @@ def _taken(records: list[Record]) -> Iterator[Record]:
 
 
 def _open_lines(path: Path, parse: Parse, limit: int) -> Records:
+    watch = Watch()
+
     def read(_wanted: Sequence[str] = ()) -> Iterator[Record]:
-        with open_binary(path) as stream:
+        with open_binary(path, watch) as stream:
             yield from _parse_lines(_lines(stream, limit), parse)
 
     rows = read()
     first = peek(rows)
     rows.close()  # type: ignore[attr-defined]  # a generator; closes the file
-    return Records(all_columns(path, first), read)
+    return Records(all_columns(path, first), read, watch.share)
 
 
 def _parse_lines(lines: Iterable[tuple[int, Line | BadRow]], parse: Parse) -> Iterator[Record]:
@@ -121,28 +126,58 @@ def _starts_object(line: Line | BadRow) -> bool:
     return not isinstance(line, BadRow) and line.lstrip()[:1] in (b"{", "{")
 
 
-def _decode(line: Line) -> str | BadRow:
+def _parse(line: Line, parse: Callable[[str], Row | BadRow]) -> Row | BadRow:
+    """The row of a line, which is read as Windows-1252 where it is not UTF-8."""
+    if isinstance(line, str):
+        return parse(line)
     try:
-        return line if isinstance(line, str) else line.decode("utf-8")
+        return parse(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return BadRow("not UTF-8", f"byte {error.start + 1} of the line")
+        text = recode(line)
+        if text is None:
+            return BadRow("not UTF-8", f"byte {error.start + 1} of the line")
+        row = parse(text)
+        return row if isinstance(row, BadRow) else RecodedRow(row)
 
 
 def _parse_headline(line: Line) -> Row | BadRow:
-    text = _decode(line)
-    if isinstance(text, BadRow):
-        return text
+    return _parse(line, _headline)
+
+
+def _headline(text: str) -> Row | BadRow:
     return BadRow("NUL character") if "\0" in text else {"headline": text.strip()}
 
 
 def _parse_object(line: Line) -> Row | BadRow:
-    text = _decode(line)
-    if isinstance(text, BadRow):
-        return text
+    return _parse(line, _object)
+
+
+def _object(text: str) -> Row | BadRow:
     try:
         return _as_row(json.loads(text))
     except (ValueError, RecursionError) as error:
         return BadRow("broken JSON", str(error))
+
+
+def _streamed_headline(line: Line) -> Row | BadRow:
+    """A headline among headlines; an object was meant to be read as one."""
+    if _starts_object(line) and not isinstance(_parse_object(line), BadRow):
+        return BadRow(
+            "a JSON object among plain headlines",
+            "the first line decides, and it is a headline; give JSON objects alone, one a line",
+        )
+    return _parse_headline(line)
+
+
+def _streamed_object(line: Line) -> Row | BadRow:
+    """An object among objects; a plain line was meant to be read as a headline."""
+    if not _starts_object(line):
+        return BadRow(
+            "a plain line among JSON objects",
+            "the first line decides, and it is a JSON object; give headlines alone, one a line, or "
+            'write {"headline": "..."}',
+        )
+    return _parse_object(line)
 
 
 def _as_row(value: object) -> Row | BadRow:
@@ -162,13 +197,23 @@ def open_json(path: Path, limit: int) -> Records:
             first = stream.readline(limit)
             if _holds_lines(first):
                 return open_json_lines(path, limit)
-            text = _read_array(path, first, stream).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ReadError(path, f"not UTF-8 at byte {error.start + 1}") from error
+            content = _read_array(path, first, stream)
         except DAMAGE as error:
             raise ReadError(path, f"the file is damaged or ends early: {error}") from error
-    records = [Record(number, row) for number, row in enumerate(_parse_array(path, text), 1)]
+    records = [Record(number, row) for number, row in enumerate(_array_rows(path, content), 1)]
     return Records(all_columns(path, records[:1000]), lambda _wanted: iter(records))
+
+
+def _array_rows(path: Path, content: bytes) -> Iterator[Row | BadRow]:
+    """The rows of an array, which is read as Windows-1252 where it is not UTF-8."""
+    try:
+        yield from _parse_array(path, content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        text = recode(content)
+        if text is None:
+            raise ReadError(path, f"not UTF-8 at byte {error.start + 1}") from error
+        for row in _parse_array(path, text):
+            yield row if isinstance(row, BadRow) else RecodedRow(row)
 
 
 def _read_array(path: Path, first: bytes, stream: IO[bytes]) -> bytes:

@@ -13,7 +13,7 @@ from newsie.data.articles import Article
 from newsie.data.cleaning import clean_start
 from newsie.data.columns import ALIASES, find_column, find_columns
 from newsie.data.formats import open_records
-from newsie.data.records import BadRow, Row
+from newsie.data.records import BadRow, RecodedRow, Row
 from newsie.errors import InputError, ReadError
 from newsie.labels import LabelRule
 
@@ -57,10 +57,12 @@ class Problems:
     Attributes:
         counts: number of rows by reason.
         examples: the first few of each reason.
+        recoded: number of rows that are not UTF-8 and were read as Windows-1252, not skipped.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: list[Problem] = field(default_factory=list)
+    recoded: int = 0
 
     def __len__(self) -> int:
         return self.counts.total()
@@ -72,10 +74,16 @@ class Problems:
             self.examples.append(problem)
 
     def summary(self, examples: int = 2) -> str:
-        """What was skipped, to show: a line for each reason with examples; empty if nothing."""
-        if not self.counts:
-            return ""
-        lines = [f"{len(self):,} {'row' if len(self) == 1 else 'rows'} skipped:"]
+        """What was skipped or read anew, to show: a line for each reason with examples; empty if
+        nothing."""
+        lines = []
+        if self.recoded:
+            lines.append(
+                f"{self.recoded:,} {'row is' if self.recoded == 1 else 'rows are'} not UTF-8, read "
+                "as Windows-1252; if letters come out wrong, save the file as UTF-8"
+            )
+        if self.counts:
+            lines.append(f"{len(self):,} {'row' if len(self) == 1 else 'rows'} skipped:")
         for reason, count in self.counts.most_common():
             lines.append(f"  {count:,} × {reason}")
             same = (problem for problem in self.examples if problem.reason == reason)
@@ -141,6 +149,11 @@ class ArticleReader:
         self.label_counts: Counter[str] = Counter()
 
     @property
+    def share(self) -> float | None:
+        """The share of the source that was read so far, from 0 to 1; None where not known."""
+        return None if self._records.share is None else self._records.share()
+
+    @property
     def missing_rules(self) -> dict[str, str]:
         """Task -> the column that its rule needs and that this source does not have."""
         return {
@@ -169,6 +182,7 @@ class ArticleReader:
             bad = row if isinstance(row, BadRow) else self._check(row)
             if bad is None:
                 assert not isinstance(row, BadRow)
+                self.problems.recoded += isinstance(row, RecodedRow)
                 self.number = number
                 yield self._article(row)
                 continue

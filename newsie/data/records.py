@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import math
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,14 +24,17 @@ __all__ = [
     "COMPRESSIONS",
     "DAMAGE",
     "BadRow",
+    "RecodedRow",
     "Record",
     "Records",
     "Row",
+    "Watch",
     "all_columns",
     "as_text",
     "cut_off",
     "open_binary",
     "peek",
+    "recode",
 ]
 
 COMPRESSIONS = (".gz", ".zst")
@@ -39,6 +43,28 @@ DAMAGE = (EOFError, zlib.error, OSError)
 PEEK_ROWS = 100
 
 Row = dict[str, str]
+
+
+class RecodedRow(Row):
+    """A row that is not UTF-8 and was read as Windows-1252 (cp1252), the usual other one."""
+
+
+class Watch:
+    """How far the reading of a file is."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self._bytes = 0
+
+    def start(self, file: IO[bytes]) -> None:
+        """Watch a file that was just opened."""
+        self._file, self._bytes = file, os.fstat(file.fileno()).st_size
+
+    def share(self) -> float:
+        """The share of the file that was read, from 0 to 1."""
+        if self._file is None or not self._bytes:
+            return 0.0
+        return 1.0 if self._file.closed else self._file.tell() / self._bytes
 
 
 @dataclass(frozen=True)
@@ -75,36 +101,61 @@ class Records(NamedTuple):
         columns: the columns, known before anything is read. Where each row names its own columns
             (JSON), those of the first rows; later rows may bring more.
         read: the rows from the first one on, with at least the wanted columns.
+        share: the share of the source that was read so far, from 0 to 1; None where that is not
+            known.
     """
 
     columns: tuple[str, ...]
     read: Callable[[Sequence[str]], Iterator[Record]]
+    share: Callable[[], float] | None = None
 
 
-def open_binary(path: Path) -> IO[bytes]:
-    """A file for reading, decompressed if it ends in .gz or .zst."""
+def open_binary(path: Path, watch: Watch | None = None) -> IO[bytes]:
+    """A file for reading, decompressed if it ends in .gz or .zst; `watch` is told of it."""
     try:
-        if path.suffix.lower() == ".gz":
-            return cast(IO[bytes], gzip.open(path, "rb"))
-        if path.suffix.lower() == ".zst":
-            return _open_zstandard(path)
-        return path.open("rb")
+        file = path.open("rb")
     except OSError as error:
         raise ReadError(path, f"cannot be opened: {error.strerror or error}") from error
+    if watch is not None:
+        watch.start(file)
+    if path.suffix.lower() == ".gz":
+        return cast(IO[bytes], _Unzipped(file))
+    return _open_zstandard(file) if path.suffix.lower() == ".zst" else file
 
 
-def _open_zstandard(path: Path) -> IO[bytes]:
+class _Unzipped(gzip.GzipFile):
+    """A gzip file that closes the file below it, too."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(fileobj=file, mode="rb")
+        self._below = file
+
+    def close(self) -> None:
+        super().close()
+        self._below.close()
+
+
+def _open_zstandard(file: IO[bytes]) -> IO[bytes]:
     try:
         import pyarrow
     except ImportError:
+        file.close()
         raise MissingExtraError("reading .zst files", "pyarrow", "parquet") from None
-    return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
+    return io.BufferedReader(pyarrow.input_stream(file, compression="zstd"))
 
 
 def cut_off(error: Exception) -> BadRow:
     """The row where a damaged file ends."""
     reason = "the file is damaged or ends early here; nothing further is read"
     return BadRow(reason, str(error), last=True)
+
+
+def recode(content: bytes) -> str | None:
+    """Text of bytes that are not UTF-8, as Windows-1252; None where they are not that either."""
+    try:
+        return content.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
 
 
 def as_text(value: object) -> str:

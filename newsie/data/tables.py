@@ -32,10 +32,11 @@ def open_parquet(path: Path) -> Records:
             yield from file.iter_batches(BATCH_ROWS, columns=list(wanted))
 
     try:
-        names = parquet.read_schema(path).names
+        about = parquet.read_metadata(path)
+        names = about.schema.to_arrow_schema().names
     except (pyarrow.ArrowException, OSError) as error:
         raise ReadError(path, f"not a Parquet file, or damaged: {error}") from error
-    return _table(path, names, batches, (pyarrow.ArrowException, OSError))
+    return _table(path, names, batches, (pyarrow.ArrowException, OSError), about.num_rows)
 
 
 def open_arrow(path: Path) -> Records:
@@ -76,8 +77,12 @@ def _table(
     names: Sequence[str],
     batches: Callable[[Sequence[str]], Iterable[Any]],
     damage: tuple[type[Exception], ...],
+    rows: int | None = None,
 ) -> Records:
+    number = 0
+
     def read(wanted: Sequence[str]) -> Iterator[Record]:
+        nonlocal number
         number = 0
         try:
             for batch in batches(wanted):
@@ -87,7 +92,7 @@ def _table(
         except damage as error:
             raise ReadError(path, f"the file is damaged: {error}", row=number + 1) from error
 
-    return Records(tuple(names), read)
+    return Records(tuple(names), read, (lambda: number / rows) if rows else None)
 
 
 def _batch_rows(batch: Any) -> Iterator[Row | BadRow]:

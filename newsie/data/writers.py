@@ -16,7 +16,7 @@ from typing import Any
 from newsie.atomic import new_file
 from newsie.errors import InputError, MissingExtraError
 
-__all__ = ["RowWriter", "open_writer"]
+__all__ = ["RowWriter", "check_target", "open_writer"]
 
 Value = str | int | float | bool | None
 GROUP_ROWS = 10_000
@@ -67,7 +67,7 @@ def open_writer(path: Path | str) -> Iterator[RowWriter]:
         yield _JsonWriter(_stdout(), flush=True)
         return
     path = Path(path)
-    open_format = _find_format(path)
+    open_format = check_target(path)
     with new_file(path) as aside, _create(path, aside) as stream:
         writer = open_format(stream)
         try:
@@ -77,12 +77,25 @@ def open_writer(path: Path | str) -> Iterator[RowWriter]:
             writer.close()
 
 
-def _create(path: Path, aside: Path) -> io.BufferedWriter:
+def check_target(path: Path) -> Callable[[io.BufferedIOBase], RowWriter]:
+    """What writes a file of that name; an error where there can be no such file.
+
+    Raises:
+        InputError: another ending, a folder, or no folder to write to.
+    """
+    open_format = _find_format(path)
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder; name a file")
         if not path.parent.is_dir():
             raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    return open_format
+
+
+def _create(path: Path, aside: Path) -> io.BufferedWriter:
+    try:
         return aside.open("wb")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error

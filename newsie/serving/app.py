@@ -14,6 +14,7 @@ from starlette.responses import Response
 from newsie.classifier import Classifier
 from newsie.serving.auth import OPEN_PATHS, Auth
 from newsie.serving.bodies import Bodies
+from newsie.serving.faults import describe_fault
 from newsie.serving.heads import Heads
 from newsie.serving.leaving import Leaving
 from newsie.serving.logs import Log, write_line
@@ -127,12 +128,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
         return await _refused(request, RefusedError(400, "malformed", "the body is not JSON"))
-    # Where and what, but never the input itself.
-    places = [
-        f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}"
-        for item in found[:5]
-    ]
-    return await _refused(request, RefusedError(422, "invalid", "; ".join(places)))
+    message = ". ".join(describe_fault(item) for item in found[:5])
+    return await _refused(request, RefusedError(422, "invalid", message))
 
 
 _HANDLERS = {

@@ -1,18 +1,19 @@
-"""Logs: one JSON line for each request and each event, on stderr. Never the text of an article."""
+"""Logs: a line for each request and each event, on stderr: JSON for programs, plain words on a terminal.
+Never the text of an article."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-__all__ = ["FACTS", "EventHandler", "Log", "note", "place_of", "write_line"]
+__all__ = ["FACTS", "EventHandler", "Log", "note", "place_of", "plain_line", "write_line"]
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -29,13 +30,31 @@ def note(**facts: Any) -> None:
 
 def write_line(fields: dict[str, Any]) -> None:
     """Write a line with the time, and these fields."""
-    time = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = orjson.dumps({"time": time, **fields}, default=str) + b"\n"
+    time = datetime.now(UTC)
+    if sys.stderr.isatty():
+        line = f"{time.astimezone():%H:%M:%S}  {plain_line(fields)}\n".encode()
+    else:
+        stamp = time.isoformat(timespec="milliseconds")
+        line = orjson.dumps({"time": stamp, **fields}, default=str) + b"\n"
     try:
         sys.stderr.buffer.write(line)
         sys.stderr.flush()
     except OSError:  # the log is closed or its disk full: requests are answered all the same
         return
+
+
+def plain_line(fields: Mapping[str, Any]) -> str:
+    """For people: "200  POST /v1/classify  12.3 ms  articles 3", or "error  model not loaded  why ..."."""
+    rest = {name: value for name, value in fields.items() if name not in ("level", "request_id")}
+    parts = [str(rest.pop(name)) for name in ("code", "event") if name in rest]
+    parts.append(" ".join(str(rest.pop(name)) for name in ("method", "route") if name in rest))
+    if "seconds" in rest:
+        parts.append(f"{1000 * rest.pop('seconds'):.1f} ms")
+    parts += [f"{name} {value}" for name, value in rest.items()]
+    if fields.get("level") not in (None, "info"):
+        parts.insert(0, str(fields["level"]))
+    # A route or a reason may come from outside: no control sequence reaches the terminal.
+    return "".join(c if c.isprintable() else "\ufffd" for c in "  ".join(filter(None, parts)))
 
 
 def place_of(error: BaseException) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertModel
@@ -80,7 +79,7 @@ def _sequence_classifier(
     for name, value in student.heads[task].state_dict().items():
         weights[name] = value / temperature if name.startswith("classifier.") else value
     model.load_state_dict(weights)
-    return model.to(torch.float32).eval()
+    return model
 
 
 def _write_tokenizer(bundle: Bundle, directory: Path) -> None:

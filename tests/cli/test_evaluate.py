@@ -90,6 +90,17 @@ def test_a_file_without_any_gold_labels(newsie: Any, tmp_path: Path) -> None:
     assert "no gold labels for section" in err
 
 
+def test_the_column_of_gold_labels_can_be_named(newsie: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("title,Ressort\ngoal cup,sports\nbank bond,business\n")
+    code, _, err = newsie("evaluate", tmp_path / "a.csv", "--task", "section")
+    assert (code, "say which one it is: --columns section=COLUMN" in err) == (1, True)
+    columns = ("--columns", "section=Ressort")
+    code, out, _ = newsie("evaluate", tmp_path / "a.csv", *columns, "--json")
+    assert (code, list(json.loads(out)["tasks"])) == (0, ["section"])
+    code, _, err = newsie("evaluate", tmp_path / "a.csv", "--task", "mood", *columns)
+    assert (code, "a column is named for section" in err) == (2, True)
+
+
 def test_an_empty_column(newsie: Any, tmp_path: Path) -> None:
     row = {"headline": "goal", "section": "sports", "mood": ""}
     code, out, err = newsie("evaluate", write(tmp_path / "a.jsonl", [row]), "--json")

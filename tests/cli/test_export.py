@@ -12,6 +12,8 @@ import yaml
 from numpy.typing import NDArray
 
 from newsie.bundle import Bundle, read_bundle
+from newsie.classifier import Classifier
+from newsie.data.articles import Article
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
 from newsie.evaluation import softmax
 from newsie.training.model import MultiTaskModel
@@ -19,6 +21,7 @@ from newsie.training.revival import revive_student
 from newsie.training.transformers_folder import export_transformers
 from tests.tiny import tiny_articles, tiny_tokenizer
 
+PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 ARTICLES = tiny_articles(48, seed=3)
 TEXTS = [f"{a.headline}\n{a.body}" if a.body else a.headline for a in ARTICLES]
 
@@ -41,7 +44,7 @@ def answered(directory: Path, labels: tuple[str, ...]) -> NDArray[np.float64]:
     """What plain transformers makes of the folder, (N, C)."""
     from transformers import pipeline
 
-    classify = pipeline("text-classification", str(directory), truncation=True, device="cpu")
+    classify: Any = pipeline("text-classification", str(directory), truncation=True, device="cpu")
     rows = [{row["label"]: row["score"] for row in found} for found in classify(TEXTS, top_k=None)]
     return np.array([[row[label] for label in labels] for row in rows])
 
@@ -73,31 +76,22 @@ def test_a_folder_from_a_bundle_alone(newsie: Any, bundle: Bundle, tmp_path: Pat
 
 
 def test_onnx_says_by_itself_how_it_is_used(newsie: Any, bundle: Bundle, tmp_path: Path) -> None:
-    """Only onnxruntime, tokenizers and numpy: what somebody without newsie would write."""
-    import onnxruntime
-    from tokenizers import Tokenizer
-
+    """The example of the docs, which knows onnxruntime, tokenizers and numpy only, and no newsie."""
     file = tmp_path / "model.onnx"
     code, out, _ = newsie("export", file, "--format", "onnx")
     assert (code, out) == (0, f"{file}\n")
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    about = session.get_modelmeta().custom_metadata_map
-    tasks, calibration = (json.loads(about[f"newsie.{key}"]) for key in ("tasks", "calibration"))
-    encoding = json.loads(about["newsie.encoding"])
-    tokenizer = Tokenizer.from_str(about["newsie.tokenizer"])
-    tokenizer.enable_truncation(encoding["max_tokens"])
-    ids = np.array([tokenizer.encode("goal cup\nthe keeper").ids])
-    answers = session.run(list(tasks), {"input_ids": ids, "attention_mask": np.ones_like(ids)})
-
-    from newsie import Article, Classifier
+    (example,) = re.findall(r"```py\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example.replace('"model.onnx"', repr(str(file))), names)
 
     (wanted,) = Classifier(bundle, threads=1).classify([Article("goal cup", "the keeper")])
-    for (task, labels), logits in zip(tasks.items(), answers, strict=True):
-        scores = np.exp(logits[0] / calibration[task])
-        assert tuple(labels) == bundle.manifest.label_space[task].labels
-        np.testing.assert_allclose(scores / scores.sum(), wanted.probabilities[task], atol=1e-6)
-    assert about["newsie.fingerprint"] == bundle.fingerprint
-    assert EncodingPolicy.from_json(encoding) == bundle.manifest.encoding
+    found = names["classify"]("goal cup", "the keeper")
+    assert tuple(found) == wanted.tasks
+    for task, scores in found.items():
+        assert tuple(scores) == bundle.manifest.label_space[task].labels
+        np.testing.assert_allclose(list(scores.values()), wanted.probabilities[task], atol=1e-6)
+    assert names["about"]["newsie.fingerprint"] == bundle.fingerprint
+    assert EncodingPolicy.from_json(names["encoding"]) == bundle.manifest.encoding
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from newsie.data.delimited import open_delimited
-from newsie.data.records import BadRow, Row
+from newsie.data.records import BadRow, RecodedRow, Row
 from newsie.errors import ReadError
 
 LIMIT = 100_000
@@ -97,10 +97,16 @@ def test_a_hostile_file_takes_time_in_proportion(path: Path) -> None:
 
 
 def test_bytes_that_are_not_utf8(path: Path) -> None:
-    assert read(path, b"a,b\n1,caf\xe9\n2,caf\xc3\xa9\n") == [
+    assert read(path, b"a,b\n1,caf\x81\n2,caf\xc3\xa9\n") == [
         BadRow("not UTF-8", column="b"),
         {"a": "2", "b": "café"},
     ]
+
+
+def test_what_is_not_utf8_is_read_as_windows_1252(path: Path) -> None:
+    found = read(path, "Titel,pâge\n1,caf\u00e9 \u201cbar\u201d\n2,plain\n".encode("cp1252"))
+    assert found == [{"Titel": "1", "pâge": "café “bar”"}, {"Titel": "2", "pâge": "plain"}]
+    assert [isinstance(row, RecodedRow) for row in found] == [True, False]
 
 
 def test_nul_characters(path: Path) -> None:
@@ -171,7 +177,7 @@ def test_a_compressed_file_with_a_bad_check_sum(tmp_path: Path) -> None:
         (b"\n1,2\n", "the first line is blank"),
         (b" , \n1,2\n", "the first line is blank"),
         (b"a,b,a\n1,2,3\n", "names a more than once"),
-        (b"caf\xe9\n1\n", "the first line is not UTF-8"),
+        (b"caf\x81\n1\n", "the first line is not UTF-8"),
         ("a,b\n1,2\n".encode("utf-16"), "the first line is not UTF-8"),
         (b'"a,b\n1,2\n', "the first line cannot be read: unexpected end"),
     ],

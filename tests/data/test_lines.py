@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from newsie.data.lines import open_headlines, open_json, open_json_lines, open_stream
-from newsie.data.records import PEEK_ROWS, BadRow, Record, Records
+from newsie.data.records import PEEK_ROWS, BadRow, RecodedRow, Record, Records
 from newsie.errors import ReadError
 
 LIMIT = 1000
@@ -63,7 +63,7 @@ def test_cells_become_text(path: Path) -> None:
         (b"9" * 900, "not a JSON object"),
         (b'["a"]', "not a JSON object"),
         (b'"a"', "not a JSON object"),
-        (b'{"a": "caf\xe9"}', "not UTF-8"),
+        (b'{"a": "caf\x81"}', "not UTF-8"),
         (b'{"a": "' + b"x" * LIMIT + b'"}', "line too long"),
         (b'{"a": "' + b"x" * 5 * LIMIT + b'"}', "line too long"),
     ],
@@ -121,13 +121,14 @@ def test_files_without_a_row(path: Path, content: str, message: str) -> None:
 
 
 def test_headlines(path: Path) -> None:
-    content = b'\xef\xbb\xbfRain, "again"\r\n\n  {not JSON}\nbad \xff\nnul \x00\nSun'
+    content = b'\xef\xbb\xbfRain, "again"\r\n\n  {not JSON}\nbad \x81\nnul \x00\nSun\nR\xe9'
     assert rows(open_headlines(save(path, content), LIMIT)) == [
         Record(1, {"headline": 'Rain, "again"'}),
         Record(3, {"headline": "{not JSON}"}),
         Record(4, BadRow("not UTF-8", "byte 5 of the line")),
         Record(5, BadRow("NUL character")),
         Record(6, {"headline": "Sun"}),
+        Record(7, RecodedRow(headline="Ré")),
     ]
 
 
@@ -168,6 +169,19 @@ def test_the_first_line_of_a_stream_may_be_bad() -> None:
     assert second.content == {"a": "x"}
 
 
+def test_lines_of_two_kinds_are_told() -> None:
+    first, second = rows(open_stream(io.BytesIO(b'{"a": "x"}\nRain\n'), LIMIT))
+    assert first.content == {"a": "x"}
+    assert isinstance(second.content, BadRow)
+    assert second.content.reason == "a plain line among JSON objects"
+    assert "the first line decides, and it is a JSON object" in second.content.detail
+    first, second, third = rows(open_stream(io.BytesIO(b'Rain\n{"a": "x"}\n{Sun}\n'), LIMIT))
+    assert (first.content, third.content) == ({"headline": "Rain"}, {"headline": "{Sun}"})
+    assert isinstance(second.content, BadRow)
+    assert second.content.reason == "a JSON object among plain headlines"
+    assert "the first line decides, and it is a headline" in second.content.detail
+
+
 def test_an_open_text_stream_that_is_not_utf8() -> None:
     stream = io.TextIOWrapper(io.BytesIO(b"Rain\n" + b"x" * 10_000 + b"\xff\nSun\n"), "utf-8")
     *_, last = rows(open_stream(stream, 100_000))
@@ -175,7 +189,7 @@ def test_an_open_text_stream_that_is_not_utf8() -> None:
     assert last.content.reason == "not UTF-8"
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\n"])
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\x81\n"])
 def test_streams_without_text(content: bytes) -> None:
     with pytest.raises(ReadError, match="stdin"):
         open_stream(io.BytesIO(content), LIMIT)
@@ -222,7 +236,7 @@ NOT_ARRAYS: list[tuple[str | bytes, str]] = [
     ("[]", "the file is empty"),
     (" ", "the file is empty"),
     ("[1, 2]", "none of the 2 rows can be read; the first: not a JSON object"),
-    (b'[{"a": "\xff"}]', "not UTF-8 at byte 9"),
+    (b'[{"a": "\x81"}]', "not UTF-8 at byte 9"),
     ("[" * 100_000, "none of the 1 rows"),
 ]
 

@@ -121,7 +121,7 @@ BAD_CSV = (
     b"Rain,For days.,1\n"  # 1
     b"Rain,For days.\n"  # 2
     b",\xe2\x80\x8b <br> ,3\n"  # 3: a blank nobody sees, and a tag
-    b"Rain,caf\xe9,4\n"  # 5
+    b"Rain,caf\x81,4\n"  # 4: no text of any encoding
     b"Rain,,5\n"
     b'Rain,"half'
 )
@@ -148,6 +148,33 @@ def test_bad_rows_are_counted_and_the_rest_is_read(tmp_path: Path) -> None:
     summary = reader.problems.summary()
     assert summary.startswith("4 rows skipped:\n  1 × too few fields\n")
     assert f"{path}, row 4, column 'body': not UTF-8" in summary
+
+
+def test_rows_in_windows_1252_are_read_and_told(tmp_path: Path) -> None:
+    rows = "headline,id\ncafé,1\n“Rain”,2\nSun,3\n"
+    (tmp_path / "news.csv").write_bytes(rows.encode("cp1252"))
+    (tmp_path / "news.txt").write_bytes("café\n“Rain”\nSun\n".encode("cp1252"))
+    (tmp_path / "news.json").write_bytes(
+        '[{"title": "café"}, {"title": "“Rain”"}]'.encode("cp1252")
+    )
+    for name in ("news.csv", "news.txt", "news.json"):
+        reader = ArticleReader(tmp_path / name)
+        assert [article.headline for article in reader][:2] == ["café", "“Rain”"]
+        assert reader.problems.recoded == 2
+        assert reader.problems.summary().startswith("2 rows are not UTF-8, read as Windows-1252; ")
+        assert len(reader.problems) == 0
+
+
+def test_the_share_that_was_read(tmp_path: Path) -> None:
+    (tmp_path / "news.jsonl").write_text('{"title": "Rain"}\n' * 5_000)
+    with gzip.open(tmp_path / "news.jsonl.gz", "wt") as stream:
+        stream.write("".join(f'{{"title": "Rain {n**5}"}}\n' for n in range(20_000)))
+    for name in ("news.jsonl", "news.jsonl.gz"):
+        reader = ArticleReader(tmp_path / name)
+        shares = [reader.share for _ in reader]
+        assert shares == sorted(share for share in shares if share is not None)
+        assert 0 <= (shares[0] or 0) < 0.6 < (shares[-1] or 0) <= 1
+        assert reader.share == 1
 
 
 def test_strict_raises_at_the_first_bad_row(tmp_path: Path) -> None:

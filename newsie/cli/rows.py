@@ -1,0 +1,78 @@
+"""Answers as rows of files, each with the place of its article in the source."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from newsie.classifier import Classifier
+    from newsie.data.articles import Article
+    from newsie.data.readers import ArticleReader
+    from newsie.prediction import Prediction
+
+__all__ = ["Answer", "answers", "flat_row", "nested_row", "text_answers"]
+
+
+class Answer(NamedTuple):
+    """An article and what is made of it.
+
+    Attributes:
+        article: the article.
+        prediction: its answers.
+        number: 1-based number of its row in the source; a header is not counted.
+        place: columns that tell its row: {"id": ...}, or {"row": ...} too where the source has no ids.
+    """
+
+    article: Article
+    prediction: Prediction
+    number: int
+    place: dict[str, Any]
+
+
+def answers(
+    classifier: Classifier, reader: ArticleReader, tasks: Sequence[str] | None, after: int = 0
+) -> Iterator[Answer]:
+    """The answers to all articles of a source behind the row `after`, in order."""
+    numbers: deque[int] = deque()  # of articles that the classifier has taken and not yet answered
+
+    def articles() -> Iterator[Article]:
+        for article in reader:
+            if reader.number > after:
+                numbers.append(reader.number)
+                yield article
+
+    for article, prediction in classifier.classify_stream(articles(), tasks=tasks):
+        number, row = numbers.popleft(), {"id": article.id}
+        place = row if reader.columns.id is not None else {"row": number, **row}
+        yield Answer(article, prediction, number, place)
+
+
+def text_answers(
+    classifier: Classifier, texts: Sequence[str], tasks: Sequence[str] | None
+) -> Iterator[Answer]:
+    """The answers to texts, in order."""
+    pairs = classifier.classify_stream(texts, tasks=tasks)
+    for number, (article, prediction) in enumerate(pairs, 1):
+        yield Answer(article, prediction, number, {"id": article.id})
+
+
+def nested_row(answer: Answer, top_k: int | None) -> dict[str, Any]:
+    """For JSON: task -> [{"label", "score"}], the best first."""
+    return {
+        **answer.place,
+        "headline": answer.article.headline,
+        "predictions": answer.prediction.to_json(top_k),
+        "truncated": answer.prediction.truncated,
+    }
+
+
+def flat_row(answer: Answer, top_k: int) -> dict[str, Any]:
+    """For tables: columns id, headline, TASK, TASK_score, TASK_2, TASK_2_score, ..., truncated."""
+    row: dict[str, Any] = {**answer.place, "headline": answer.article.headline}
+    for task in answer.prediction.tasks:
+        for rank, (label, score) in enumerate(answer.prediction.top(task, top_k), 1):
+            name = task if rank == 1 else f"{task}_{rank}"
+            row[name], row[f"{name}_score"] = label, score
+    return {**row, "truncated": answer.prediction.truncated}

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+
+import pytest
+
+from newsie.serving.logs import plain_line, write_line
+
+REQUEST = {"request_id": "r1", "method": "POST", "route": "/v1/classify", "code": 200}
+REQUEST |= {"seconds": 0.0123, "articles": 3}
+
+
+def test_programs_get_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stderr", stream)
+    write_line(REQUEST)
+    line = json.loads(stream.buffer.getvalue())  # type: ignore[attr-defined]
+    assert {name: line[name] for name in REQUEST} == REQUEST
+    assert line["time"].endswith("+00:00")
+
+
+def test_a_terminal_gets_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    leader, follower = os.openpty()
+    with os.fdopen(follower, "w") as stream, os.fdopen(leader, "rb", buffering=0) as screen:
+        monkeypatch.setattr(sys, "stderr", stream)
+        write_line(REQUEST)
+        line = screen.read(1000).decode()
+    assert line.split("  ", 1)[1] == "200  POST /v1/classify  12.3 ms  articles 3\r\n"
+
+
+def test_events_for_people() -> None:
+    event = {"level": "error", "event": "model not loaded", "why": "no\x1b[31m such\nfile"}
+    assert plain_line(event) == "error  model not loaded  why no\ufffd[31m such\ufffdfile"
+    assert plain_line({"level": "info", "event": "started"}) == "started"

@@ -22,6 +22,9 @@ MISMATCH = 2.0
 SELF_TEMPERATURE = 20.0
 """Of the student that is as large as its teacher; Papernot et al. 2016 (arXiv 1511.04508) go to 100."""
 
+WHOLE: tuple[Swept, ...] = ("labelled", "transfer", "layers")
+"""What is swept in whole numbers."""
+
 ENSEMBLE = 3
 """Teachers of the arm that learns from several."""
 
@@ -139,6 +142,8 @@ ARMS: Mapping[str, Change] = {
     "drop words": _learning(augment=["drop_words"]),
     "swap bodies": _learning(augment=["swap_bodies"]),
     "mix words": _learning(augment=["mix_words"]),
+    "mix-up": _learning(mixtures="mix_up"),
+    "boundary": _learning(mixtures="boundary"),
     # headlines alone
     "headline gold": _headlines(_GOLD, "same"),
     "headline soft": _headlines(_SOFT, "same"),
@@ -181,13 +186,12 @@ def _sweep(default: Arm, swept: Swept, value: float) -> list[Arm]:
     """The arms of one value: the recipe's student with it, and where labels or text change a student
     that learns from gold labels alone beside it."""
     student, name = default.student, f"{swept} {value:g}"
+    changes: dict[str, Any] = {swept: int(value) if swept in WHOLE else value}
     if swept in ("labelled", "transfer"):
-        changed = replace(default, **{swept: int(value)})
-        gold = _GOLD(replace(changed, transfer=0), Setting(0, 0))
-        arms = [replace(changed, name=name), replace(gold, name=f"{name}, gold")]
-        return arms if swept == "labelled" else arms[:1]
+        changed = replace(default, name=name, **changes)
+        gold = _GOLD(replace(changed, name=f"{name}, gold"), Setting(0, 0))
+        return [changed, gold] if swept == "labelled" else [changed]
     if swept == "layers":
-        return [replace(default, name=name, student=replace(student, layers=int(value)))]
-    changes = {swept: value}
+        return [replace(default, name=name, student=replace(student, **changes))]
     distillation = replace(student.distillation, **changes)
     return [replace(default, name=name, student=replace(student, distillation=distillation))]

@@ -30,9 +30,11 @@ from newsie.training.calibration import calibrate
 from newsie.training.config import FitConfig
 from newsie.training.encoder import load_encoder
 from newsie.training.experiment import CompareConfig
+from newsie.training.fingerprints import digest, encoder_digest
+from newsie.training.lessons import Lessons
 from newsie.training.losses import HardLoss
 from newsie.training.model import MultiTaskModel
-from newsie.training.pipeline import Pipeline, digest, encoder_digest
+from newsie.training.pipeline import Pipeline
 from newsie.training.soft_labels import compute_logits
 
 __all__ = ["Bench", "Trial"]
@@ -160,8 +162,8 @@ class Bench:
         directory = self.pipeline.directory / f"trial-{name}"
         if not directory.exists():
             fitted = f"student-{name}"
-            student = self.fit_student(arm, seed, fitted)
-            self._keep(student, arm, directory, seed, self.history(fitted))
+            student, articles = self.fit_student(arm, seed, fitted)
+            self._keep(student, arm, directory, seed, articles)
         # Weights take 50 times the room of answers, and are not needed any more.
         shutil.rmtree(self.pipeline.directory / f"student-{name}", ignore_errors=True)
         return _read(directory)
@@ -183,34 +185,38 @@ class Bench:
 
     def fit_student(
         self, arm: Arm, seed: int, name: str, evaluate: Evaluate | None = None
-    ) -> MultiTaskModel:
+    ) -> tuple[MultiTaskModel, int]:
         """Make a student, with as many steps as one that learns from the labelled articles alone.
 
         Args:
             arm, seed: which.
             name: of its folder.
             evaluate: see `Pipeline.fitted`.
+
+        Returns:
+            The student, and from how many articles it learnt, with those that are made of them.
         """
         teachers, config = self.teachers(seed, arm), arm.student
         rows = self.rows(seed, arm.labelled, arm.transfer)
-        build, loss = self.pipeline.student_parts(teachers, config)
+        data = self._student_set(arm, seed, rows)
+        build, loss = Lessons(self.pipeline, teachers, config).parts()
 
-        return self.pipeline.fitted(
+        student = self.pipeline.fitted(
             name,
             f"{arm.name}, seed {seed}",
             build,
             loss,
-            same_steps(config.fit, _learnt(arm, rows), len(self.labelled(seed, arm))),
-            lambda: self._student_set(arm, seed, rows),
+            same_steps(config.fit, len(data), len(self.labelled(seed, arm))),
+            lambda: data,
             seed=seed,
             evaluate=evaluate,
         )
+        return student, len(data)
 
     def _student_set(self, arm: Arm, seed: int, rows: NDArray[np.int64]) -> TrainingSet:
         """What a student learns from: gold labels of the labelled articles, soft labels of all."""
-        data = self.pipeline.student_set(self.teachers(seed, arm), arm.student, rows, seed=seed)
-        hidden = np.arange(len(data)) >= len(self.labelled(seed, arm))
-        labels = {task: np.where(hidden, IGNORE, column) for task, column in data.labels.items()}
+        lessons = Lessons(self.pipeline, self.teachers(seed, arm), arm.student)
+        data = lessons.training_set(rows, len(self.labelled(seed, arm)), seed=seed)
         assert data.soft is not None
         # softmax(z / (k T)) is the softmax at T of logits z / k: a teacher k times hotter.
         soft = {
@@ -220,14 +226,15 @@ class Bench:
             }
             for view, answers in data.soft.items()
         }
-        return replace(data, labels=labels, soft=soft)
+        return replace(data, soft=soft)
 
     def _keep(
-        self, student: MultiTaskModel, arm: Arm, directory: Path, seed: int, history: dict[str, Any]
+        self, student: MultiTaskModel, arm: Arm, directory: Path, seed: int, articles: int
     ) -> None:
+        history = self.history(directory.name.replace("trial-", "student-"))
         record = {
             "seed": seed,
-            "articles": _learnt(arm, self.rows(seed, arm.labelled, arm.transfer)),
+            "articles": articles,
             "labelled": len(self.labelled(seed, arm)),
             "steps": history["step"],
             "seconds": history["seconds"],
@@ -295,11 +302,6 @@ def same_steps(config: FitConfig, articles: int, labelled: int) -> FitConfig:
     """The configuration with as many steps for `articles` as the given one takes for `labelled`."""
     steps = max(1, round(config.epochs * -(-labelled // config.batch_size)))
     return replace(config, epochs=steps / -(-articles // config.batch_size))
-
-
-def _learnt(arm: Arm, rows: NDArray[np.int64]) -> int:
-    """Articles that a student learns from, with those that are made of them."""
-    return len(rows) * (1 + len(arm.student.distillation.augment))
 
 
 def _labelled(labels: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -48,6 +48,8 @@ CLAIMS: Mapping[tuple[str, str], str] = {
     ("drop words", "soft+gold"): "articles with words left out help",
     ("swap bodies", "soft+gold"): "headlines over bodies of others help",
     ("mix words", "soft+gold"): "articles mixed of two help",
+    ("mix-up", "soft+gold"): "mixtures of word embeddings help",
+    ("boundary", "soft+gold"): "mixtures on the border of two labels help",
     ("headline soft", "headline gold"): "of headlines alone, too, soft labels beat gold ones",
     (
         "headline privileged",

@@ -27,7 +27,8 @@ from newsie.laboratory.costs import COST_ARTICLES, Cost, measure_cost
 from newsie.training.config import StudentConfig
 from newsie.training.encoder import count_layers
 from newsie.training.experiment import CompareConfig, SearchConfig
-from newsie.training.pipeline import Pipeline, digest
+from newsie.training.fingerprints import digest
+from newsie.training.pipeline import Pipeline
 
 __all__ = ["Budget", "Candidate", "front", "search"]
 

@@ -20,7 +20,7 @@ from newsie.data.encoding import VIEWS, View, pad
 from newsie.errors import TrainingError
 from newsie.labels import IGNORE
 
-__all__ = ["Batches", "MicroBatch", "TokenStore", "TrainingSet"]
+__all__ = ["Batches", "MicroBatch", "TokenStore", "TrainingSet", "pad_pairs"]
 
 WINDOW_BATCHES = 50
 """Articles are sorted by length within windows of this many batches: enough for batches of like length,
@@ -84,18 +84,23 @@ class TrainingSet:
         labels: (N,) class index by task; IGNORE where there is none.
         soft: the teacher's logits by view and task, (N, C) float16; None without a teacher.
         corpus: (N,) number of the corpus that each article comes from.
+        partner: (N,) row of the article that each is mixed with; None where nothing is mixed.
+        share: (N,) of the article itself in the mixture; the rest is its partner's.
     """
 
     tokens: Mapping[View, TokenStore]
     labels: Mapping[str, NDArray[np.int64]]
     corpus: NDArray[np.int64]
     soft: Mapping[View, Mapping[str, NDArray[np.float16]]] | None = None
+    partner: NDArray[np.int64] | None = None
+    share: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.corpus)
 
     def take(self, rows: NDArray[np.int64]) -> TrainingSet:
-        """The given articles alone."""
+        """The given articles alone, of a set without mixtures."""
+        assert self.partner is None
         return TrainingSet(
             {view: tokens.take(rows) for view, tokens in self.tokens.items()},
             {task: labels[rows] for task, labels in self.labels.items()},
@@ -108,7 +113,12 @@ class TrainingSet:
         )
 
     def join(self, other: TrainingSet) -> TrainingSet:
-        """These articles, then others of the same tasks; both have soft labels, or none has."""
+        """These articles, then others of the same tasks, both without mixtures.
+
+        Both have soft labels, or none has.
+        """
+        assert self.partner is None
+        assert other.partner is None
         soft = None
         if self.soft is not None and other.soft is not None:
             soft = {
@@ -136,6 +146,8 @@ class MicroBatch:
         soft: (b, C) logits of the teacher by task, or None.
         labelled: articles with a gold label by task, in the whole batch of the step.
         size: articles in the whole batch of the step.
+        partner_ids: (b, T) of the articles that these are mixed with, or None.
+        share: (b,) of these in the mixture, or None.
         progress: share of the run's steps that are done, 0 to 1.
     """
 
@@ -146,6 +158,8 @@ class MicroBatch:
     labelled: dict[str, int]
     size: int
     progress: float = 0.0
+    partner_ids: Tensor | None = None
+    share: Tensor | None = None
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same batch on another device."""
@@ -155,6 +169,8 @@ class MicroBatch:
             attention_mask=self.attention_mask.to(device),
             labels={task: labels.to(device) for task, labels in self.labels.items()},
             soft=self.soft and {task: logits.to(device) for task, logits in self.soft.items()},
+            partner_ids=None if self.partner_ids is None else self.partner_ids.to(device),
+            share=None if self.share is None else self.share.to(device),
         )
 
 
@@ -268,7 +284,17 @@ class Batches:
         views: list[View] = ["headline" if alone else "full" for alone in headline_only]
         tokens = self.data.tokens
         rows = [tokens[v].row(i, self.max_tokens) for i, v in zip(indices, views, strict=True)]
-        input_ids, attention_mask = pad(rows, tokens["full"].pad_id)
+        partner_ids = share = None
+        if self.data.partner is None or self.data.share is None:
+            input_ids, attention_mask = pad(rows, tokens["full"].pad_id)
+        else:
+            partners = self.data.partner[indices]
+            others = [
+                tokens[v].row(i, self.max_tokens) for v, i in zip(views, partners, strict=True)
+            ]
+            input_ids, partners, attention_mask = pad_pairs(rows, others, tokens["full"].pad_id)
+            partner_ids = torch.from_numpy(partners)
+            share = torch.from_numpy(self.data.share[indices])
         labels = {t: torch.from_numpy(column[indices]) for t, column in self.data.labels.items()}
         return MicroBatch(
             torch.from_numpy(input_ids),
@@ -278,6 +304,8 @@ class Batches:
             labelled,
             size,
             progress,
+            partner_ids,
+            share,
         )
 
     def _soft(
@@ -293,3 +321,15 @@ class Batches:
             )
             for task in full
         }
+
+
+def pad_pairs(
+    first: Sequence[NDArray[np.int32]], second: Sequence[NDArray[np.int32]], pad_id: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of rows of equal length: (input_ids, partner_ids, attention_mask), (B, T) each.
+
+    What is a token in one of the two is one for the mask.
+    """
+    ids, mask = pad([*first, *second], pad_id)
+    count = len(first)
+    return ids[:count], ids[count:], np.maximum(mask[:count], mask[count:])

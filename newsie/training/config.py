@@ -209,6 +209,9 @@ class DistillationConfig:
         augment: kinds of articles to make of the training articles, one of each, for the teacher to label
             and the student to learn from; see newsie/training/augmentation.py. Each kind adds the time of
             another epoch for each epoch.
+        mixtures: mixtures of the word embeddings of two articles, up to one an article, for the teacher to
+            label and the student to learn from, see newsie/training/mixtures.py: "mix_up" (1710.09412)
+            or "boundary" (1805.05532).
         hidden: what the student copies of its teacher's hidden states, see newsie/training/hidden.py:
             "relations" (2012.15828) or "projection" (1710.09505). The teacher then reads every batch.
         hidden_weight: factor of that loss, beside the one on answers.
@@ -220,6 +223,7 @@ class DistillationConfig:
     loss: SoftLossName = "kl"
     sparse: bool = False
     augment: list[AugmentationName] = Field(default_factory=list)
+    mixtures: Literal["none", "mix_up", "boundary"] = "none"
     hidden: HiddenName = "none"
     hidden_weight: Positive = 1.0
 
@@ -229,33 +233,41 @@ class StudentConfig:
     """The student.
 
     Attributes:
+        name: names the bundle; empty means the recipe's name.
+        kind: "transformer", or "nano": vectors of tokens and of pairs of tokens, without attention; it takes
+            nothing of the encoder but the tokenizer.
         encoder: where its layers come from: "teacher" (the first teacher), or a BERT-type encoder named as
             for the teacher (needed when the teacher is of another type).
         layers: of a transformer: how many, taken evenly from first to last.
         hidden_size: of a nano: width of its vectors.
         pairs: of a nano: vectors that all pairs share by hashing, best a prime number.
         max_tokens: longest input in tokens when it runs.
-        name: names the bundle; empty means the recipe's name.
-        kind: "transformer", or "nano": vectors of tokens and of pairs of tokens, without attention; it takes
-            nothing of the encoder but the tokenizer.
         vocabulary: word pieces that it keeps of the encoder's, the most frequent ones; 0 keeps all.
+        teacher_tokens: longest input in tokens that the teacher reads for the soft labels; 0 means as long as
+            the student's. Students of a ladder share soft labels where this is the same.
         teacher_view: what the teacher reads of an article whose headline alone is shown to the student:
             "same", or "full", privileged information (arXiv 1511.03643) that is also computed only once.
         distillation: the loss.
         fit: how it is fitted.
     """
 
-    encoder: str = "teacher"
-    layers: Count = 3
-    max_tokens: Annotated[int, Field(ge=8)] = 256
-    vocabulary: Annotated[int, Field(ge=0)] = 0
     name: str = ""
     kind: Literal["transformer", "nano"] = "transformer"
-    teacher_view: Literal["same", "full"] = "same"
-    distillation: DistillationConfig = Field(default_factory=DistillationConfig)
+    encoder: str = "teacher"
+    layers: Count = 3
     hidden_size: Count = 64
     pairs: Count = 131_071
+    max_tokens: Annotated[int, Field(ge=8)] = 256
+    vocabulary: Annotated[int, Field(ge=0)] = 0
+    teacher_tokens: Annotated[int, Field(ge=0)] = 0
+    teacher_view: Literal["same", "full"] = "same"
+    distillation: DistillationConfig = Field(default_factory=DistillationConfig)
     fit: FitConfig = Field(default_factory=FitConfig)
+
+    @property
+    def taught_tokens(self) -> int:
+        """Longest input in tokens that the teacher reads for the soft labels."""
+        return self.teacher_tokens or self.fit.max_tokens
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -302,11 +314,11 @@ class Recipe:
         data: corpora and tasks.
         teacher: the teacher.
         student: the student.
+        ladder: other students of the same teacher, by name: smaller and faster ones.
         seed: of the splits, and of the student as a teacher's seed is of a teacher.
         precision: bf16, fp32, or auto: bf16 where a short measurement finds it faster.
         quality: what it must keep.
         full_text: whole articles to measure on besides the test splits; None measures without.
-        ladder: other students of the same teacher, by name: smaller and faster ones.
         compare: what `newsie compare` does; None is its defaults. The student is the same with and without.
         search: what `newsie search` does, likewise.
     """
@@ -315,18 +327,14 @@ class Recipe:
     data: DataConfig
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     student: StudentConfig = Field(default_factory=StudentConfig)
+    ladder: dict[Name, StudentConfig] = Field(default_factory=dict)
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     quality: QualityConfig = Field(default_factory=QualityConfig)
     full_text: FullTextConfig | None = None
-    ladder: dict[Name, StudentConfig] = Field(default_factory=dict)
     compare: CompareConfig | None = None
     search: SearchConfig | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values, all defaults filled in."""
-        content: dict[str, Any] = TypeAdapter(Recipe).dump_python(self, mode="json")
-        return content
     def rung(self, name: str) -> Recipe:
         """The recipe of one student of the ladder: the same data and teacher.
 
@@ -340,6 +348,10 @@ class Recipe:
             )
         return replace(self, student=replace(self.ladder[name], name=name), ladder={})
 
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values, all defaults filled in."""
+        content: dict[str, Any] = TypeAdapter(Recipe).dump_python(self, mode="json")
+        return content
 
 
 def read_recipe(path: Path) -> Recipe:

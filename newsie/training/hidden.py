@@ -25,7 +25,7 @@ from newsie.training.config import HiddenName, StudentConfig
 from newsie.training.losses import Loss
 from newsie.training.model import MultiTaskModel
 
-__all__ = ["HiddenLoss", "Routes", "check_hidden", "relation_loss", "state_loss"]
+__all__ = ["HiddenLoss", "Routes", "check_tokens", "relation_loss", "state_loss"]
 
 DROPS = 10
 """Times, evenly spread over a run, at which the worse half of the routes is dropped."""
@@ -34,16 +34,23 @@ MEMORY = 0.9
 """Of the running mean of a route's loss."""
 
 
-def check_hidden(config: StudentConfig) -> None:
-    """Refuse a student whose tokens are not its teacher's.
+def check_tokens(config: StudentConfig) -> None:
+    """Refuse a student whose tokens are not its teacher's, where that matters.
 
     Raises:
-        RecipeError: it has another encoder or a smaller vocabulary.
+        RecipeError: it has another encoder or a smaller vocabulary, or asks for two things at once.
     """
-    if config.distillation.hidden != "none" and (config.encoder != "teacher" or config.vocabulary):
+    asked = {name: getattr(config.distillation, name) for name in ("hidden", "mixtures")}
+    asked = {name: value for name, value in asked.items() if value != "none"}
+    if asked and (config.encoder != "teacher" or config.vocabulary or config.kind != "transformer"):
+        name, value = next(iter(asked.items()))
         raise RecipeError(
-            f"student.distillation.hidden = {config.distillation.hidden!r} compares tokens one by one: it "
-            'needs student.encoder = "teacher" and student.vocabulary = 0'
+            f"student.distillation.{name} = {value!r} needs a student of the teacher's tokens: student.kind "
+            '= "transformer", student.encoder = "teacher" and student.vocabulary = 0'
+        )
+    if len(asked) > 1:
+        raise RecipeError(
+            "student.distillation.hidden and mixtures cannot be combined; leave one out"
         )
 
 

@@ -7,43 +7,41 @@ stale result can be used, and nothing is overwritten.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 from torch import nn
 
 from newsie.atomic import new_directory, write_text
 from newsie.bundle import Lineage
-from newsie.data.articles import Article
 from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
 from newsie.errors import InputError, RecipeError, TrainingError
 from newsie.evaluation import macro_f1
 from newsie.labels import IGNORE
-from newsie.training.augmentation import augment
 from newsie.training.batches import Batches, TokenStore, TrainingSet
 from newsie.training.bundling import commit_id, make_bundle
 from newsie.training.checkpoints import Checkpoints
 from newsie.training.config import FitConfig, Recipe, StudentConfig
 from newsie.training.corpora import Corpora, load_corpora, prepare_corpora
 from newsie.training.encoder import check_max_tokens, encoder_directory, load_encoder
-from newsie.training.hidden import HiddenLoss, check_hidden
+from newsie.training.fingerprints import digest, encoder_digest
+from newsie.training.lessons import Lessons
 from newsie.training.loop import History, fit
-from newsie.training.losses import DistillationLoss, HardLoss, Loss
+from newsie.training.losses import HardLoss, Loss
 from newsie.training.model import MultiTaskModel
+from newsie.training.nano import nano_student
 from newsie.training.precision import choose_precision
 from newsie.training.progress import Progress
 from newsie.training.soft_labels import (
@@ -52,7 +50,6 @@ from newsie.training.soft_labels import (
     compute_logits,
     compute_soft_labels,
     load_soft_labels,
-from newsie.training.nano import nano_student
 )
 from newsie.training.sources import data_fingerprint
 from newsie.training.student import student_from_teacher
@@ -60,7 +57,7 @@ from newsie.training.tokens import encode_split
 from newsie.training.vocabulary import choose_pieces, trim_tokenizer
 from newsie.version import __version__
 
-__all__ = ["Pipeline", "Stage", "data_folder", "digest", "encoder_digest"]
+__all__ = ["Pipeline", "Stage", "data_folder"]
 
 Stage = Literal["data", "teacher", "soft-labels", "student", "bundle"]
 
@@ -73,12 +70,20 @@ class Pipeline:
         data: folder that holds the corpora.
         runs: folder for the results; those of this recipe go to `runs/NAME`.
         trackers: names of Accelerate's trackers, e.g. ["tensorboard"].
+        ray: address of a Ray cluster that computes the soft labels; empty: this machine does.
     """
 
     def __init__(
-        self, recipe: Recipe, *, data: Path, runs: Path, trackers: Sequence[str] = ()
+        self,
+        recipe: Recipe,
+        *,
+        data: Path,
+        runs: Path,
+        trackers: Sequence[str] = (),
+        ray: str = "",
     ) -> None:
         self.recipe = recipe
+        self.ray = ray
         self.data = data
         self.directory = runs / recipe.name
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -264,7 +269,7 @@ class Pipeline:
         """The teachers' answers to every training article, for every view that the student reads."""
         # The student sees what the teacher saw: the same tokens (arXiv 2106.05237).
         tokens = self.tokens(
-            self.recipe.teacher.encoder, "train", self.recipe.student.fit.max_tokens
+            self.recipe.teacher.encoder, "train", self.recipe.student.taught_tokens
         )
         return self.soft_labels_of(self.teachers, tokens, self.corpora.name, self.recipe.student)
 
@@ -284,7 +289,7 @@ class Pipeline:
             student: decides what the teachers read.
         """
         views = VIEWS if student.teacher_view == "same" else VIEWS[:1]
-        max_tokens = student.fit.max_tokens
+        max_tokens = student.taught_tokens
         models = [model.to(self.accelerator.device) for model in teachers]
         prints = [model.fingerprint() for model in models]
         name = digest(prints, max_tokens, data)
@@ -297,20 +302,47 @@ class Pipeline:
             enabled = self.accelerator.is_main_process
             directory = self.directory / f"soft-labels-{name}" / view
             with Progress(title, len(tokens[view]), enabled=enabled) as progress:
-                compute_soft_labels(
-                    models,
-                    tokens[view],
-                    header,
-                    directory,
-                    device=self.accelerator.device,
-                    autocast=self.precision == "bf16",
-                    process=self.accelerator.process_index,
-                    processes=self.accelerator.num_processes,
-                    progress=progress,
-                )
+                self._compute_soft_labels(models, tokens[view], header, directory, progress)
             self.accelerator.wait_for_everyone()
             stores[view] = load_soft_labels(directory, header)
         return {view: stores.get(view, stores["full"]) for view in VIEWS}
+
+    def _compute_soft_labels(
+        self,
+        teachers: Sequence[MultiTaskModel],
+        tokens: TokenStore,
+        header: SoftLabelsHeader,
+        directory: Path,
+        progress: Progress,
+    ) -> None:
+        """Fill a store, here or on Ray."""
+        autocast = self.precision == "bf16"
+        if self.ray:
+            from newsie.training.ray_soft_labels import compute_soft_labels_on_ray, connect
+
+            if self.accelerator.is_main_process:
+                gpus = connect(self.ray)
+                compute_soft_labels_on_ray(
+                    teachers,
+                    tokens,
+                    header,
+                    directory,
+                    autocast=autocast,
+                    gpus=gpus,
+                    progress=progress,
+                )
+            return
+        compute_soft_labels(
+            teachers,
+            tokens,
+            header,
+            directory,
+            device=self.accelerator.device,
+            autocast=autocast,
+            process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+            progress=progress,
+        )
 
     @cached_property
     def student(self) -> MultiTaskModel:
@@ -327,102 +359,32 @@ class Pipeline:
             asdict(soft["full"].header),
         )
 
-        build, loss = self.student_parts(self.teachers, config)
+        lessons = Lessons(self, self.teachers, config)
+        build, loss = lessons.parts()
         return self.fitted(
             f"student-{name}",
             "student",
             build,
             loss,
             config.fit,
-            lambda: self.student_set(self.teachers, config, seed=seed),
+            lambda: lessons.training_set(seed=seed),
             seed=seed,
             evaluate=lambda: self.validation_score(
                 self.student_encoder, config.fit.max_tokens, config.vocabulary
             ),
         )
 
-    def student_parts(
-        self, teachers: Sequence[MultiTaskModel], config: StudentConfig
-    ) -> tuple[Callable[[], MultiTaskModel], Loss]:
-        """What makes a new student, and the loss that it learns with.
-
-        Raises:
-            RecipeError: its hidden states cannot be compared with the teacher's.
-        """
-        check_hidden(config)
-        distillation = config.distillation
-        answers = DistillationLoss.of(distillation, self.weights)
-        if distillation.hidden == "none":
-            return lambda: self.new_student(teachers[0], config), answers
-        loss = HiddenLoss(answers, teachers[0], distillation.hidden, distillation.hidden_weight)
-
-        def build() -> MultiTaskModel:
-            student = self.new_student(teachers[0], config)
-            loss.attach(student)
-            return student
-
-        return build, loss
-
-    def student_set(
-        self,
-        teachers: Sequence[MultiTaskModel],
-        config: StudentConfig,
-        rows: NDArray[np.int64] | None = None,
-        *,
-        seed: int,
-    ) -> TrainingSet:
-        """What a student learns from: training articles, then those made of them, with soft labels.
-
-        Args:
-            teachers: whose soft labels.
-            config: of the student.
-            rows: of the training articles; None means all.
-            seed: of what is made.
-        """
-        max_tokens, taught_by = config.fit.max_tokens, self.recipe.teacher.encoder
-        data = self.training_set(self.student_encoder, "train", max_tokens, config.vocabulary)
-        tokens, name = self.tokens(taught_by, "train", max_tokens), self.corpora.name
-        if rows is not None:
-            data, tokens = data.take(rows), {v: store.take(rows) for v, store in tokens.items()}
-            name = digest(name, rows.tolist())
-        data = replace(data, soft=self._logits(teachers, tokens, name, config))
-        for kind in config.distillation.augment:
-            articles = list(self.corpora.articles("train"))
-            chosen = articles if rows is None else [articles[row] for row in rows]
-            made = augment(chosen, [kind], seed)
-            theirs = self._encoded(made, taught_by, max_tokens)
-            more = TrainingSet(
-                self._encoded(made, self.student_encoder, max_tokens, config.vocabulary),
-                {task: np.full(len(made), IGNORE) for task in data.labels},
-                data.corpus[: len(made)],
-                self._logits(teachers, theirs, digest(name, kind, seed), config),
-            )
-            data = data.join(more)
-        return data
-
-    def _logits(
-        self,
-        teachers: Sequence[MultiTaskModel],
-        tokens: Mapping[View, TokenStore],
-        name: str,
-        config: StudentConfig,
-    ) -> dict[View, dict[str, NDArray[np.float16]]]:
-        stores = self.soft_labels_of(teachers, tokens, name, config)
-        return {view: store.logits for view, store in stores.items()}
-
-    def _encoded(
-        self, articles: Sequence[Article], encoder: str, max_tokens: int, vocabulary: int = 0
-    ) -> dict[View, TokenStore]:
-        """Token ids of articles that are not stored, in every view."""
-        tool = self.encoder(encoder, max_tokens, vocabulary)
-        return {
-            view: TokenStore.from_rows(tool.encode(articles, view).ids, tool.pad_id)
-            for view in VIEWS
-        }
-
     def new_student(self, teacher: MultiTaskModel, config: StudentConfig) -> MultiTaskModel:
         """A student as it is before it learns."""
         name = self.student_encoder
+        if config.kind == "nano":
+            return nano_student(
+                teacher.labels,
+                vocab_size=self.encoder(name, config.max_tokens, config.vocabulary).vocabulary_size,
+                hidden_size=config.hidden_size,
+                pairs=config.pairs,
+                dropout=config.fit.dropout,
+            )
         return student_from_teacher(
             teacher,
             config.layers,
@@ -503,14 +465,6 @@ class Pipeline:
             )
             if self.accelerator.is_main_process:
                 self._keep(model, history, directory)
-        if config.kind == "nano":
-            return nano_student(
-                teacher.labels,
-                vocab_size=self.encoder(name, config.max_tokens, config.vocabulary).vocabulary_size,
-                hidden_size=config.hidden_size,
-                pairs=config.pairs,
-                dropout=config.fit.dropout,
-            )
             self.accelerator.wait_for_everyone()
         return MultiTaskModel.load(directory / "model").eval()
 
@@ -544,22 +498,6 @@ class Pipeline:
             return float(np.mean(scores))
 
         return score
-
-
-def digest(*parts: Any) -> str:
-    """Short hex digest of plain values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def encoder_digest(name: str) -> str:
-    """What identifies an encoder: the bytes of a local one, the id of one on the hub."""
-    directory = Path(encoder_directory(name))
-    if not directory.is_dir():
-        return name
-    digest = hashlib.sha256()
-    for file in sorted(directory.glob("*.json")) + sorted(directory.glob("*.safetensors")):
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def data_folder(given: Path | None) -> Path:

@@ -32,6 +32,7 @@ from newsie.training.progress import Progress
 __all__ = [
     "SoftLabels",
     "SoftLabelsHeader",
+    "average_logits",
     "compute_logits",
     "compute_soft_labels",
     "load_soft_labels",
@@ -222,7 +223,7 @@ def compute_logits(
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             members = [model.eval()(input_ids, attention_mask) for model in models]
         for task in members[0]:
-            values = _average([member[task].float() for member in members]).cpu().numpy()
+            values = average_logits([member[task].float() for member in members]).cpu().numpy()
             if not np.isfinite(values).all():
                 raise TrainingError(
                     f"a model answers task {task!r} with values that are not numbers"
@@ -235,7 +236,7 @@ def compute_logits(
     return answers
 
 
-def _average(logits: Sequence[Tensor]) -> Tensor:
+def average_logits(logits: Sequence[Tensor]) -> Tensor:
     """The log of the members' mean probabilities; of a single member, its logits."""
     if len(logits) == 1:
         return logits[0]

@@ -21,6 +21,8 @@ from newsie.errors import RecipeError
 
 __all__ = ["choose_pieces", "trim_embeddings", "trim_tokenizer"]
 
+PADDING = ("[PAD]", "<pad>")
+
 
 def choose_pieces(tokenizer: Tokenizer, counts: NDArray[np.int64], size: int) -> list[int]:
     """Ids of the pieces to keep, ascending: special ones, single characters, and the most frequent.
@@ -34,11 +36,14 @@ def choose_pieces(tokenizer: Tokenizer, counts: NDArray[np.int64], size: int) ->
         RecipeError: the tokenizer is of another kind, or `size` is less than what must be kept.
     """
     content = _word_piece(tokenizer)
+    special = {content["model"]["unk_token"], *PADDING, *_added_by(content["post_processor"])}
     needed = {token["id"] for token in content["added_tokens"]}
     needed |= {
-        i for piece, i in content["model"]["vocab"].items() if len(piece.removeprefix("##")) == 1
+        i
+        for piece, i in content["model"]["vocab"].items()
+        if piece in special or len(piece.removeprefix("##")) == 1
     }
-    if not len(needed) <= size:
+    if len(needed) > size:
         raise RecipeError(
             f"student.vocabulary is {size:,}; special pieces and single characters alone are "
             f"{len(needed):,}. Give more, or 0 for all"
@@ -80,6 +85,14 @@ def _word_piece(tokenizer: Tokenizer) -> dict[str, Any]:
             "Set it to 0, or choose another student.encoder"
         )
     return content
+
+
+def _added_by(processor: dict[str, Any] | None) -> list[str]:
+    """The special tokens that a post-processor adds."""
+    if processor is None:
+        return []
+    pairs = [processor[name] for name in ("sep", "cls") if name in processor]  # BertProcessing
+    return [*processor.get("special_tokens", {}), *(piece for piece, _ in pairs)]
 
 
 def _renumber(processor: dict[str, Any] | None, new: dict[int, int]) -> None:

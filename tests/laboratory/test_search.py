@@ -21,7 +21,7 @@ WIDE = Budget(1_000, 1_000)
 CONFIG = SearchConfig(
     trials=3,
     articles=96,
-    layers=[1, 2],
+    layers=[1],
     max_tokens=[24],
     vocabulary=[0, 80],
     temperature=[2.0],
@@ -85,14 +85,10 @@ def test_a_search_finds_students_and_goes_on_where_it_was(data: Path, tmp_path: 
     assert [r.student for r in recipes] == [c.student for c in front(found)]
     assert recipes[0].data == recipe.data
 
-
-def test_a_budget_that_nothing_fits_is_refused(data: Path, tmp_path: Path) -> None:
-    pipeline = Pipeline(tiny_recipe(data), data=data, runs=tmp_path)
-    config = replace(CONFIG, articles=32)
     with pytest.raises(
         RecipeError, match=r"no student fits: .*; allowed are 1000 ms and 0\.001 MB"
     ):
-        search(pipeline, config, Budget(1_000, 0.001), tmp_path)
+        search(pipeline, CONFIG, Budget(1_000, 0.001), tmp_path)
 
 
 def test_more_layers_than_there_are_is_refused(data: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from newsie.errors import RecipeError
 from newsie.training.batches import MicroBatch
 from newsie.training.config import DistillationConfig, HiddenName, StudentConfig
-from newsie.training.hidden import HiddenLoss, Routes, check_hidden, relation_loss, state_loss
+from newsie.training.hidden import HiddenLoss, Routes, check_tokens, relation_loss, state_loss
 from newsie.training.losses import HardLoss
 from newsie.training.model import MultiTaskModel
 from newsie.training.student import student_from_teacher
@@ -128,7 +129,13 @@ def test_what_cannot_be_compared_is_refused() -> None:
     ):
         HiddenLoss(HardLoss({}), other, "relations", 1.0)
     config = StudentConfig(distillation=DistillationConfig(hidden="relations"))
-    check_hidden(config)
-    for changes in ({"vocabulary": 8_000}, {"encoder": "minilm"}):
-        with pytest.raises(RecipeError, match=r'needs student\.encoder = "teacher" and'):
-            check_hidden(replace(config, **changes))  # type: ignore[arg-type]
+    check_tokens(config)
+    changed: list[dict[str, Any]] = [{"vocabulary": 8_000}, {"encoder": "minilm"}, {"kind": "nano"}]
+    for changes in changed:
+        with pytest.raises(
+            RecipeError, match=r"hidden = 'relations' needs a student of the teacher's"
+        ):
+            check_tokens(replace(config, **changes))
+    both = DistillationConfig(hidden="relations", mixtures="boundary")
+    with pytest.raises(RecipeError, match="cannot be combined"):
+        check_tokens(StudentConfig(distillation=both))

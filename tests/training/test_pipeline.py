@@ -13,7 +13,8 @@ from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.errors import InputError, QualityGateError, RecipeError, TrainingError
 from newsie.training.config import recipe_from
-from newsie.training.pipeline import Pipeline, data_folder, encoder_digest
+from newsie.training.fingerprints import encoder_digest
+from newsie.training.pipeline import Pipeline, data_folder
 from newsie.training.quantization import quantize_int8
 from tests.tiny import tiny_articles, write_tiny_corpus, write_tiny_encoder
 

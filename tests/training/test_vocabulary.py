@@ -11,7 +11,6 @@ from newsie.training.encoder import encode_first
 from newsie.training.vocabulary import choose_pieces, trim_embeddings, trim_tokenizer
 from tests.tiny import COMMON, WORDS, tiny_articles, tiny_encoder, tiny_tokenizer
 
-
 WHOLE_WORDS = {*COMMON.split(), *" ".join(WORDS.values()).split()} - {"a"}
 
 

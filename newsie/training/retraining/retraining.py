@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from newsie.bundle import Bundle, Lineage, read_bundle
 from newsie.data.articles import Article
 from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
+from newsie.training.batches import TokenStore
 from newsie.training.bundling import commit_id, make_bundle
 from newsie.training.config import (
     DataConfig,
@@ -25,8 +26,10 @@ from newsie.training.config import (
     TeacherConfig,
 )
 from newsie.training.corpora import Corpora, load_corpora, prepare_corpora
+from newsie.training.encoder import check_max_tokens
+from newsie.training.fingerprints import digest
 from newsie.training.model import MultiTaskModel
-from newsie.training.pipeline import Pipeline, digest
+from newsie.training.pipeline import Pipeline
 from newsie.training.retraining.material import Material
 from newsie.training.retraining.quick import quick_student
 from newsie.training.revival import read_weights, revive_student
@@ -91,6 +94,7 @@ class Plan:
                 fit=fit,
             ),
             seed=self.seed,
+            precision="fp32",  # which one is faster may be measured otherwise next time
             # Of a few articles a single one may be half a point or more.
             quality=QualityConfig(max(0.5, 300 / max(labelled, 1))),
         )
@@ -139,10 +143,10 @@ class Retraining(Pipeline):
         suffixes = self.base.manifest.encoding.site_suffixes
         return replace(load_corpora(directory), site_suffixes=suffixes)
 
-    def encoder(self, name: str, max_tokens: int, vocabulary: int = 0) -> Encoder:
+    def _whole_encoder(self, name: str, max_tokens: int) -> Encoder:
         """The tokenizer of an encoder, or that of the base."""
         if name != BASE:
-            return super().encoder(name, max_tokens, vocabulary)
+            return super()._whole_encoder(name, max_tokens)
         policy = EncodingPolicy(max_tokens, self.corpora.site_suffixes)
         return Encoder.from_file(self.base.tokenizer_path, policy)
 
@@ -180,19 +184,24 @@ class Retraining(Pipeline):
         """A teacher of the tasks that are taught, or the student as it begins."""
         if self.plan.depth != "full":
             return [self.beginning]
-        return [self._teacher(seed) for seed in self.recipe.teacher.seeds]
+        config = self.recipe.teacher
+        check_max_tokens(config.encoder, {"the longest training input": config.fit.max_tokens})
+        return [self._teacher(seed) for seed in config.seeds]
 
-    @cached_property
-    def soft_labels(self) -> dict[View, SoftLabels]:
+    def soft_labels_of(
+        self,
+        teachers: Sequence[MultiTaskModel],
+        tokens: Mapping[View, TokenStore],
+        data: str,
+        student: StudentConfig,
+    ) -> dict[View, SoftLabels]:
         """What the student is to answer to every article, in every view."""
-        config = self.recipe.student
-        tokens = self.tokens(BASE, "train", config.fit.max_tokens)
-        own = self.soft_labels_of([self.beginning], tokens, self.corpora.name, config)
+        found = super().soft_labels_of(teachers, tokens, data, student)
         if self.plan.depth != "full":
-            return own
-        tokens = self.tokens(self.recipe.teacher.encoder, "train", config.fit.max_tokens)
-        taught = self.soft_labels_of(self.teachers, tokens, self.corpora.name, config)
-        return {view: _merge(own[view], taught[view], self.taught) for view in VIEWS}
+            return found
+        own = self.tokens(BASE, "train", student.fit.max_tokens)
+        kept = super().soft_labels_of([self.beginning], own, data, student)
+        return {view: _merge(kept[view], found[view], self.taught) for view in VIEWS}
 
     def new_student(self, teacher: MultiTaskModel, config: StudentConfig) -> MultiTaskModel:
         """The student as it begins, to be fitted."""

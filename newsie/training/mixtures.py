@@ -1,0 +1,224 @@
+"""Mixtures of two articles' word embeddings, labelled by the teacher: mix-up, and boundary samples.
+
+    embeddings = share * E[first] + (1 - share) * E[second]
+
+Teacher and student share a tokenizer, so that a share means the same to both. *Mix-up* draws the share
+(Zhang et al. 2018, arXiv 1710.09412). *Boundary samples* (Heo et al. 2019, arXiv 1805.05532) are articles
+on the line between two labels of the teacher: the paper moves a picture along the gradient until the
+label changes; in text there are no half words, and the share at which the two labels tie is bisected
+instead. Unlike there, the samples keep their weight to the end. Independent repetitions of the paper found
+them weaker than plain soft labels, so measure before you believe in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from newsie.data.encoding import View
+from newsie.evaluation import softmax
+from newsie.labels import IGNORE
+from newsie.training.batches import TokenStore, TrainingSet, pad_pairs
+from newsie.training.model import MultiTaskModel
+from newsie.training.soft_labels import average_logits
+
+__all__ = [
+    "Mixtures",
+    "add_mixtures",
+    "bisect_shares",
+    "boundary_pairs",
+    "draw_mixtures",
+    "mix_embeddings",
+    "mixture_logits",
+]
+
+HALVINGS = 7
+"""Of the share's interval: it is known to 1/128."""
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """M mixtures of the articles of a training set.
+
+    Attributes:
+        first, second: (M,) rows.
+        share: (M,) of the first, 0 to 1.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    share: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def take(self, chosen: NDArray[np.bool_]) -> Mixtures:
+        """Some of them."""
+        return Mixtures(self.first[chosen], self.second[chosen], self.share[chosen])
+
+
+def add_mixtures(
+    data: TrainingSet,
+    mixtures: Mixtures,
+    soft: Mapping[View, Mapping[str, NDArray[np.float16]]],
+) -> TrainingSet:
+    """A training set and mixtures of its articles, which have no gold labels.
+
+    Args:
+        data: N articles.
+        mixtures: M of them.
+        soft: the teacher's logits for the mixtures, (M, C) by view and task.
+    """
+    made = replace(
+        data.take(mixtures.first),
+        labels={task: np.full(len(mixtures), IGNORE) for task in data.labels},
+        soft=soft,
+    )
+    rows = np.arange(len(data))
+    return replace(
+        data.join(made),
+        partner=np.concatenate([rows, mixtures.second]),
+        share=np.concatenate([np.ones(len(data), np.float32), mixtures.share]),
+    )
+
+
+@contextmanager
+def mix_embeddings(model: MultiTaskModel, partner_ids: Tensor, share: Tensor) -> Iterator[None]:
+    """Within the block, the model's word embeddings are mixed with those of `partner_ids`.
+
+    Args:
+        model: the model.
+        partner_ids: (b, T), beside input_ids (b, T).
+        share: (b,) of input_ids.
+    """
+    table = cast(nn.Embedding, model.encoder.get_input_embeddings())
+    part = share[:, None, None]
+
+    def mix(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return part * output + (1 - part) * table.weight[partner_ids]
+
+    handle = table.register_forward_hook(mix)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def mixture_logits(
+    models: Sequence[MultiTaskModel],
+    tokens: TokenStore,
+    mixtures: Mixtures,
+    *,
+    max_tokens: int,
+    device: torch.device,
+) -> dict[str, NDArray[np.float32]]:
+    """Logits (M, C) by task; of several models the log of their mean probabilities."""
+    parts: list[dict[str, NDArray[np.float32]]] = []
+    for start in range(0, len(mixtures), BATCH):
+        at = slice(start, start + BATCH)
+        ids, partners, mask = (
+            torch.from_numpy(array).to(device)
+            for array in pad_pairs(
+                [tokens.row(int(row), max_tokens) for row in mixtures.first[at]],
+                [tokens.row(int(row), max_tokens) for row in mixtures.second[at]],
+                tokens.pad_id,
+            )
+        )
+        share = torch.from_numpy(mixtures.share[at]).to(device)
+        members = []
+        for model in models:
+            with torch.inference_mode(), mix_embeddings(model.eval(), partners, share):
+                members.append(model(ids, mask))
+        parts.append(
+            {t: average_logits([m[t].float() for m in members]).cpu().numpy() for t in members[0]}
+        )
+    labels = models[0].labels.tasks
+    empty = {task.name: np.empty((0, len(task.labels)), np.float32) for task in labels}
+    return {task: np.concatenate([empty[task], *(p[task] for p in parts)]) for task in empty}
+
+
+def draw_mixtures(articles: int, random: np.random.Generator) -> Mixtures:
+    """Each of N articles with another one, in shares drawn from the uniform distribution (mix-up)."""
+    share = random.random(articles).astype(np.float32)
+    return Mixtures(np.arange(articles), random.permutation(articles), share)
+
+
+def boundary_pairs(
+    logits: Mapping[str, NDArray[np.floating]],
+    labels: Mapping[str, NDArray[np.int64]],
+    random: np.random.Generator,
+) -> tuple[Mixtures, list[tuple[str, int, int]]]:
+    """Which articles to mix, and between which labels of which task; shares are still 1.
+
+    Each article that the teacher gets right in a task, drawn at random, is paired with one that the teacher
+    gives another label. Which label is drawn in proportion to the teacher's probabilities for the article.
+
+    Args:
+        logits: the teacher's, (N, C) by task.
+        labels: (N,) gold by task; IGNORE where there is none.
+        random: draws.
+    """
+    tops = {task: z.argmax(axis=1) for task, z in logits.items()}
+    first, second, borders = [], [], []
+    tasks = list(logits)
+    for row in range(len(next(iter(labels.values())))):
+        right = [t for t in tasks if labels[t][row] != IGNORE and labels[t][row] == tops[t][row]]
+        if not right:
+            continue
+        task = right[int(random.integers(len(right)))]
+        own = int(tops[task][row])
+        wanted = softmax(logits[task][row].astype(np.float64))
+        # Labels that no article gets cannot be mixed in.
+        wanted = wanted * np.isin(np.arange(len(wanted)), tops[task])
+        wanted[own] = 0
+        if wanted.sum() == 0:
+            continue
+        other = int(random.choice(len(wanted), p=wanted / wanted.sum()))
+        first.append(row)
+        second.append(int(random.choice(np.flatnonzero(tops[task] == other))))
+        borders.append((task, own, other))
+    pairs = Mixtures(
+        np.array(first, np.int64), np.array(second, np.int64), np.ones(len(first), np.float32)
+    )
+    return pairs, borders
+
+
+def bisect_shares(
+    models: Sequence[MultiTaskModel],
+    tokens: TokenStore,
+    pairs: Mixtures,
+    borders: Sequence[tuple[str, int, int]],
+    *,
+    max_tokens: int,
+    device: torch.device,
+) -> Mixtures:
+    """The mixtures at which the models hesitate between the two labels of each border.
+
+    Pairs that do not change from one label to the other are left out: padding that meets words may have moved
+    an article over the border by itself.
+    """
+
+    def margins(share: NDArray[np.float32]) -> NDArray[np.float32]:
+        mixed = Mixtures(pairs.first, pairs.second, share)
+        found = mixture_logits(models, tokens, mixed, max_tokens=max_tokens, device=device)
+        values = [
+            found[t][i, own] - found[t][i, other] for i, (t, own, other) in enumerate(borders)
+        ]
+        return np.array(values, np.float32)
+
+    low, high = np.zeros(len(pairs), np.float32), np.ones(len(pairs), np.float32)
+    crosses = (margins(low) < 0) & (margins(high) > 0)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        above = margins(middle) > 0
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return Mixtures(pairs.first, pairs.second, (low + high) / 2).take(crosses)

@@ -229,8 +229,8 @@ def _card(first: Bundle, last: Bundle, tasks: dict[str, TaskCascade]) -> str:
     return (
         f"{head.rstrip()}\n\n## Cascade\n\n"
         f"The student {first.manifest.name} (`first.onnx`, bundle {first.fingerprint}) answers what it is "
-        f"sure of; the rest goes on to {last.manifest.name} (`model.onnx`, bundle {last.fingerprint}). On the "
-        "validation articles that the thresholds were chosen on:\n\n"
+        f"sure of; the rest goes on to {last.manifest.name} (`model.onnx`, bundle {last.fingerprint}). On "
+        "the validation articles that the thresholds were chosen on:\n\n"
         "| task | articles | threshold | passed on | accuracy | larger alone | small alone |\n"
         f"|---|---|---|---|---|---|---|\n{rows}" + (f"\n## {rest}" if rest else "")
     )

@@ -214,3 +214,16 @@ def test_the_command(small: Bundle, tiny_bundle: Path, tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, ["cascade", *models, "--run", str(tmp_path)])
     assert wrong.exit_code == 1
     assert "does not hold the articles" in wrong.stderr
+
+
+def test_a_server_counts_what_is_passed_on() -> None:
+    pytest.importorskip("prometheus_client", reason="needs the extra serve")
+    from newsie.cascade import PassedOn
+    from newsie.serving.metrics import Metrics
+
+    metrics = Metrics()
+    for count in (PassedOn(10, 2), PassedOn(30, 7)):
+        metrics.cascade(count)
+    metrics.loaded("another")
+    metrics.cascade(PassedOn(5, 1))
+    assert "newsie_cascade_passed_on_total 8.0" in metrics.render().decode()

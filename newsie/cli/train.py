@@ -43,6 +43,13 @@ def train(
         Path | None,
         typer.Option(help="Folder of the corpora.", envvar="NEWSIE_DATA", show_default="."),
     ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(
+            help="A student of the recipe's ladder, such as nano, instead of its own student.",
+            show_default=False,
+        ),
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs"),
     until: Annotated[Until, typer.Option(help="Last stage to run.")] = Until.bundle,
     output: Annotated[
@@ -67,7 +74,10 @@ def train(
             "--output and --figures need the bundle, the last stage; drop --until"
         )
     pipeline = Pipeline(
-        read_recipe(recipe), data=data_folder(data), runs=runs, trackers=_trackers(tracker)
+        read_recipe(recipe).rung(student) if student else read_recipe(recipe),
+        data=data_folder(data),
+        runs=runs,
+        trackers=_trackers(tracker),
     )
     result = pipeline.run(until.value)
     pipeline.accelerator.end_training()

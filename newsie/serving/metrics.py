@@ -7,6 +7,7 @@ code that it was answered with (499: the client had gone).
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -16,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from newsie.cascade import PassedOn
 from newsie.prediction import Prediction
 from newsie.serving.batching import BatchReport
 from newsie.version import __version__
@@ -97,6 +99,12 @@ class Metrics:
             "Articles whose end was not read.",
             registry=registry,
         )
+        self.passed_on = Counter(
+            "newsie_cascade_passed_on_total",
+            "Articles that the small student of a cascade passed on to the larger one; compare with the "
+            "sum of newsie_batch_size.",
+            registry=registry,
+        )
         self.model_loaded = Gauge(
             "newsie_model_loaded_timestamp_seconds",
             "When the model was loaded, as Unix time.",
@@ -111,6 +119,7 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self._model = ""
+        self._lock, self._passed_on = threading.Lock(), 0
         self._predictions = cache(self.predictions.labels)
         self._confidence = cache(self.confidence.labels)
 
@@ -139,7 +148,7 @@ class Metrics:
             self.build.labels(__version__, self._model).set(0)
             if not os.environ.get(MULTIPROCESS_VARIABLE):
                 self.build.remove(__version__, self._model)
-        self._model = fingerprint
+        self._model, self._passed_on = fingerprint, 0
         self.build.labels(__version__, fingerprint).set(1)
         self.model_loaded.set(time.time())
 
@@ -150,6 +159,12 @@ class Metrics:
         self.inference_seconds.observe(report.seconds)
         for wait in report.waits_seconds:
             self.queue_seconds.observe(wait)
+
+    def cascade(self, count: PassedOn) -> None:
+        """What the cascade that answers now has counted so far."""
+        with self._lock:
+            self.passed_on.inc(max(0, count.passed_on - self._passed_on))
+            self._passed_on = count.passed_on
 
     def predicted(self, predictions: Iterable[Prediction]) -> None:
         """Articles were answered."""

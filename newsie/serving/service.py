@@ -200,6 +200,8 @@ class Service:
 
     def _report(self, report: BatchReport) -> None:
         self.metrics.batch(report)
+        if self.current and (passed_on := self.current.classifier.passed_on):
+            self.metrics.cascade(passed_on)
         if report.error is None:
             self.health.worked()
             return

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.data.articles import Article
-from newsie.data.encoding import VIEWS, View
+from newsie.data.encoding import VIEWS, Encoder, View
 from newsie.labels import IGNORE
 from newsie.training.augmentation import augment
 from newsie.training.batches import TokenStore, TrainingSet
@@ -91,7 +91,8 @@ class Lessons:
         data = pipeline.training_set(
             pipeline.student_encoder, "train", self._max_tokens, student.vocabulary
         )
-        tokens = pipeline.tokens(pipeline.recipe.teacher.encoder, "train", self._max_tokens)
+        taught_by, taught_tokens = pipeline.recipe.teacher.encoder, student.taught_tokens
+        tokens = pipeline.tokens(taught_by, "train", taught_tokens)
         name = pipeline.corpora.name
         if rows is not None:
             data, tokens = data.take(rows), {v: store.take(rows) for v, store in tokens.items()}
@@ -123,22 +124,13 @@ class Lessons:
     ) -> TrainingSet:
         """An article of one kind made of each article, labelled by the teachers alone."""
         made, pipeline = augment(articles, [kind], seed), self.pipeline
-        encoder = pipeline.student_encoder
-        ours = self._encoded(made, encoder, self.student.vocabulary)
-        theirs = self._encoded(made, pipeline.recipe.teacher.encoder)
+        student, taught_by = self.student, pipeline.recipe.teacher.encoder
+        tool = pipeline.encoder(pipeline.student_encoder, self._max_tokens, student.vocabulary)
+        ours = _encoded(made, tool)
+        theirs = _encoded(made, pipeline.encoder(taught_by, student.taught_tokens))
         labels = {task: np.full(len(made), IGNORE) for task in data.labels}
         soft = self._soft(theirs, digest(name, kind, seed))
         return TrainingSet(ours, labels, data.corpus[: len(made)], soft)
-
-    def _encoded(
-        self, articles: Sequence[Article], encoder: str, vocabulary: int = 0
-    ) -> dict[View, TokenStore]:
-        """Token ids of articles that are not stored, in every view."""
-        tool = self.pipeline.encoder(encoder, self._max_tokens, vocabulary)
-        return {
-            view: TokenStore.from_rows(tool.encode(articles, view).ids, tool.pad_id)
-            for view in VIEWS
-        }
 
     def _with_mixtures(self, data: TrainingSet, seed: int) -> TrainingSet:
         kind = self.student.distillation.mixtures
@@ -172,3 +164,10 @@ class Lessons:
         assert data.soft is not None  # the training set of a student has soft labels
         pairs, borders = boundary_pairs(data.soft["full"], data.labels, random)
         return bisect_shares(models, data.tokens["full"], pairs, borders, **options)
+
+
+def _encoded(articles: Sequence[Article], tool: Encoder) -> dict[View, TokenStore]:
+    """Token ids of articles that are not stored, in every view."""
+    return {
+        view: TokenStore.from_rows(tool.encode(articles, view).ids, tool.pad_id) for view in VIEWS
+    }

@@ -26,13 +26,13 @@ def test_from_a_file_to_a_bundle_that_becomes_the_current_one(
     found = newsie("retrain", file, "-o", models / "one", "--runs", runs, "--quick")
     assert found.code == 0, found.err
     assert "headline <- 'headline'" in found.err
-    assert "task volume: new, 2 labels (column 'volume'" in found.err
+    assert "task category: new, 2 labels (column 'category'" in found.err
     assert "TF-IDF" in found.out
     assert found.out.endswith(f"{models / 'one'}\n")
     assert not (models / "current").exists()
     assert newsie("models", models, "--use", "one").code == 0
 
-    options = ("--map", "crying=loud", "--task", "noise=volume", "--json")
+    options = ("--map", "crying=loud", "--task", "noise=category", "--json")
     found = newsie("retrain", file, "-o", models / "two", "--runs", runs, "--quick", *options)
     assert found.code == 0, found.err
     verdict = json.loads(found.out)

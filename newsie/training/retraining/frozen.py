@@ -142,11 +142,7 @@ class _Heads:
 
     def put(self, task: str, head: HeadWeights) -> None:
         """Add a head, or put one in the place of the one that is there, in float32."""
-        place = len(self._graph.node)
-        if task in self._makers:
-            old = self._makers[task]
-            place = list(self._graph.node).index(old)
-            self._graph.node.remove(old)
+        place = self._remove(task) if task in self._makers else len(self._graph.node)
         names = [f"{task}/{part}" for part in ("A", "a", "W", "w", "linear", "relu")]
         values = (head.inner, head.inner_bias, head.outer, head.outer_bias)
         for name, value in zip(names[:4], values, strict=True):
@@ -165,21 +161,27 @@ class _Heads:
         """Write the graph, in int8, with its outputs in the order of the tasks."""
         del self._graph.output[:]
         self._graph.output.extend(self._output(t.name, len(t.labels)) for t in labels.tasks)
-        self._drop_unused()
         exact = target.with_suffix(".float.onnx")
         self._onnx.save(self._content, exact)
         quantize_int8(exact, target)
         exact.unlink()
 
-    def _drop_unused(self) -> None:
-        """Remove what no answer depends on any more."""
-        used, kept = {output.name for output in self._graph.output}, []
+    def _remove(self, task: str) -> int:
+        """Remove a head; returns where it ended, among the nodes that are left."""
+        used = {output.name for output in self._graph.output if output.name != task} | {self._first}
+        kept: list[Any] = []
+        behind = 0
         for node in reversed(self._graph.node):
             if used & set(node.output):
                 used |= set(node.input)
                 kept.append(node)
-        del self._graph.node[:]
+            elif task in node.output:
+                behind = len(kept)
+        constants = [tensor for tensor in self._graph.initializer if tensor.name in used]
+        del self._graph.node[:], self._graph.initializer[:]
         self._graph.node.extend(reversed(kept))
+        self._graph.initializer.extend(constants)
+        return len(kept) - behind
 
     def _output(self, name: str, width: int) -> Any:
         helper = self._onnx.helper

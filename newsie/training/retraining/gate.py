@@ -12,7 +12,7 @@ What the old one answered must not get worse, and what is new must be worth its 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -212,7 +212,7 @@ def _report(
         agreement=agreement,
         failures=(),
     )
-    return TaskReport(**{**vars(report), "failures": tuple(_failures(name, report, limits))})
+    return replace(report, failures=tuple(_failures(name, report, limits)))
 
 
 def _label_report(

@@ -32,7 +32,7 @@ def write_volume(
     seed: int = 0,
     *,
     label: Callable[[Article], str] = loudness,
-    column: str = "volume",
+    column: str = "category",
 ) -> Path:
     """Tiny articles with a label that no tiny task has."""
     rows = [

@@ -86,6 +86,7 @@ def test_a_student_with_new_heads_is_one_like_all_others(tiny_bundle: Path, tmp_
     one, two = (Classifier(bundle, threads=1).logits(articles) for bundle in (more, again))
     np.testing.assert_array_equal(one["mood"], two["mood"])
     assert (one["desk"] != two["desk"]).any()
+    assert revive_student(again).labels == SPACE
 
 
 def test_a_task_alone(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -93,3 +94,27 @@ def test_a_task_alone(tiny_bundle: Path, tmp_path: Path) -> None:
     heads = {"extra": random_head(2)}
     more = with_heads(read_bundle(tiny_bundle), tmp_path / "more", heads, space)
     assert Classifier(more).tasks == ("section", "mood", "extra")
+
+
+def test_the_only_head_may_be_put_in_another_s_place(tiny_bundle: Path, tmp_path: Path) -> None:
+    import onnx
+
+    base = read_bundle(tiny_bundle)
+    graph = onnx.load(base.model_path)
+    del graph.graph.output[0]  # "section"; what it alone needs stays in the file, unused
+    onnx.save(graph, tmp_path / "mood.onnx")
+    space = LabelSpace((LABELS["mood"],))
+    alone = write_bundle(
+        tmp_path / "alone",
+        name="alone",
+        label_space=space,
+        encoding=base.manifest.encoding,
+        calibration={"mood": 1.0},
+        model=tmp_path / "mood.onnx",
+        tokenizer=base.tokenizer_path.read_text(encoding="utf-8"),
+        card="",
+    )
+    other = with_heads(alone, tmp_path / "other", {"mood": random_head(2)}, space)
+    articles = tiny_articles(20)
+    one, two = (Classifier(bundle, threads=1).logits(articles) for bundle in (alone, other))
+    assert (one["mood"] != two["mood"]).all()

@@ -52,7 +52,7 @@ def test_a_quick_student_learns_a_new_task_and_keeps_the_others(
 ) -> None:
     found = run(Sources(file), tiny_bundle, tmp_path, limits=Limits())
     old, bundle = read_bundle(tiny_bundle), found.bundle
-    assert bundle.manifest.label_space.names == ("section", "mood", "volume")
+    assert bundle.manifest.label_space.names == ("section", "mood", "category")
     assert bundle.manifest.lineage.parent == old.fingerprint
     assert bundle.manifest.lineage.data
     assert bundle.manifest.encoding == old.manifest.encoding
@@ -63,7 +63,7 @@ def test_a_quick_student_learns_a_new_task_and_keeps_the_others(
     for task in ("section", "mood"):
         np.testing.assert_array_equal(before.logits(articles)[task], after.logits(articles)[task])
     right = [
-        p.label("volume") == loudness(a)
+        p.label("category") == loudness(a)
         for p, a in zip(after.classify(articles), articles, strict=True)
     ]
     assert np.mean(right) > 0.8  # words do not tell it: TF-IDF is at half
@@ -90,7 +90,7 @@ def test_a_known_task_is_extended_behind_its_labels(tiny_bundle: Path, tmp_path:
 
     file = write_volume(tmp_path / "ours.csv", 300, label=section, column="section")
     replay = write_tiny_corpus(tmp_path / "old.jsonl", 100, seed=3)
-    found = run(Sources(file, replay=[replay]), tiny_bundle, tmp_path)
+    found = run(Sources(file, ["section=section"], replay=[replay]), tiny_bundle, tmp_path)
     labels = found.bundle.manifest.label_space["section"].labels
     assert labels == ("business", "science", "sports", "courts")
     report = found.promotion.tasks
@@ -99,7 +99,7 @@ def test_a_known_task_is_extended_behind_its_labels(tiny_bundle: Path, tmp_path:
     assert report["mood"].before is not None  # measured on the old articles that were held out
     assert report["mood"].change is not None
     assert report["mood"].change.value == 0
-    assert "volume" not in found.bundle.manifest.label_space.names
+    assert "category" not in found.bundle.manifest.label_space.names
 
 
 def test_a_file_to_test_on_and_texts_without_labels(
@@ -108,11 +108,13 @@ def test_a_file_to_test_on_and_texts_without_labels(
     test = write_volume(tmp_path / "test.csv", 50, seed=8)
     texts = write_rows(tmp_path / "texts.csv", ("headline",), [("the goal says new",)] * 3)
     found = run(Sources(file, test=test, unlabelled=[texts]), tiny_bundle, tmp_path)
-    report = found.promotion.tasks["volume"].after
+    report = found.promotion.tasks["category"].after
     assert report is not None
     assert report.support == 50
     other = write_volume(tmp_path / "other.csv", 50, label=lambda a: "a" if a.body else "b")
-    with pytest.raises(ReadError, match=r"no row has a label of the task 'volume' that is learnt"):
+    with pytest.raises(
+        ReadError, match=r"no row has a label of the task 'category' that is learnt"
+    ):
         run(Sources(file, test=other), tiny_bundle, tmp_path)
 
 
@@ -195,15 +197,15 @@ def test_deeper_students_learn_and_keep(
         limits=Limits(min_agreement=0.8),
     )
     report = found.promotion.tasks
-    assert report["volume"].after is not None
-    assert report["volume"].after.accuracy > 0.8
+    assert report["category"].after is not None
+    assert report["category"].after.accuracy > 0.8
     assert report["section"].agreement is not None
     assert report["section"].agreement.value > 0.8
     assert report["mood"].agreement is not None
     assert report["mood"].agreement.value < 1  # the whole student was fitted
     lineage = found.bundle.manifest.lineage
     assert lineage.teacher
-    assert lineage.recipe["retrained"] == {"depth": depth, "tasks": ["volume"]}
+    assert lineage.recipe["retrained"] == {"depth": depth, "tasks": ["category"]}
     calibration = found.bundle.manifest.calibration
     assert calibration["section"] == read_bundle(tiny_bundle).manifest.calibration["section"]
 

@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 from newsie.atomic import new_file
 from newsie.data.formats import open_records
 from newsie.data.readers import MAX_FIELD_CHARS
-from newsie.data.records import COMPRESSIONS, BadRow, Records, open_binary
+from newsie.data.records import COMPRESSIONS, BadRow, Records, open_binary, recode
 from newsie.errors import InputError
 
 __all__ = ["Edit", "Left", "check_target", "rewrite"]
@@ -157,7 +157,7 @@ class _Lines:
 def _find_delimiter(source: Path, records: Records) -> str:
     """The delimiter by which the first line gives the columns."""
     with open_binary(source) as stream:
-        text = stream.read(1_000_000).decode("utf-8-sig", "replace")
+        text = _decode(stream.read(1_000_000))
     for delimiter in (",", "\t", ";", "|"):
         header = next(csv.reader(text.splitlines(keepends=True), delimiter=delimiter), [])
         if tuple(header) == records.columns:
@@ -176,11 +176,28 @@ def _rewrite_lines(source: Path, target: Path, decide: Decide, packed: bool) -> 
                 continue
             change = None
             if edit.cells:
-                row = json.loads(line.decode("utf-8-sig"))
+                row = json.loads(_decode(line))
                 change = _apply(number, row, edit)
                 line = json.dumps(row, ensure_ascii=False).encode("utf-8")
-            stream.write(line.rstrip(b"\r\n") + b"\n")
+            stream.write(_as_utf8(line).rstrip(b"\r\n") + b"\n")
             yield change
+
+
+def _decode(content: bytes) -> str:
+    """Text, as the reader takes it: UTF-8, or else Windows-1252."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return recode(content) or content.decode("utf-8-sig", "replace")
+
+
+def _as_utf8(line: bytes) -> bytes:
+    """The line in UTF-8; one that is UTF-8 stays as it is."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return _decode(line).encode("utf-8")
+    return line
 
 
 def _content(line: bytes) -> tuple[Any, str]:
@@ -194,7 +211,7 @@ def _content(line: bytes) -> tuple[Any, str]:
 
 def _rewrite_array(source: Path, target: Path, decide: Decide, packed: bool) -> Rows:
     with open_binary(source) as stream:
-        text = stream.read().decode("utf-8-sig")
+        text = _decode(stream.read())
     try:
         content = json.loads(text)
     except ValueError as error:

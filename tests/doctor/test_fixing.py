@@ -115,6 +115,23 @@ def test_json_array(tmp_path: Path, wrapped: bool) -> None:
     assert not wrapped or content["of"] == "us"
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
+def test_what_is_windows_1252_is_written_in_utf8(tmp_path: Path, name: str) -> None:
+    rows = [row | {"headline": f"caf\u00e9 {row['headline']}"} for row in messy_rows()]
+    path = tmp_path / name
+    if name == "a.csv":
+        write_csv(path, rows)
+        path.write_bytes(path.read_text("utf-8").replace(",", ";").encode("cp1252"))
+    elif name == "a.jsonl":
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        path.write_bytes("".join(lines).encode("cp1252"))
+    else:
+        path.write_bytes(json.dumps(rows, ensure_ascii=False).encode("cp1252"))
+    put_right(path, tmp_path / f"better{path.suffix}")
+    written = (tmp_path / f"better{path.suffix}").read_bytes().decode("utf-8")
+    assert written.count("café") >= 9
+
+
 def test_broken_json_array(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(tiny_rows(5))[:-5])

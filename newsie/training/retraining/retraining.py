@@ -199,7 +199,7 @@ class Retraining(Pipeline):
         found = super().soft_labels_of(teachers, tokens, data, student)
         if self.plan.depth != "full":
             return found
-        own = self.tokens(BASE, "train", student.fit.max_tokens)
+        own = self.tokens(BASE, "train", student.taught_tokens)
         kept = super().soft_labels_of([self.beginning], own, data, student)
         return {view: _merge(kept[view], found[view], self.taught) for view in VIEWS}
 

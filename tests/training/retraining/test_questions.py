@@ -83,6 +83,8 @@ def test_five_thousand_classes(tmp_path: Path) -> None:
 def test_a_column_chosen_wrongly(tmp_path: Path) -> None:
     file = labelled(tmp_path, ["crime", "court"] * 6)
     with pytest.raises(ReadError, match=r"12 different labels in 12 articles.*--task COLUMN"):
+        find_questions(file, LABELS, tasks=["kind=headline"])
+    with pytest.raises(LabelError, match="a task cannot be called 'headline'"):
         find_questions(file, LABELS, tasks=["headline"])
     with pytest.raises(ReadError, match=r"no column 'kategory'.*its columns: headline, category"):
         find_questions(file, LABELS, tasks=["kategory"])

@@ -121,6 +121,10 @@ def _clean(text: str, *, cut: bool) -> str:
     return text if text.isascii() else _normalise(text)
 
 
+# Neither invisible nor a mark, and the same in NFC: Latin letters, quotes, dashes, signs of currencies.
+_UNUSUAL = re.compile("[^ -\u02ff\u2010-\u2027\u2030-\u205e\u20a0-\u20bf\u2122]")
+
+
 def _is_plain(text: str) -> bool:
     """Whether cleaning would change nothing; a few fast scans, true for most articles."""
     return (
@@ -130,7 +134,7 @@ def _is_plain(text: str) -> bool:
         and "  " not in text
         and text[:1] != " "
         and text[-1:] != " "
-        and text.isascii()
+        and (text.isascii() or _UNUSUAL.search(text) is None)
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from newsie.data import cleaning
 from newsie.data.cleaning import (
     blank_markup,
     clean_start,
@@ -277,3 +278,15 @@ def test_one_publisher_a_headline() -> None:
 )
 def test_blanks_stand_where_markup_stood(text: str, left: str) -> None:
     assert blank_markup(text) == left
+
+
+def test_what_is_taken_for_plain_is_not_changed_by_the_long_way() -> None:
+    def clean(text: str) -> str:
+        text = cleaning._INVISIBLE.sub("", text)
+        return cleaning._normalise(" ".join(cleaning._UNREADABLE.sub(" ", text).split()))
+
+    texts = [f"é{chr(code)}é{chr(code)}" for code in range(0x20, 0x3100)]
+    plain = [text for text in texts if cleaning._is_plain(text)]
+    assert len(plain) > 700
+    assert list(map(clean, plain)) == plain
+    assert not cleaning._is_plain("cafe\u0301")

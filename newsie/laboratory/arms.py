@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from newsie.data.encoding import View
 from newsie.errors import RecipeError
@@ -95,7 +95,7 @@ def _with_text(first: Change) -> Change:
     return lambda arm, setting: replace(first(arm, setting), transfer=setting.transfer)
 
 
-def _headlines(first: Change, teacher_view: str) -> Change:
+def _headlines(first: Change, teacher_view: Literal["same", "full"]) -> Change:
     """The same arm that reads headlines alone."""
 
     def change(arm: Arm, setting: Setting) -> Arm:

@@ -245,7 +245,6 @@ class _Maker:
 
             def watch(model: nn.Module) -> float:
                 scores.append(score(model))
-                trial.set_user_attr("scores", scores)
                 if _is_behind(scores, rivals):
                     shutil.rmtree(directory, ignore_errors=True)
                     _stop(trial, "stopped early")
@@ -254,9 +253,10 @@ class _Maker:
             return watch
 
         self.bench.fit_student(arm, seed, name, evaluate)
-        best = max(self.bench.history(name)["scores"].values())
+        course = list(self.bench.history(name)["scores"].values())
+        trial.set_user_attr("scores", course)  # what later ones are compared with
         shutil.rmtree(directory)
-        return float(best)
+        return float(max(course))
 
     def _rivals(self, study: optuna.Study, cost: Cost) -> list[list[float]]:
         """Scores, one an evaluation, of the finished students that cost no more."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, cast
 
 import torch
@@ -162,8 +163,14 @@ class HiddenLoss:
                 f"student.distillation.hidden needs a BERT or DistilBERT as teacher; this one is "
                 f'{teacher.encoder.config.model_type!r}. Set it to "none"'
             )
-        self.answers, self.teacher, self.kind, self.weight = answers, teacher, kind, weight
-        self._teacher_states = _watch(teacher, always=True)
+        # A copy, for the hooks stay on it.
+        self.answers, self.teacher, self.kind, self.weight = (
+            answers,
+            deepcopy(teacher),
+            kind,
+            weight,
+        )
+        self._teacher_states = _watch(self.teacher, always=True)
         self._student: MultiTaskModel | None = None
         self._student_states: dict[int, Tensor] = {}
 

@@ -10,7 +10,7 @@ from newsie.training.config import Recipe, recipe_from
 
 def tiny_recipe(data: Path, **changes: Any) -> Recipe:
     """A recipe over the tiny articles; `changes` are tables of it."""
-    fit = {"epochs": 2, "batch_size": 16, "max_tokens": 24, "evaluations": 2}
+    fit: dict[str, Any] = {"epochs": 2, "batch_size": 16, "max_tokens": 24, "evaluations": 2}
     fit |= {"learning_rate": 2e-3, "head_learning_rate": 5e-3}
     content = {
         "name": "tiny",

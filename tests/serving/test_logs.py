@@ -17,7 +17,7 @@ def test_programs_get_json(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.TextIOWrapper(io.BytesIO())
     monkeypatch.setattr(sys, "stderr", stream)
     write_line(REQUEST)
-    line = json.loads(stream.buffer.getvalue())  # type: ignore[attr-defined]
+    line = json.loads(stream.buffer.getvalue())
     assert {name: line[name] for name in REQUEST} == REQUEST
     assert line["time"].endswith("+00:00")
 

@@ -8,8 +8,9 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from newsie.bundle import read_bundle
+from newsie.classifier import Classifier
 from tests.cli.conftest import Run
-from tests.training.retraining.files import write_volume
+from tests.training.retraining.files import heard_by, write_volume
 
 
 @pytest.fixture(autouse=True)
@@ -19,9 +20,9 @@ def fresh_accelerator() -> Iterator[None]:
 
 
 def test_from_a_file_to_a_bundle_that_becomes_the_current_one(
-    newsie: Run, tiny_bundle: Path, tmp_path: Path
+    newsie: Run, tiny_bundle: Path, tiny_classifier: Classifier, tmp_path: Path
 ) -> None:
-    file = write_volume(tmp_path / "ours.csv", 240)
+    file = write_volume(tmp_path / "ours.csv", 240, label=heard_by(tiny_classifier))
     models, runs = tmp_path / "models", tmp_path / "runs"
     found = newsie("retrain", file, "-o", models / "one", "--runs", runs, "--quick")
     assert found.code == 0, found.err
@@ -54,7 +55,7 @@ def test_not_promoted_is_exit_code_3_with_the_table(newsie: Run, tmp_path: Path)
 
 
 def test_wrong_usage(newsie: Run, tmp_path: Path) -> None:
-    file = write_volume(tmp_path / "ours.csv", 20)
+    file = write_volume(tmp_path / "ours.csv", 20, label=lambda a: "a" if a.body else "b")
     assert newsie("retrain", file, "-o", tmp_path / "x", "--quick", "--full").code == 2
     assert "is not THEIRS=OURS" in newsie("retrain", file, "-o", tmp_path / "x", "--map", "a").err
     found = newsie("retrain", file, "-o", tmp_path / "x", "--columns", "headline=titel")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from newsie.baseline import fit_baseline
+from newsie.baseline import BaselineConfig, fit_baseline
 from newsie.bundle import Bundle, copy_bundle, read_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
@@ -121,6 +121,7 @@ def _baseline(run: Retraining, test: Sequence[Article]) -> dict[str, NDArray[np.
         [view_text(article, "full", suffixes) for article in learnt],
         {task: gold[task] for task in run.taught},
         {task: len(labels[task].labels) for task in run.taught},
+        BaselineConfig(min_articles=1),  # of a few articles every word counts
     )
     return fitted.probabilities([view_text(article, "full", suffixes) for article in test])
 

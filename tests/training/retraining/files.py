@@ -6,10 +6,11 @@ import csv
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from tests.tiny import tiny_articles
 
-__all__ = ["loudness", "write_rows", "write_volume"]
+__all__ = ["heard_by", "write_rows", "write_volume"]
 
 
 def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Path:
@@ -21,9 +22,14 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]])
     return path
 
 
-def loudness(article: Article) -> str:
-    """A label that words do not tell, and tokens do: whether the headline cries."""
-    return "crying" if "!" in article.headline else "quiet"
+def heard_by(classifier: Classifier) -> Callable[[Article], str]:
+    """Labels that the states of a student tell, and words hardly do: its own answers to a task."""
+
+    def label(article: Article) -> str:
+        [prediction] = classifier.classify([article], tasks=["mood"])
+        return {"calm": "quiet", "loud": "crying"}[prediction.label("mood")]
+
+    return label
 
 
 def write_volume(
@@ -31,7 +37,7 @@ def write_volume(
     count: int,
     seed: int = 0,
     *,
-    label: Callable[[Article], str] = loudness,
+    label: Callable[[Article], str],
     column: str = "category",
 ) -> Path:
     """Tiny articles with a label that no tiny task has."""

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ from accelerate.state import AcceleratorState
 
 from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
+from newsie.data.articles import Article
 from newsie.errors import BundleError, InputError, QualityGateError, ReadError, TrainingError
 from newsie.training.retraining.gate import Limits
 from newsie.training.retraining.material import Sources
 from newsie.training.retraining.retrain import Retrained, retrain
 from newsie.training.retraining.retraining import Depth, choose_depth
 from tests.tiny import tiny_articles, write_tiny_corpus, write_tiny_encoder
-from tests.training.retraining.files import loudness, write_rows, write_volume
+from tests.training.retraining.files import heard_by, write_rows, write_volume
+
+Label = Callable[[Article], str]
 
 LENIENT = Limits(max_fall=100, max_task_fall=100, min_agreement=0)
 KILLS = int(os.environ.get("NEWSIE_KILLS", "2"))
@@ -37,8 +40,13 @@ def fresh_accelerator() -> Iterator[None]:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return write_volume(tmp_path / "ours.csv", 240)
+def label(tiny_classifier: Classifier) -> Label:
+    return heard_by(tiny_classifier)
+
+
+@pytest.fixture
+def file(tmp_path: Path, label: Label) -> Path:
+    return write_volume(tmp_path / "ours.csv", 240, label=label)
 
 
 def run(sources: Sources, base: Path, tmp_path: Path, **options: Any) -> Retrained:
@@ -48,7 +56,7 @@ def run(sources: Sources, base: Path, tmp_path: Path, **options: Any) -> Retrain
 
 
 def test_a_quick_student_learns_a_new_task_and_keeps_the_others(
-    file: Path, tiny_bundle: Path, tmp_path: Path
+    file: Path, label: Label, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     found = run(Sources(file), tiny_bundle, tmp_path, limits=Limits())
     old, bundle = read_bundle(tiny_bundle), found.bundle
@@ -63,10 +71,10 @@ def test_a_quick_student_learns_a_new_task_and_keeps_the_others(
     for task in ("section", "mood"):
         np.testing.assert_array_equal(before.logits(articles)[task], after.logits(articles)[task])
     right = [
-        p.label("category") == loudness(a)
+        p.label("category") == label(a)
         for p, a in zip(after.classify(articles), articles, strict=True)
     ]
-    assert np.mean(right) > 0.8  # words do not tell it: TF-IDF is at half
+    assert np.mean(right) > 0.8  # a part of the noise is int8
 
 
 def test_one_that_is_not_good_enough_is_not_there_unless_forced(
@@ -85,12 +93,14 @@ def test_one_that_is_not_good_enough_is_not_there_unless_forced(
 
 
 def test_a_known_task_is_extended_behind_its_labels(tiny_bundle: Path, tmp_path: Path) -> None:
-    def section(article: Any) -> str:
+    def section(article: Article) -> str:
         return "courts" if "!" in article.headline else str(article.labels.get("section", ""))
 
     file = write_volume(tmp_path / "ours.csv", 300, label=section, column="section")
     replay = write_tiny_corpus(tmp_path / "old.jsonl", 100, seed=3)
-    found = run(Sources(file, ["section=section"], replay=[replay]), tiny_bundle, tmp_path)
+    found = run(
+        Sources(file, ["section=section"], replay=[replay]), tiny_bundle, tmp_path, force=True
+    )
     labels = found.bundle.manifest.label_space["section"].labels
     assert labels == ("business", "science", "sports", "courts")
     report = found.promotion.tasks
@@ -103,9 +113,9 @@ def test_a_known_task_is_extended_behind_its_labels(tiny_bundle: Path, tmp_path:
 
 
 def test_a_file_to_test_on_and_texts_without_labels(
-    file: Path, tiny_bundle: Path, tmp_path: Path
+    file: Path, label: Label, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    test = write_volume(tmp_path / "test.csv", 50, seed=8)
+    test = write_volume(tmp_path / "test.csv", 50, seed=8, label=label)
     texts = write_rows(tmp_path / "texts.csv", ("headline",), [("the goal says new",)] * 3)
     found = run(Sources(file, test=test, unlabelled=[texts]), tiny_bundle, tmp_path)
     report = found.promotion.tasks["category"].after
@@ -127,10 +137,12 @@ def test_old_articles_without_old_labels(file: Path, tiny_bundle: Path, tmp_path
         run(Sources(file, replay=[tmp_path / "none.csv"]), tiny_bundle, tmp_path)
 
 
-def test_another_bundle_is_not_written_over(file: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_another_bundle_is_not_written_over(
+    file: Path, label: Label, tiny_bundle: Path, tmp_path: Path
+) -> None:
     first = run(Sources(file), tiny_bundle, tmp_path).bundle
     assert run(Sources(file), tiny_bundle, tmp_path).bundle.fingerprint == first.fingerprint
-    more = write_volume(tmp_path / "more.csv", 300)
+    more = write_volume(tmp_path / "more.csv", 300, label=label)
     with pytest.raises(BundleError, match="holds another bundle, which is kept to roll back to"):
         run(Sources(more), tiny_bundle, tmp_path)
     (tmp_path / "models" / "notes").mkdir()

@@ -1,0 +1,115 @@
+"""The benchmark of the ladder: its arithmetic, and one small run of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import ladder, scale
+from benchmarks.chart import draw_chart
+from newsie.bundle import read_bundle
+from newsie.data.articles import Article
+from tests.tiny import tiny_articles
+
+ROWS = [
+    {
+        "contender": name,
+        "length": length,
+        "round": number,
+        "articles_per_second": rate * number,
+        **dict.fromkeys(("p50_ms", "p99_ms", "cold_seconds", "peak_bytes"), 1.0),
+    }
+    for number in (1, 2, 3)
+    for length in ladder.WORDS
+    for name, rate in (("nano", 500.0), ("pipeline", 10.0))
+]
+SUMMARY = ladder.summarise(ROWS, {"nano": 0.75, "pipeline": None}, {"nano": 10**7, "pipeline": 1})
+CONTENDERS = [
+    ladder.Contender("nano", "newsie", Path("nano")),
+    ladder.Contender("pipeline", "pipeline", Path("pipeline")),
+]
+
+
+def test_texts_have_so_many_words() -> None:
+    articles = [Article("one two", "three four five"), Article("six", "seven eight nine ten")]
+    texts = ladder._texts(articles, 4, 5)
+    assert texts[:2] == ["one two three four", "five six seven eight"]
+    assert {len(text.split()) for text in texts} == {4}
+
+
+def test_ratios_are_those_of_the_same_round() -> None:
+    assert SUMMARY["nano"]["50 tokens"]["times_pipeline"]["median"] == 50
+    assert SUMMARY["nano"]["250 tokens"]["articles_per_second"]["greatest"] == 1500
+
+
+def test_every_speed_stands_beside_an_accuracy() -> None:
+    limits = {"int8_gops": 1900.0, "fp32_gops": 450.0, "copy_gb_per_second": 6.3}
+    text = ladder.render(SUMMARY, CONTENDERS, limits)
+    assert "| **newsie nano** | 75.0 % | 1,000 (500–1,500) | 50.0 |" in text
+    assert "| transformers pipeline, DistilBERT fp32 |  | 20 (10–30) | 1.0 |" in text
+    assert "int8 products 1,900 GOPS" in text
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_the_chart_is_a_picture(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"chart.{ending}"
+    draw_chart({"nano": (20_000, 0.75, True), "fastText": (90_000, 0.7, False)}, "Tried", path)
+    assert path.stat().st_size > 2_000
+
+
+@pytest.mark.parametrize("given", ["nano", "=x", "nano="])
+def test_a_rung_is_a_name_and_a_bundle(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        ladder.main(["--data", ".", "--rung", given])
+    assert "is not NAME=BUNDLE" in capsys.readouterr().err
+
+
+def test_a_plan_by_hand() -> None:
+    # 1,000,000 articles at 500/s, of which half is kept: 4,000 s on 2 cores.
+    need = scale.plan(500, 2, articles=1_000_000, kept=0.5, price=0.1)
+    assert need["core_hours"] == pytest.approx(4_000 * 2 / 3_600)
+    assert need["machines_for_a_day"] == 1
+    assert need["cost"] == pytest.approx(0.2222, abs=1e-4)
+
+
+def test_a_plan_of_a_busy_machine_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = {"cores": 2, "busy": True, "processor": "A processor"}
+    results = {"machine": machine, "date": "2026-01-01", "lengths": list(ladder.WORDS)}
+    path = tmp_path / "ladder.json"
+    path.write_text(json.dumps(results | {"summary": SUMMARY}), encoding="utf-8")
+    scale.main(["--results", str(path), "--articles", "1000000"])
+    text = capsys.readouterr().out
+    assert "# 1,000,000 articles" in text
+    assert "not to be quoted" in text
+    assert text.count("| nano | 1,000 |") == 2
+
+
+@pytest.mark.slow
+def test_a_small_run(tiny_bundle: Path, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    pytest.importorskip("joblib", reason="needs the extra bench")
+    from pyarrow import parquet
+
+    (tmp_path / "newsapi").mkdir()
+    for split, count in (("train", 120), ("test", 30)):
+        rows = [
+            {"id": a.id, "headline": a.headline, "body": a.body, "section": a.labels["section"]}
+            for a in tiny_articles(count, seed=count, answered=1.0)
+        ]
+        path = tmp_path / "newsapi" / f"{split}.parquet"
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    options = ["--data", str(tmp_path), "--rung", f"tiny={tiny_bundle}", "--peer", "tfidf"]
+    sizes = ["--articles", "20", "--singles", "2", "--rounds", "1"]
+    ladder.main([*options, *sizes, "--results", str(tmp_path / "results")])
+    found = json.loads((tmp_path / "results" / "ladder.json").read_text(encoding="utf-8"))
+    assert [row["contender"] for row in found["measurements"]] == ["tiny", "tfidf"] * 2
+    assert found["summary"]["tfidf"]["accuracy"] > 0.7  # its words tell the section
+    assert (
+        found["summary"]["tiny"]["disk_bytes"] > read_bundle(tiny_bundle).model_path.stat().st_size
+    )
+    assert found["limits"]["int8_gops"] > 0
+    assert (tmp_path / "results" / "ladder-50.svg").exists()

@@ -63,6 +63,14 @@ def train(
         ),
     ] = None,
     tracker: Annotated[list[Tracker] | None, typer.Option(help="May be repeated.")] = None,
+    ray: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Compute the soft labels on a Ray cluster: auto, local, or ray://HOST:10001.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Make a student: data, teacher, soft labels, student, bundle. Finished stages are skipped."""
     quiet_training_libraries("training")
@@ -78,6 +86,7 @@ def train(
         data=data_folder(data),
         runs=runs,
         trackers=_trackers(tracker),
+        ray=ray,
     )
     result = pipeline.run(until.value)
     pipeline.accelerator.end_training()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ __all__ = [
     "compute_logits",
     "compute_soft_labels",
     "load_soft_labels",
+    "missing_shards",
+    "open_store",
+    "write_shard",
 ]
 
 SHARD_ARTICLES = 16_384
@@ -132,30 +135,57 @@ def compute_soft_labels(
     Raises:
         FingerprintError: the directory holds soft labels of other inputs.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    if (directory / HEADER_FILE).exists():
-        header.check(_read_header(directory), directory)
-    elif process == 0:
-        write_text(directory / HEADER_FILE, json.dumps(asdict(header)))
-    shards = range(0, len(tokens), SHARD_ARTICLES)
-    missing = {n: start for n, start in enumerate(shards) if not _shard(directory, n).exists()}
+    open_store(header, directory, main=process == 0)
+    missing = missing_shards(header, directory)
     if progress is not None:
-        progress.resume((len(shards) - len(missing)) * SHARD_ARTICLES)
-    for shard, start in missing.items():
+        progress.resume(header.articles - sum(map(len, missing.values())))
+    for shard, rows in missing.items():
         if shard % processes != process:
             continue
         logits = compute_logits(
             teachers,
             tokens,
-            np.arange(start, min(start + SHARD_ARTICLES, len(tokens))),
+            np.asarray(rows),
             max_tokens=header.max_tokens,
             device=device,
             autocast=autocast,
             advance=progress.advance if progress is not None else None,
         )
-        content = save_bytes({task: _as_float16(task, z) for task, z in logits.items()})
-        with new_file(_shard(directory, shard)) as aside:
-            aside.write_bytes(hashlib.sha256(content).digest() + content)
+        write_shard(directory, shard, logits)
+
+
+def open_store(header: SoftLabelsHeader, directory: Path, *, main: bool = True) -> None:
+    """Begin a store, or go on with the one that is there; only the `main` process begins it.
+
+    Raises:
+        FingerprintError: the directory holds soft labels of other inputs.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if (directory / HEADER_FILE).exists():
+        header.check(_read_header(directory), directory)
+    elif main:
+        write_text(directory / HEADER_FILE, json.dumps(asdict(header)))
+
+
+def missing_shards(header: SoftLabelsHeader, directory: Path) -> dict[int, range]:
+    """Number of each shard that is not there yet -> rows of its articles."""
+    starts = enumerate(range(0, header.articles, SHARD_ARTICLES))
+    return {
+        shard: range(start, min(start + SHARD_ARTICLES, header.articles))
+        for shard, start in starts
+        if not _shard(directory, shard).exists()
+    }
+
+
+def write_shard(directory: Path, shard: int, logits: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write a shard with its checksum, aside first.
+
+    Raises:
+        TrainingError: logits that float16 cannot hold.
+    """
+    content = save_bytes({task: _as_float16(task, z) for task, z in logits.items()})
+    with new_file(_shard(directory, shard)) as aside:
+        aside.write_bytes(hashlib.sha256(content).digest() + content)
 
 
 def _shard(directory: Path, number: int) -> Path:

@@ -235,7 +235,14 @@ def _arm_table(findings: Findings) -> str:
                 f"{arm.minutes:.1f}",
             )
         )
-    header = ("student", "gold labels", "articles", "macro-F1", "accuracy", "ECE → calibrated")
+    header: tuple[str, ...] = (
+        "student",
+        "gold labels",
+        "articles",
+        "macro-F1",
+        "accuracy",
+        "ECE → calibrated",
+    )
     header += ("as teacher", "layers", "parameters", "MB", "ms", "articles/s", "steps", "min")
     return table(header, rows)
 

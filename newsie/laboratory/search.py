@@ -175,7 +175,7 @@ class _Maker:
 
     def check_smallest(self) -> None:
         """Refuse a budget that nothing fits."""
-        smallest = {
+        smallest: dict[str, Any] = {
             "layers": min(self.config.layers),
             "max_tokens": min(self.config.max_tokens),
             "vocabulary": min((v for v in self.config.vocabulary if v), default=0),

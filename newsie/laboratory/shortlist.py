@@ -107,7 +107,16 @@ def _markdown(
 
 
 def _student_table(rows: Sequence[tuple[str, Candidate]]) -> str:
-    header = ("student", "macro-F1", "ms", "MB", "articles/s", "layers", "tokens", "word pieces")
+    header: tuple[str, ...] = (
+        "student",
+        "macro-F1",
+        "ms",
+        "MB",
+        "articles/s",
+        "layers",
+        "tokens",
+        "word pieces",
+    )
     header += ("temperature", "alpha", "loss", "epochs")
     return table(
         header,

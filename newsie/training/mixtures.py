@@ -218,7 +218,11 @@ def bisect_shares(
     low, high = np.zeros(len(pairs), np.float32), np.ones(len(pairs), np.float32)
     crosses = (margins(low) < 0) & (margins(high) > 0)
     for _ in range(HALVINGS):
-        middle = (low + high) / 2
+        middle = _between(low, high)
         above = margins(middle) > 0
         low, high = np.where(above, low, middle), np.where(above, middle, high)
-    return Mixtures(pairs.first, pairs.second, (low + high) / 2).take(crosses)
+    return Mixtures(pairs.first, pairs.second, _between(low, high)).take(crosses)
+
+
+def _between(low: NDArray[np.float32], high: NDArray[np.float32]) -> NDArray[np.float32]:
+    return ((low + high) / 2).astype(np.float32)

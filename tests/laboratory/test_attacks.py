@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
+from torch import nn
 
-from newsie.data.encoding import Encoder, EncodingPolicy
-from newsie.laboratory.attacks import EDITS, attack, gradient_attack
+from newsie.data.encoding import Encoder, EncodingPolicy, pad
+from newsie.laboratory.attacks import EDITS, _descend, attack, gradient_attack
 from newsie.training.model import MultiTaskModel
 from tests.tiny import LABELS, tiny_articles, tiny_tokenizer
 
@@ -41,21 +44,28 @@ def test_edits_keep_the_words_of_an_article_recognisable() -> None:
     assert all(edit([], random()) == [] for edit in EDITS.values())
 
 
-def test_the_attack_leaves_its_ball_never_and_does_more_harm_the_larger_it_is(
+def test_the_attack_never_leaves_its_ball_and_does_more_harm_the_larger_that_is(
     tiny_student: MultiTaskModel,
 ) -> None:
     articles = tiny_articles(48)
     encoder = Encoder(tiny_tokenizer(), EncodingPolicy(32))
     ids, gold = encoder.encode(articles).ids, LABELS.encode(articles)
-    shares, before = [], tiny_student.encoder.get_input_embeddings().weight.clone()
+    table = cast(nn.Embedding, tiny_student.encoder.get_input_embeddings())
+    shares, before = [], table.weight.clone()
     for radius in (0.0, 0.5, 4.0):
         found = gradient_attack(tiny_student, ids, gold, radius, pad_id=0, device=CPU)
         known = gold["section"] >= 0
         shares.append((found["section"][known] == gold["section"][known]).mean())
     assert shares[0] >= shares[1] >= shares[2]
     assert shares[0] > shares[2]
-    # Nothing of it stays behind.
-    torch.testing.assert_close(tiny_student.encoder.get_input_embeddings().weight, before)
-    found = attack(tiny_student, encoder, articles, gold, CPU)
-    assert list(found) == ["none", "typos", "capitals", "swaps", "gradient 0.1", "gradient 0.3"]
-    assert found["capitals"] == found["none"]  # this tokenizer knows no case
+
+    input_ids, mask = (torch.from_numpy(array) for array in pad(ids[:8], 0))
+    wanted = {task: torch.from_numpy(column[:8]) for task, column in gold.items()}
+    moved = _descend(tiny_student, table, input_ids, mask, wanted, 0.3).norm(dim=-1)
+    assert 0 < moved.max() <= 0.3 + 1e-5
+    assert (moved[mask == 0] == 0).all()
+    torch.testing.assert_close(table.weight, before)  # nothing of it stays behind
+
+    accuracy = attack(tiny_student, encoder, articles, gold, CPU)
+    assert list(accuracy) == ["none", "typos", "capitals", "swaps", "gradient 0.1", "gradient 0.3"]
+    assert accuracy["capitals"] == accuracy["none"]  # this tokenizer knows no case

@@ -7,15 +7,25 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
+from newsie.bundle import read_bundle
+from newsie.classifier import Classifier
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
 from newsie.errors import RecipeError
 from newsie.training.config import Recipe, recipe_from
 from newsie.training.export import check_parity, export_onnx
 from newsie.training.model import MultiTaskModel
 from newsie.training.nano import MULTIPLIER, nano_student
+from newsie.training.pipeline import Pipeline
 from newsie.training.quantization import quantize_int8
-from tests.tiny import LABELS, tiny_articles, tiny_tokenizer
+from tests.tiny import (
+    LABELS,
+    tiny_articles,
+    tiny_tokenizer,
+    write_tiny_corpus,
+    write_tiny_encoder,
+)
 
 VOCABULARY = tiny_tokenizer().get_vocab_size()
 PAIRS = 61
@@ -101,3 +111,37 @@ def test_a_recipe_has_a_ladder() -> None:
 def _recipe(**changes: object) -> Recipe:
     data = {"corpora": [{"name": "a", "train": "a.csv"}], "tasks": [{"name": "section"}]}
     return recipe_from({"name": "r", "data": data} | changes)
+
+
+@pytest.mark.slow
+def test_a_ladder_is_made_of_one_teacher(tmp_path: Path) -> None:
+    write_tiny_corpus(tmp_path / "train.jsonl", 300)
+    write_tiny_corpus(tmp_path / "test.jsonl", 60, seed=1)
+    write_tiny_encoder(tmp_path / "bert")
+    fit = {"epochs": 1, "batch_size": 32, "max_tokens": 24, "evaluations": 1}
+    nano = {"kind": "nano", "pairs": 251, "hidden_size": 16, "max_tokens": 64, "teacher_tokens": 24}
+    nano["fit"] = fit | {"epochs": 8, "max_tokens": 40, "learning_rate": 1e-2, "dropout": 0.1}
+    recipe = recipe_from(
+        {
+            "name": "tiny",
+            "data": {
+                "corpora": [{"name": "tiny", "train": "train.jsonl", "test": "test.jsonl"}],
+                "tasks": [{"name": "section"}, {"name": "mood"}],
+                "validation": 0.2,
+            },
+            "teacher": {"encoder": str(tmp_path / "bert"), "fit": fit | {"learning_rate": 2e-3}},
+            "student": {"layers": 1, "fit": fit},
+            "ladder": {"nano": nano},
+            "quality": {"max_int8_loss": 50.0},
+        }
+    )
+    bundle = read_bundle(Pipeline(recipe.rung("nano"), data=tmp_path, runs=tmp_path / "runs").run())
+    AcceleratorState._reset_state(True)
+    assert bundle.manifest.name == "nano"
+    assert bundle.manifest.lineage.recipe["student"]["kind"] == "nano"
+    articles = tiny_articles(60, seed=2, answered=1.0)
+    answers = Classifier(bundle).classify(articles)
+    pairs = zip(answers, articles, strict=True)
+    assert sum(p.label("section") == a.labels["section"] for p, a in pairs) > 40  # chance: 20
+    kinds = {path.name.rsplit("-", 1)[0] for path in (tmp_path / "runs" / "tiny").iterdir()}
+    assert {"teacher", "soft-labels", "student", "bundle"} <= kinds

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from newsie.atomic import new_directory, new_file
+from newsie.training.sharding import slice_like, whole
 
 __all__ = ["Checkpoints"]
 
@@ -32,13 +33,14 @@ class Checkpoints:
     def save(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
     ) -> None:
-        """Write weights, optimizer and state as one unit."""
+        """Write weights, optimizer and state as one unit; all processes call this."""
+        weights, moments = whole(model.state_dict()), whole(_optimizer_tensors(optimizer))
         if not self.main:
             return
         target = self.directory / f"step-{state['step']:09d}"
         with new_directory(target, replace=True) as aside:
-            _save(model.state_dict(), aside / "model.safetensors")
-            _save(_optimizer_tensors(optimizer), aside / "optimizer.safetensors")
+            _save(weights, aside / "model.safetensors")
+            _save(moments, aside / "optimizer.safetensors")
             (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
         for older in self._all():
             if older != target:
@@ -49,21 +51,22 @@ class Checkpoints:
         found = self._all()
         if not found:
             return None
-        model.load_state_dict(load_file(found[-1] / "model.safetensors"))
+        _load(model, found[-1] / "model.safetensors")
         _restore_optimizer(optimizer, load_file(found[-1] / "optimizer.safetensors"))
         state: dict[str, Any] = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
         return state
 
     def save_best(self, model: nn.Module) -> None:
-        """Keep the present weights as the best."""
+        """Keep the present weights as the best; all processes call this."""
+        weights = whole(model.state_dict())
         if self.main:
             self.directory.mkdir(parents=True, exist_ok=True)
             with new_file(self._best) as aside:
-                _save(model.state_dict(), aside)
+                _save(weights, aside)
 
     def load_best(self, model: nn.Module) -> None:
         """Restore the weights that `save_best` kept."""
-        model.load_state_dict(load_file(self._best))
+        _load(model, self._best)
 
     def clear(self) -> None:
         """Remove all of them, with what a killed process left half-written."""
@@ -79,6 +82,12 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
+def _load(model: nn.Module, path: Path) -> None:
+    wanted = model.state_dict()
+    found = load_file(path)
+    model.load_state_dict({name: slice_like(x, wanted[name]) for name, x in found.items()})
+
+
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The moments by position of the parameter: "17.exp_avg" and so on."""
     state = optimizer.state_dict()["state"]
@@ -86,8 +95,9 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = [x for group in optimizer.param_groups for x in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+        state.setdefault(int(index), {})[name] = slice_like(value, parameters[int(index)])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -22,6 +22,7 @@ from newsie.training.config import FitConfig
 from newsie.training.losses import Loss
 from newsie.training.mixtures import mix_embeddings
 from newsie.training.progress import Progress
+from newsie.training.sharding import is_sharded, make_whole
 
 __all__ = ["History", "fit", "get_lr"]
 
@@ -201,6 +202,7 @@ def fit(
     accelerator.wait_for_everyone()
     if history.best_step:
         checkpoints.load_best(model)
+    make_whole(model)
     accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
     accelerator.free_memory()
     return history
@@ -262,8 +264,9 @@ def _score(
     model: nn.Module, evaluate: Callable[[nn.Module], float], accelerator: Accelerator
 ) -> float:
     """The score of a model, the same on every process: they must not disagree on when to stop."""
-    own = evaluate(model) if accelerator.is_main_process else 0.0
-    return _sum_over_processes(own, accelerator)
+    main = accelerator.is_main_process
+    own = evaluate(model) if main or is_sharded(model) else 0.0
+    return _sum_over_processes(own if main else 0.0, accelerator)
 
 
 def _sum_over_processes(value: float, accelerator: Accelerator) -> float:

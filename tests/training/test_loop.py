@@ -90,13 +90,29 @@ def test_killed_and_resumed_equals_unbroken(tmp_path: Path) -> None:
     assert histories[0] == histories[1]
 
 
-@pytest.mark.slow
-def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
-    # Without dropout, whose masks differ by process.
-    assert start(tmp_path / "one", "--dropout", "0").wait() == 0
+def start_two(directory: Path, *options: str) -> subprocess.Popen[bytes]:
+    """The tiny run in two processes, without dropout, whose masks differ by process."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    torchrun += ["--master-port", str(free_port()), str(SCRIPT), str(tmp_path / "two")]
-    subprocess.run([*torchrun, "--dropout", "0"], env=ENVIRONMENT, check=True)
+    torchrun += ["--master-port", str(free_port()), str(SCRIPT), str(directory)]
+    command = [*torchrun, "--dropout", "0", *options]
+    return subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True)
+
+
+def kill_two(directory: Path, *options: str) -> None:
+    run = start_two(directory, "--slow", *options)
+    while run.poll() is None and newest_step(directory) < 5:
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGKILL)
+    assert run.wait() != 0, "it ended before it could be killed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--sharded"]], ids=["copies", "slices"])
+def test_two_processes_give_the_losses_of_one(tmp_path: Path, options: list[str]) -> None:
+    assert start(tmp_path / "one", "--dropout", "0").wait() == 0
+    if options:  # killed half-way, and made whole from the slices' checkpoint
+        kill_two(tmp_path / "two", *options)
+    assert start_two(tmp_path / "two", *options).wait() == 0
     assert (tmp_path / "one" / "processes").read_text() == "1"
     assert (tmp_path / "two" / "processes").read_text() == "2"
     one, two = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 
 from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy
 from newsie.evaluation import macro_f1
@@ -56,10 +58,25 @@ def tiny_batches(batch_size: int = 8) -> Batches:
     return Batches(data, batch_size, 24, headline_share=0.3)
 
 
-def run(directory: Path, *, slow: bool = False, **options: Any) -> History:
+class ShardingAccelerator(Accelerator):  # type: ignore[misc]
+    """Does on CPUs what Accelerate does on GPUs where FSDP is asked for: weights in slices."""
+
+    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
+        places = {id(weight): name for name, weight in model.named_parameters()}
+        fully_shard(model)
+        slices = dict(model.named_parameters())
+        for group in optimizer.param_groups:
+            group["params"] = [slices[places[id(weight)]] for weight in group["params"]]
+        return model, super().prepare(optimizer)
+
+    def no_sync(self, model: nn.Module) -> Any:
+        return nullcontext()
+
+
+def run(directory: Path, *, slow: bool = False, sharded: bool = False, **options: Any) -> History:
     """Train the tiny model; `slow` sleeps a little at each evaluation, to be killed in time."""
     config = replace(CONFIG, **options)
-    accelerator = Accelerator(cpu=True)
+    accelerator = (ShardingAccelerator if sharded else Accelerator)(cpu=True)
     batches, model = tiny_batches(config.batch_size), tiny_model(config.dropout)
     rows = np.arange(len(batches.data))
 
@@ -93,7 +110,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
     parser.add_argument("--slow", action="store_true")
+    parser.add_argument("--sharded", action="store_true")
     parser.add_argument("--dropout", type=float, default=CONFIG.dropout)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    run(arguments.directory, slow=arguments.slow, dropout=arguments.dropout)
+    run(
+        arguments.directory,
+        slow=arguments.slow,
+        sharded=arguments.sharded,
+        dropout=arguments.dropout,
+    )

@@ -29,6 +29,10 @@ MAX_CHOOSING = 2_000
 
 FOLDS = 5
 
+FLOOR = 0.5
+"""Added to the deviation of a state, as squares, in medians of all deviations. Some states hardly move; by
+their deviation alone they would get weights so large that the rounding of int8 decides."""
+
 
 @dataclass(frozen=True)
 class LinearFit:
@@ -79,7 +83,8 @@ def fit_linear(
 
         sum_n -log softmax(x_n W' + b)[y_n]  +  penalty / 2 * |(W - W_0) s|^2
 
-    where s are the standard deviations of the columns of x, so that none weighs more for its scale.
+    where s is nearly the standard deviation of each column of x, so that none weighs more for its scale:
+    see `FLOOR`.
 
     Args:
         x: (N, F).
@@ -108,12 +113,18 @@ class _Problem:
         cls, x: NDArray[np.floating], y: Indices, classes: int, prior: LinearFit | None
     ) -> _Problem:
         x = np.asarray(x, np.float64)
-        mean, scale = x.mean(axis=0), x.std(axis=0)
-        scale = np.where(scale > 1e-6, scale, 1.0)
+        mean, scale = x.mean(axis=0), _scale(x)
         if prior is None:
             prior = LinearFit(np.zeros((classes, x.shape[1])), np.zeros(classes))
         z = np.hstack([(x - mean) / scale, np.ones((len(x), 1))])
         return cls(z, y, prior.logits(x), mean, scale, prior)
+
+
+def _scale(x: Floats) -> Floats:
+    """(N, F) -> (F,), above 0."""
+    deviations = x.std(axis=0)
+    floor = FLOOR * float(np.median(deviations))
+    return np.hypot(deviations, floor) if floor else np.ones(len(deviations))
 
 
 def _solve(problem: _Problem, penalty: float, start: Floats | None) -> tuple[LinearFit, Floats]:

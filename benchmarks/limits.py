@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["measure_limits"]
 
@@ -61,7 +62,7 @@ def _product(kind: str, dtype: type) -> Callable[[], Any]:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    left = random.integers(0, 256, (SIZE, SIZE)).astype(dtype)
+    left: NDArray[Any] = random.integers(0, 256, (SIZE, SIZE)).astype(dtype)
     return lambda: session.run(None, {"a": left})
 
 

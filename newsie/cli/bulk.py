@@ -117,7 +117,7 @@ class Bulk:
         done, failed = 0, 0
         try:
             for job in jobs:
-                if self._is_done(job):
+                if self.is_done(job):
                     self._bytes_done += job.source.stat().st_size
                 else:
                     failed += not self._try(job)
@@ -147,7 +147,7 @@ class Bulk:
             return False
         finally:
             self._bytes_done += job.source.stat().st_size if job.source.exists() else 0
-        self._remember(job)
+        self.remember(job)
         return True
 
     def _classify(self, job: Job) -> None:
@@ -205,12 +205,14 @@ class Bulk:
             "columns": dict(self.columns),
         }
 
-    def _is_done(self, job: Job) -> bool:
+    def is_done(self, job: Job) -> bool:
+        """Whether an earlier run has answered a file, as it is now and with this model."""
         if not (job.target.exists() and job.source.exists()):
             return False
         return _read_record(job.target.parent).get(job.target.name) == self._meaning(job)
 
-    def _remember(self, job: Job) -> None:
+    def remember(self, job: Job) -> None:
+        """Note that a file is answered."""
         from newsie.atomic import write_text
 
         record = _read_record(job.target.parent) | {job.target.name: self._meaning(job)}

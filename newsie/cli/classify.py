@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,13 @@ __all__ = ["classify"]
 
 TABLE_LABELS, TABLE_SCORE = 3, 0.01
 """A table shows this many labels of a task, without those below this score but the first."""
+
+
+class Engine(StrEnum):
+    """Where files are answered."""
+
+    local = "local"
+    ray = "ray"
 
 
 def classify(
@@ -70,6 +78,13 @@ def classify(
     ] = None,
     columns: Columns = None,
     strict: Strict = False,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="Where many files are answered: on this machine, or on the Ray cluster that "
+            "RAY_ADDRESS names (extra ray)."
+        ),
+    ] = Engine.local,
 ) -> None:
     """Classify news articles."""
     fields = parse_columns(columns)
@@ -77,13 +92,23 @@ def classify(
     if output == "-":
         json_, output = True, None
     jobs, folder = _plan(texts, file, output, json_)
+    if engine is Engine.ray and not folder:
+        raise typer.BadParameter(
+            "--engine ray answers files into a folder: --file 'big/*.parquet' -o out/",
+            param_hint="--engine",
+        )
     from newsie.classifier import Classifier
 
     classifier = Classifier.from_pretrained(model)
     tasks = chosen_tasks(task, classifier.labels)
     if jobs:
         bulk = Bulk(classifier, tasks, top_k, fields, strict)
-        bulk.many(jobs) if folder else bulk.one(jobs[0])
+        if engine is Engine.ray:
+            from newsie.cli.on_ray import many_on_ray
+
+            many_on_ray(bulk, jobs, model)
+        else:
+            bulk.many(jobs) if folder else bulk.one(jobs[0])
         return
     reader = open_source(texts, file, fields, strict)
     tally: Counter[str] = Counter()

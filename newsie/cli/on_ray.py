@@ -1,0 +1,112 @@
+"""Files into files on a Ray cluster: the same as `Bulk.many` does here, a file for each task.
+
+Every actor holds the student and answers whole files, by the code that a single machine runs, so that the
+result is the same row by row. Its parts lie beside the answers: when a node is lost, another one goes on
+behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from newsie.cli.bulk import Bulk, Job
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["many_on_ray"]
+
+Columns = dict[str, "NDArray[np.str_]"]
+
+
+class _Worker:
+    """A student in an actor. The arguments are those of `Bulk`, and where the model is."""
+
+    def __init__(
+        self,
+        model: str | None,
+        tasks: Sequence[str] | None,
+        top_k: int | None,
+        columns: Mapping[str, str],
+        strict: bool,
+    ) -> None:
+        from newsie.classifier import Classifier
+
+        # One thread: a core is what Ray gives an actor.
+        classifier = Classifier.from_pretrained(model, threads=1)
+        self._bulk = Bulk(classifier, tasks, top_k, columns, strict)
+
+    def __call__(self, batch: Columns) -> Mapping[str, Any]:
+        """Answer files; "error" says why one could not be, or is empty."""
+        from newsie.errors import InputError
+
+        errors = []
+        for source, target in zip(batch["source"], batch["target"], strict=True):
+            try:
+                self._bulk.one(Job(Path(str(source)), Path(str(target))))
+                errors.append("")
+            except InputError as error:
+                errors.append(str(error))
+        return {"source": batch["source"], "target": batch["target"], "error": errors}
+
+
+def many_on_ray(bulk: Bulk, jobs: Sequence[Job], model: str | None) -> None:
+    """Answer files into a folder, on the cluster that RAY_ADDRESS names or on this machine's cores.
+
+    Files, answers and model must lie where all nodes see them under the same path. Files that are done
+    already are left out.
+
+    Raises:
+        InputError: some files could not be classified; which ones was said on stderr.
+        MissingExtraError: Ray is not installed.
+    """
+    from newsie.cli.terminal import note
+    from newsie.errors import InputError, MissingExtraError
+
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingExtraError("classifying on Ray", error.name or "ray", "ray") from error
+    jobs[0].target.parent.mkdir(parents=True, exist_ok=True)
+    left = {str(job.target.absolute()): job for job in jobs if not bulk.is_done(job)}
+    failed = 0
+    if left:
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
+        arguments = (model, bulk.tasks, bulk.top_k, dict(bulk.columns), bulk.strict)
+        for row in _answered(left, arguments, int(ray.cluster_resources().get("CPU", 1))):
+            if row["error"]:
+                failed += 1
+                note(f"newsie: {row['error']}")
+            else:
+                bulk.remember(left[row["target"]])
+                note(f"{row['source']} is answered in {row['target']}")
+    note(f"{len(jobs) - failed:,} of {len(jobs):,} files are answered in {jobs[0].target.parent}")
+    if failed:
+        raise InputError(f"{failed:,} of {len(jobs):,} files could not be classified, see above")
+
+
+def _answered(left: Mapping[str, Job], arguments: tuple[Any, ...], cores: int) -> Any:
+    """A row for each file, as they are done."""
+    import ray.data
+
+    items = [
+        {"source": str(job.source.absolute()), "target": target} for target, job in left.items()
+    ]
+    files = ray.data.from_items(items, override_num_blocks=len(items))
+    most = max(1, min(cores, len(items)))
+    answered = files.map_batches(
+        _Worker,
+        fn_constructor_args=arguments,
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, max_size=most, max_tasks_in_flight_per_actor=1
+        ),
+        num_cpus=1,
+    )
+    return answered.iter_rows()

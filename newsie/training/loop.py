@@ -193,7 +193,7 @@ def fit(
                 progress.note(f"macro-F1 {score:.4f} after {history.step} of {steps} steps")
             noted = history.newest() | {"lr": factor}
             accelerator.log({f"{title}/{name}": x for name, x in noted.items()}, history.step)
-            if time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
+            if _is_time_to_save(model, saved_at, config, accelerator):
                 saved_at = time.monotonic()
                 history.seconds, clock = history.seconds + saved_at - clock, saved_at
                 checkpoints.save(model, optimizer, history.to_json())
@@ -267,6 +267,16 @@ def _score(
     main = accelerator.is_main_process
     own = evaluate(model) if main or is_sharded(model) else 0.0
     return _sum_over_processes(own if main else 0.0, accelerator)
+
+
+def _is_time_to_save(
+    model: nn.Module, saved_at: float, config: FitConfig, accelerator: Accelerator
+) -> bool:
+    """Whether a checkpoint is due; the main process decides where all of them must join in."""
+    due = time.monotonic() - saved_at > 60 * config.checkpoint_minutes
+    if not is_sharded(model):
+        return due
+    return _sum_over_processes(float(due and accelerator.is_main_process), accelerator) > 0
 
 
 def _sum_over_processes(value: float, accelerator: Accelerator) -> float:

@@ -65,8 +65,8 @@ def main(directory: Path) -> None:
     found = ray.nodes()  # type: ignore[no-untyped-call]
     alive = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in found)
     print("alive", alive, flush=True)
-    ray.shutdown()  # type: ignore[no-untyped-call]
-    cluster.shutdown()
+    ray.shutdown()
+    cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def _fit_model2vec(folder: Path, texts: Sequence[str], labels: Sequence[str]) ->
     tokenizer = Tokenizer.from_file(str(Path(encoder) / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    tokens = [tokenizer.id_to_token(number) for number in range(tokenizer.get_vocab_size())]
+    tokens = [tokenizer.id_to_token(n) or "" for n in range(tokenizer.get_vocab_size())]
     model = SentenceTransformer(encoder, device="cpu", local_files_only=True)
     vectors = model.encode([token.removeprefix("##") for token in tokens], show_progress_bar=False)
     reduced = PCA(STATIC_DIMENSIONS, random_state=0).fit_transform(vectors)

@@ -78,7 +78,8 @@ def many_on_ray(bulk: Bulk, jobs: Sequence[Job], model: str | None) -> None:
         if not ray.is_initialized():
             ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
         arguments = (model, bulk.tasks, bulk.top_k, dict(bulk.columns), bulk.strict)
-        for row in _answered(left, arguments, int(ray.cluster_resources().get("CPU", 1))):
+        cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+        for row in _answered(left, arguments, cores):
             if row["error"]:
                 failed += 1
                 note(f"newsie: {row['error']}")

@@ -112,6 +112,8 @@ def _clean(text: str, *, cut: bool) -> str:
     """A clean text; what it ends in is dropped if it is unfinished and the text is `cut`."""
     if _is_plain(text):
         return text
+    if _is_plain(line := " ".join(text.split())):  # it had line breaks, and nothing worse
+        return line
     if "&" in text:
         text = _unescape(text, cut)
     text = _INVISIBLE.sub("", text)

@@ -20,6 +20,10 @@ from newsie.cli.bulk import Bulk, into_folder
 from newsie.cli.on_ray import many_on_ray
 
 
+def count_nodes() -> int:
+    return sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+
+
 def main(model: str, source: str, target: str) -> None:
     cluster = Cluster(
         initialize_head=True,
@@ -41,11 +45,11 @@ def main(model: str, source: str, target: str) -> None:
     bulk = Bulk(Classifier.from_pretrained(model, threads=1), None, None, {}, False)
     many_on_ray(bulk, into_folder(files, Path(target), json_=False), model)
     assert lost.wait(60)
-    while (alive := sum(node["Alive"] for node in ray.nodes())) > 1:
+    while (alive := count_nodes()) > 1:
         time.sleep(0.2)
     print("alive", alive, flush=True)
     ray.shutdown()
-    cluster.shutdown()
+    cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -112,17 +112,16 @@ class _Problem:
     def of(
         cls, x: NDArray[np.floating], y: Indices, classes: int, prior: LinearFit | None
     ) -> _Problem:
-        x = np.asarray(x, np.float64)
-        mean, scale = x.mean(axis=0), _scale(x)
+        mean, scale = np.asarray(x.mean(axis=0, dtype=np.float64), np.float64), _scale(x)
         if prior is None:
             prior = LinearFit(np.zeros((classes, x.shape[1])), np.zeros(classes))
         z = np.hstack([(x - mean) / scale, np.ones((len(x), 1))])
         return cls(z, y, prior.logits(x), mean, scale, prior)
 
 
-def _scale(x: Floats) -> Floats:
+def _scale(x: NDArray[np.floating]) -> Floats:
     """(N, F) -> (F,), above 0."""
-    deviations = x.std(axis=0)
+    deviations = np.asarray(x.std(axis=0, dtype=np.float64), np.float64)
     floor = FLOOR * float(np.median(deviations))
     return np.hypot(deviations, floor) if floor else np.ones(len(deviations))
 

@@ -61,7 +61,8 @@ def test_labels_with_a_single_article_do_not_stop_it() -> None:
 
 def head_logits(fit: LinearFit, x: np.ndarray) -> np.ndarray:
     head = as_head(fit)
-    return np.maximum(x @ head.inner.T + head.inner_bias, 0) @ head.outer.T + head.outer_bias
+    inner = np.maximum(x @ head.inner.T + head.inner_bias, 0)
+    return np.asarray(inner @ head.outer.T + head.outer_bias)
 
 
 def test_as_a_head_it_computes_the_same() -> None:

@@ -45,6 +45,7 @@ def make_bundle(
     max_int8_loss: float,
     lineage: Lineage,
     calibration: Mapping[str, float] | None = None,
+    max_int8_difference: float = 0.02,
 ) -> Bundle:
     """Export a student, prove that its int8 form is as good, calibrate it, and write the bundle.
 
@@ -58,6 +59,7 @@ def make_bundle(
         max_int8_loss: accuracy in points that int8 may lose on any task.
         lineage: where the student comes from.
         calibration: temperature by task that no validation article answers; 1 where none is given.
+        max_int8_difference: how far int8's probabilities may be off on the mean.
 
     Raises:
         QualityGateError: int8 loses more, or the graph does not compute what the student does.
@@ -87,7 +89,7 @@ def make_bundle(
         classifier = Classifier.from_pretrained(draft.path)
         lost, parity = _compare(student, classifier, corpora, encoder, exact, int8)
         check_quality(lost, max_int8_loss)
-        parity.check()
+        parity.check(max_int8_difference=max_int8_difference)
 
         validation = list(corpora.articles("validation"))
         headlines = [without_body(article) for article in validation]

@@ -96,7 +96,7 @@ class Plan:
             seed=self.seed,
             precision="fp32",  # which one is faster may be measured otherwise next time
             # Of a few articles a single one may be half a point or more.
-            quality=QualityConfig(max(0.5, 300 / max(labelled, 1))),
+            quality=QualityConfig(max(2.0, 600 / max(labelled, 1))),
         )
 
 
@@ -227,6 +227,8 @@ class Retraining(Pipeline):
                     max_int8_loss=self.recipe.quality.max_int8_loss,
                     lineage=lineage,
                     calibration=self.base.manifest.calibration,
+                    # The promotion gate measures the int8 form itself; this finds broken ones early.
+                    max_int8_difference=0.1,
                 )
         return directory
 

@@ -91,5 +91,6 @@ def test_every_module_says_what_it_is_and_what_it_offers() -> None:
 
 
 def _as_ruff(name: str) -> tuple[int, str]:
-    """The order of ruff's RUF022: constants, classes, then the rest."""
-    return (0 if name.isupper() else 1 if name[:1].isupper() else 2, name)
+    """The order of ruff's RUF022: constants, classes (also a single capital), then the rest."""
+    constant = len(name) > 1 and name.isupper()
+    return (0 if constant else 1 if name[:1].isupper() else 2, name)

@@ -86,7 +86,7 @@ def newsie_quick(draw: Draw) -> Answer:
 
     def answer() -> NDArray[np.int64]:
         with folder:
-            return Classifier(bundle).logits(draw.test)[TASK].argmax(axis=1)
+            return np.asarray(Classifier(bundle).logits(draw.test)[TASK].argmax(axis=1), np.int64)
 
     return answer
 
@@ -138,7 +138,7 @@ class MiniLM:
         def answer() -> NDArray[np.int64]:
             if id(draw.test) not in self._tests:
                 self._tests = {id(draw.test): self.encode(draw.test)}
-            return fit.logits(self._tests[id(draw.test)]).argmax(axis=1)
+            return np.asarray(fit.logits(self._tests[id(draw.test)]).argmax(axis=1), np.int64)
 
         return answer
 

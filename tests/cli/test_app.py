@@ -100,7 +100,12 @@ def test_a_reader_that_has_seen_enough(environment: dict[str, str], tmp_path: Pa
 def test_an_interrupt_leaves_no_file(environment: dict[str, str], tmp_path: Path) -> None:
     command = [*COMMAND, "classify", "-", "-o", str(tmp_path / "out.jsonl")]
     with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Tests that were started in the background do not hear it, and so nor would the command.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdin is not None
         assert process.stderr is not None

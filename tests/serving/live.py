@@ -22,11 +22,18 @@ import httpx
 from fastapi import FastAPI
 
 from newsie import Classifier
+from newsie.runtime import Student
 from newsie.serving.app import create_app
 from newsie.serving.process import Server
 from newsie.serving.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+
+
+def student_of(classifier: Classifier) -> Student:
+    """What answers for a classifier that is no cascade."""
+    assert isinstance(classifier._model, Student)
+    return classifier._model
 
 
 @dataclass

@@ -19,7 +19,7 @@ from newsie.serving.health import Health
 from newsie.serving.process import run
 from newsie.serving.server import _listen
 from newsie.serving.settings import Settings
-from tests.serving.live import ROOT, live, process, samples, wait_until
+from tests.serving.live import ROOT, live, process, samples, student_of, wait_until
 from tests.tiny import tiny_articles
 
 ASK = {"articles": [{"headline": a.headline, "body": a.body} for a in tiny_articles(8)]}
@@ -77,14 +77,14 @@ def test_a_model_that_fails_again_and_again(
     tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with live(tiny_classifier, failures_until_unready=2, probe_seconds=0.2) as server:
-        session = tiny_classifier._session
+        session = student_of(tiny_classifier)._session
 
         class Broken:
             def run(self, *arguments: object) -> object:
                 raise RuntimeError("Secret words")
 
         with server.client() as client:
-            monkeypatch.setattr(tiny_classifier, "_session", Broken())
+            monkeypatch.setattr(student_of(tiny_classifier), "_session", Broken())
             for _ in range(2):
                 answer = client.post("/predict", json={"inputs": "goal"})
                 assert (answer.status_code, answer.json()["error_type"]) == (424, "Backend")
@@ -92,7 +92,7 @@ def test_a_model_that_fails_again_and_again(
             wait_until(lambda: client.get("/health/ready").status_code == 503)
             assert client.get("/health/live").status_code == 200
             assert client.post("/v1/classify", json=ASK).status_code == 503
-            monkeypatch.setattr(tiny_classifier, "_session", session)
+            monkeypatch.setattr(student_of(tiny_classifier), "_session", session)
             wait_until(lambda: client.get("/health/ready").status_code == 200, 10)
             assert client.post("/v1/classify", json=ASK).status_code == 200
     assert "Secret" not in repr(server.lines)
@@ -135,7 +135,10 @@ def test_a_model_that_cannot_be_loaded_for_want_of_memory(
 def test_texts_that_make_a_model_fail_do_not_turn_the_server_off(
     tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, poison = tiny_classifier._session.run, tiny_classifier.encode(["orbit"]).ids[0][1]
+    run, poison = (
+        student_of(tiny_classifier)._session.run,
+        tiny_classifier.encode(["orbit"]).ids[0][1],
+    )
 
     class Picky:
         def run(self, tasks: object, inputs: dict[str, Any]) -> object:
@@ -144,7 +147,7 @@ def test_texts_that_make_a_model_fail_do_not_turn_the_server_off(
             return run(tasks, inputs)
 
     with live(tiny_classifier, failures_until_unready=2) as server, server.client() as client:
-        monkeypatch.setattr(tiny_classifier, "_session", Picky())
+        monkeypatch.setattr(student_of(tiny_classifier), "_session", Picky())
         for _ in range(5):
             body = {"articles": [{"headline": "orbit"}]}
             assert client.post("/v1/classify", json=body).status_code == 424
@@ -174,7 +177,7 @@ def test_a_fault_tells_nothing(
 
 
 def test_deadline(tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = tiny_classifier._session.run
+    run = student_of(tiny_classifier)._session.run
 
     class Slow:
         def run(self, *arguments: object) -> object:
@@ -182,21 +185,21 @@ def test_deadline(tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch) 
             return run(*arguments)
 
     with live(tiny_classifier, request_timeout_seconds=0.1) as server, server.client() as client:
-        monkeypatch.setattr(tiny_classifier, "_session", Slow())
+        monkeypatch.setattr(student_of(tiny_classifier), "_session", Slow())
         answer = client.post("/v1/classify", json=ASK)
         assert (answer.status_code, answer.json()["reason"]) == (504, "timeout")
 
 
 def test_back_pressure(tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than may wait: some are told when to come again, all are answered and counted."""
-    run = tiny_classifier._session.run
+    run = student_of(tiny_classifier)._session.run
 
     class Slow:
         def run(self, *arguments: object) -> object:
             time.sleep(0.02)
             return run(*arguments)
 
-    monkeypatch.setattr(tiny_classifier, "_session", Slow())
+    monkeypatch.setattr(student_of(tiny_classifier), "_session", Slow())
     with live(tiny_classifier, max_queue_articles=16, max_concurrent_requests=12) as server:
         codes: Counter[int] = Counter()
 
@@ -224,14 +227,14 @@ def test_back_pressure(tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPa
 def test_who_leaves_is_counted_and_not_computed(
     tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go, run = threading.Event(), tiny_classifier._session.run
+    go, run = threading.Event(), student_of(tiny_classifier)._session.run
 
     class Held:
         def run(self, *arguments: object) -> object:
             assert go.wait(10)
             return run(*arguments)
 
-    monkeypatch.setattr(tiny_classifier, "_session", Held())
+    monkeypatch.setattr(student_of(tiny_classifier), "_session", Held())
     with live(tiny_classifier) as server:
         body = json.dumps(ASK).encode()
         head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -16,7 +16,7 @@ import pytest
 from newsie import Classifier
 from newsie.serving.bodies import depth_of
 from newsie.serving.protocol import LimitedProtocol
-from tests.serving.live import Live, code_of, dumps, exchange, live, post, wait_until
+from tests.serving.live import Live, code_of, dumps, exchange, live, post, student_of, wait_until
 
 BODY = dumps({"articles": [{"headline": "goal"}]})
 CLASSIFY = "/v1/classify"
@@ -355,14 +355,14 @@ def test_a_body_of_many_values(
 def test_requests_that_are_sent_ahead_do_not_pile_up(
     tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go, run = threading.Event(), tiny_classifier._session.run
+    go, run = threading.Event(), student_of(tiny_classifier)._session.run
 
     class Held:
         def run(self, *arguments: object) -> object:
             assert go.wait(30)
             return run(*arguments)
 
-    monkeypatch.setattr(tiny_classifier, "_session", Held())
+    monkeypatch.setattr(student_of(tiny_classifier), "_session", Held())
     body = b" " * 50_000 + BODY
     head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with live(tiny_classifier, send_timeout_seconds=0.5) as server:

@@ -62,11 +62,18 @@ def main(directory: Path) -> None:
     tokens = tiny_batches().data.tokens["full"]
     compute_soft_labels_on_ray([SlowTeacher()], tokens, header(), directory)
     killer.join()
-    found = ray.nodes()  # type: ignore[no-untyped-call]
-    alive = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in found)
+    until = time.monotonic() + 60  # the cluster finds out by missing its heartbeats
+    while (alive := _alive()) > 1 and time.monotonic() < until:
+        time.sleep(0.5)
     print("alive", alive, flush=True)
     ray.shutdown()
     cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _alive() -> int:
+    """Nodes that can compute."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in nodes)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ def test_trimmed_text_is_spelt_with_what_is_left() -> None:
 
 
 def test_an_article_of_kept_pieces_is_encoded_as_before() -> None:
-    tokenizer, encoder = tiny_tokenizer(), tiny_encoder("distilbert").eval()
+    tokenizer, encoder = tiny_tokenizer(), tiny_encoder("distilbert")
+    encoder.eval()  # type: ignore[no-untyped-call]
     pieces = choose_pieces(tokenizer, counts(), 120)
     kept = {tokenizer.id_to_token(i) for i in pieces}
     text = " ".join(word for word in ["goal", "the", "league", "says", "over", "a"] if word in kept)

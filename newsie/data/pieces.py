@@ -1,4 +1,4 @@
-"""Tokenising, a few times as fast: the pieces of a word are looked up once they are known.
+"""Tokenising with a memory: the pieces of a word are looked up once they are known.
 
 News is made of the same words again and again. BERT's tokenizers treat every word on its own, so that the
 pieces of a text are those of its words, one after the other; a regular expression finds the words, and the

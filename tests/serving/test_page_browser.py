@@ -200,7 +200,9 @@ def test_an_error_of_the_server_is_shown(page_with_refusals: Page) -> None:
     page = page_with_refusals
     page.get_by_label("Headline").fill("x" * 6_000)
     page.get_by_role("button", name="Classify").click()
-    page.get_by_text("has 6,000 characters; at most 5,000").wait_for()
+    message = page.get_by_text("has 6,000 characters; at most 5,000")
+    message.wait_for()
+    assert message.is_visible()
 
 
 ROWS = [

@@ -54,7 +54,8 @@ def test_accelerate_knows_the_options_of_the_table() -> None:
 
 
 FAKES = {
-    "scontrol": 'case "$1" in show) printf "node0\\nnode1\\n";; *) echo "$@" >> "$LOG";; esac',
+    # The second name comes late: whoever reads only the first must not end the command by that.
+    "scontrol": 'case "$1" in show) echo node0; sleep 0.1; echo node1;; *) echo "$@" >> "$LOG";; esac',
     "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done',
     "accelerate": 'echo "$@" >> "$LOG"',
 }

@@ -20,7 +20,8 @@ requeue() { scontrol requeue "$SLURM_JOB_ID"; }
 trap requeue USR1 # two minutes before the time limit
 
 GPUS=${SLURM_GPUS_ON_NODE:-${SLURM_GPUS_PER_NODE:-1}}
-MAIN=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+NODES=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+MAIN=${NODES%%$'\n'*}
 export GPUS MAIN
 
 # In the background, so that the trap is heard. $SLURM_NODEID is another one on each node.

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
@@ -30,6 +31,9 @@ __all__ = ["Server", "run"]
 
 LINGER_SECONDS = 1.0
 """At the end, how long connections that were opened in the last moment may take to ask."""
+
+OPENED = "opened"
+"""A file in the directory that workers share, from when one of them has opened the port."""
 
 OTHER_FILES = 128
 """Open files of a process beside its connections."""
@@ -90,7 +94,11 @@ class Server(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn: open the port, then load the model."""
+        """Called by uvicorn: open the port, then load the model; where others answer, load it first."""
+        if _is_late_worker():
+            await self._load_first()
+            if self.should_exit:
+                return
         await super().startup(sockets)
         if hasattr(signal, "SIGHUP") and self._is_main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
@@ -176,6 +184,18 @@ class Server(uvicorn.Server):
         """A connection was refused before any route saw a request."""
         self.service.metrics.answered("other", "other", code, 0.0, reason)
         write_line({"route": "other", "code": code, "refused": reason})
+
+
+def _is_late_worker() -> bool:
+    """Whether another worker has opened the port: a request that it can answer must not come here yet."""
+    shared = os.environ.get(SHARED_VARIABLE)
+    if shared is None:
+        return False
+    try:
+        (Path(shared) / OPENED).touch(exist_ok=False)
+    except FileExistsError:
+        return True
+    return False
 
 
 def _take_last(listener: socket.socket) -> list[socket.socket]:

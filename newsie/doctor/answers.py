@@ -70,11 +70,15 @@ def _matching_task(file: NewsFile, task: str, classifier: Classifier) -> str | N
 
 
 def _unknown_labels(file: NewsFile, task: str, classifier: Classifier) -> Finding:
+    column = file.rules[task].column
     return Finding(
         "new-labels",
         Severity.note,
         f"The running student ({classifier.bundle.manifest.name}) has no task with these labels",
-        "They become a task of their own.",
+        f"It has a task {task!r} with others: newsie retrain --task NAME={column} makes them a task of "
+        f"their own, --task {task}={column} adds them to that one."
+        if task in classifier.tasks
+        else "They become a task of their own.",
         len(file.counts(task)),
         task,
         tuple(Example(label) for label in list(file.counts(task))[:MAX_EXAMPLES]),

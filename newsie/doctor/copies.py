@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from newsie.data.articles import Article
 from newsie.data.duplicates import duplicate_groups
 from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity, plural
+from newsie.doctor.names import spelled
 from newsie.doctor.reading import NewsFile
 
 __all__ = ["Copies", "check_copies", "check_leak", "find_copies"]
@@ -104,7 +105,7 @@ def check_copies(file: NewsFile, copies: Copies) -> Iterator[Finding]:
 
 
 def _check_conflicts(file: NewsFile, task: str, groups: NDArray[np.int64]) -> Iterator[Finding]:
-    labels = file.labels(task)
+    labels = spelled(file, task)
     members: dict[int, list[int]] = defaultdict(list)
     for i, first in enumerate(groups):
         if labels[i] is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity, plural
+from newsie.doctor.names import spelled
 from newsie.doctor.reading import NewsFile
 
 __all__ = ["check_dates", "check_drift", "drift"]
@@ -59,7 +60,7 @@ def check_drift(file: NewsFile, task: str) -> Iterator[Finding]:
     """Labels whose share differs between the older and the newer half of the articles."""
     pairs = [
         (moment, label)
-        for article, label in zip(file.articles, file.labels(task), strict=True)
+        for article, label in zip(file.articles, spelled(file, task), strict=True)
         if label is not None and (moment := _moment(article.published)) is not None
     ]
     if len(pairs) < MIN_ARTICLES:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from newsie.data.articles import Article
 from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity
+from newsie.doctor.names import spelled
 from newsie.doctor.reading import NewsFile
 
 __all__ = ["Giveaway", "check_giveaways", "measure_giveaway"]
@@ -109,7 +110,7 @@ def check_giveaways(file: NewsFile, task: str) -> Iterator[Finding]:
     ):
         pairs = [
             (value, label)
-            for value, label in zip(values, file.labels(task), strict=True)
+            for value, label in zip(values, spelled(file, task), strict=True)
             if value and label is not None
         ]
         enough = max(MIN_ARTICLES, MIN_KNOWN_SHARE * sum(file.counts(task).values()))

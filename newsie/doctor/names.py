@@ -28,11 +28,12 @@ _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 def check_labels(file: NewsFile, task: str) -> Iterator[Finding]:
     """What is wrong with the labels of a task, if anything."""
     counts = file.counts(task)
-    yield from _check_number_of_labels(file, task, counts)
+    merged = dict(Counter(x for x in spelled(file, task) if x is not None).most_common())
+    yield from _check_number_of_labels(file, task, merged)
     yield from _check_spellings(task, counts)
-    yield from _check_lookalikes(task, counts)
-    yield from _check_rare(task, Counter(x for x in spelled(file, task) if x is not None))
-    yield from _check_shape(file, task, counts)
+    yield from _check_lookalikes(task, merged)
+    yield from _check_rare(task, merged)
+    yield from _check_shape(file, task, merged)
 
 
 def spellings(counts: Mapping[str, int]) -> dict[str, str]:
@@ -107,10 +108,11 @@ def _check_number_of_labels(
     if counts and all(_NUMBER.fullmatch(label) for label in counts):
         yield Finding(
             "labels-are-numbers",
-            Severity.warning,
+            Severity.problem,
             f"The labels are numbers ({', '.join(sorted(counts)[:4])}, ...)",
-            "The student would answer with these numbers. Put names in their place, or name the "
-            "column that has them with --task COLUMN.",
+            "The student would answer with these numbers. Put names in their place, name them in "
+            f"newsie retrain (--map {min(counts)}=NAME and so on), or name the column that has the "
+            "names with --task COLUMN.",
             len(counts),
             task,
             shown,
@@ -137,11 +139,9 @@ def _check_spellings(task: str, counts: Mapping[str, int]) -> Iterator[Finding]:
 def _check_lookalikes(task: str, counts: Mapping[str, int]) -> Iterator[Finding]:
     if len(counts) > MANY_LABELS:
         return
-    same = spellings(counts)
-    firsts = [label for label in counts if label not in same]
     found = {
         min(a, b, key=lambda label: counts[label]): max(a, b, key=lambda label: counts[label])
-        for a, b in combinations(firsts, 2)
+        for a, b in combinations(counts, 2)
         if _look_alike(a, b)
     }
     if found:
@@ -150,8 +150,8 @@ def _check_lookalikes(task: str, counts: Mapping[str, int]) -> Iterator[Finding]
             Severity.warning,
             f"{plural(len(found), 'label looks', 'labels look')} like another one: misspelt, in "
             "other words, or a part of it",
-            "If two of them mean the same, write them the same in the file; then look again. "
-            "--fix leaves them alone.",
+            "If two of them mean the same, write them the same in the file, or say so in newsie "
+            "retrain: --map theirs=ours. --fix leaves them alone.",
             len(found),
             task,
             _pairs(found, counts),
@@ -168,8 +168,19 @@ def _look_alike(a: str, b: str) -> bool:
     a, b = plain_label(a), plain_label(b)
     if min(len(a), len(b)) < 4:
         return False
+    if _swapped(a, b):
+        return True
     matcher = SequenceMatcher(None, a, b, autojunk=False)
     return matcher.real_quick_ratio() >= ALIKE and matcher.ratio() >= ALIKE
+
+
+def _swapped(a: str, b: str) -> bool:
+    """Whether two neighbouring letters are exchanged: "sport" and "sprot"."""
+    places = [i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y]
+    if len(a) != len(b) or len(places) != 2:
+        return False
+    first, second = places
+    return second == first + 1 and a[first] + a[second] == b[second] + b[first]
 
 
 def _check_rare(task: str, counts: Mapping[str, int]) -> Iterator[Finding]:

@@ -48,6 +48,12 @@ def test_copies_with_different_labels_are_named(tmp_path: Path) -> None:
     assert found.examples[0].note == note
 
 
+def test_a_copy_with_its_label_in_capitals_is_no_conflict(tmp_path: Path) -> None:
+    rows = tiny_rows(20)
+    again = rows[3] | {"section": rows[3]["section"].upper()}
+    assert "conflicting-labels" not in check(tmp_path, [*rows, again])
+
+
 def test_test_articles_that_can_be_learnt_by_heart(tmp_path: Path) -> None:
     rows, test = tiny_rows(20), tiny_rows(20, seed=1)
     assert not check(tmp_path, rows, test)

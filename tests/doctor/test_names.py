@@ -40,7 +40,9 @@ def test_five_thousand_labels(tmp_path: Path) -> None:
 
 
 def test_numbers(tmp_path: Path) -> None:
-    assert check(tmp_path, ["0", "1", "2.5"] * 20)["labels-are-numbers"].count == 3
+    found = check(tmp_path, ["0", "1", "2.5"] * 20)["labels-are-numbers"]
+    assert (found.count, found.severity) == (3, Severity.problem)  # newsie retrain refuses them
+    assert "--map 0=NAME" in found.advice
     assert "labels-are-numbers" not in check(tmp_path, ["0", "1", "two"] * 20)
 
 
@@ -69,10 +71,20 @@ def test_spellings_are_found_and_count_as_one(tmp_path: Path) -> None:
     assert "label-too-few" not in found
 
 
+def test_a_label_in_two_spellings_is_one_label(tmp_path: Path) -> None:
+    found = check(tmp_path, ["news"] * 20 + ["NEWS"] * 10)
+    assert "all 30 articles have the label 'news'" in found["one-label"].title
+    found = check(tmp_path, ["news"] * 30 + ["NEWS"] * 18 + ["chess"] * 12)
+    assert "80% of the articles are labelled 'news'" in found["label-dominates"].title
+
+
 @pytest.mark.parametrize(
     ("a", "b", "alike"),
     [
         ("entertainment", "entertainmant", True),
+        ("sport", "sprot", True),
+        ("culture", "cultrue", True),
+        ("sport", "strop", False),
         ("ARTS & CULTURE", "CULTURE & ARTS", True),
         ("STYLE", "STYLE & BEAUTY", True),
         ("sports", "science", False),

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from newsie.data.encoding import pad
 from newsie.errors import BundleError, InputError
 from newsie.labels import LabelSpace
+from newsie.openvino_session import Session, choose_session
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["Ids", "Logits", "Model", "Student", "count_threads", "plan_batches"]
+__all__ = ["Ids", "Logits", "Model", "Student", "count_threads", "open_onnxruntime", "plan_batches"]
 
 MAX_BATCH_TOKENS = 2_048
 """Tokens of a batch, padding included; larger ones fall out of the processor's caches."""
@@ -55,12 +56,13 @@ class Student:
 
     Raises:
         BundleError: the graph cannot be used, or does not fit the label space.
+        InputError, MissingExtraError: see `choose_session`.
     """
 
     def __init__(self, path: Path, labels: LabelSpace, *, pad_id: int, threads: int) -> None:
         self._path, self._labels = path, labels
         self._pad_id, self._threads = pad_id, threads
-        self._session = _open_session(path, labels)
+        self._session = _open_session(path, labels, threads)
 
     def run_batch(self, ids: Ids, tasks: Sequence[str]) -> Logits:
         """See `Model.run_batch`.
@@ -99,7 +101,7 @@ class Student:
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         try:
             return list(self._session.run(list(tasks), inputs))
-        except Exception as error:  # onnxruntime's errors have no common base but Exception
+        except Exception as error:  # a runtime's errors have no common base but Exception
             raise BundleError(
                 f"bundle {self._path.parent}: the model cannot compute {len(ids)} article(s) of "
                 f"{input_ids.shape[1]} tokens: {error}"
@@ -143,7 +145,12 @@ def count_threads(threads: int | None) -> int:
     return threads
 
 
-def _open_session(path: Path, labels: LabelSpace) -> Any:
+def open_onnxruntime(path: Path) -> Any:
+    """A session of ONNX Runtime, one thread a call.
+
+    Raises:
+        BundleError: it cannot run the graph.
+    """
     # Imported here: it takes a tenth of a second, which reading a manifest should not cost.
     import onnxruntime
 
@@ -153,13 +160,15 @@ def _open_session(path: Path, labels: LabelSpace) -> Any:
     # Fusing more makes int8 graphs no faster and loading slower.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base but Exception
         raise BundleError(f"bundle {path.parent}: {path.name}: {error}") from error
+
+
+def _open_session(path: Path, labels: LabelSpace, threads: int) -> Session:
+    session = open_onnxruntime(path)
     _check_outputs(path, labels, {o.name: o.shape[-1] for o in session.get_outputs()})
-    return session
+    return choose_session(session, path, threads)
 
 
 def _check_outputs(path: Path, labels: LabelSpace, found: Mapping[str, int]) -> None:

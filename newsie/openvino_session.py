@@ -1,0 +1,152 @@
+"""A student's graph in OpenVINO instead of ONNX Runtime, where that is asked for: NEWSIE_RUNTIME.
+
+    onnxruntime    never: the default, with which every processor gives the same answers
+    openvino       in any case
+    fastest        where the extra `openvino` is installed and a measurement at the start finds it faster
+
+Answers differ as little as int8 differs from float: OpenVINO computes with the graph's int8 weights, and
+takes activations as float, or in int8 with scales of its own where the processor is made for that (VNNI).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from newsie.errors import BundleError, InputError, MissingExtraError
+
+__all__ = ["RUNTIMES", "OpenVinoSession", "Session", "choose_session"]
+
+VARIABLE = "NEWSIE_RUNTIME"
+RUNTIMES = ("onnxruntime", "openvino", "fastest")
+ROUNDS, ARTICLES, TOKENS = 5, 16, 32
+"""The measurement at the start: both take turns, so many times, with a batch of this shape."""
+
+Inputs = Mapping[str, NDArray[np.int64]]
+
+
+class Session(Protocol):
+    """What runs a graph; as onnxruntime's InferenceSession does."""
+
+    def run(self, outputs: Sequence[str], inputs: Inputs, /) -> Sequence[NDArray[np.float32]]: ...
+
+
+def choose_session(session: Session, path: Path, threads: int) -> Session:
+    """The session given, or one of OpenVINO in its place, as the environment asks.
+
+    Args:
+        session: ONNX Runtime's.
+        path: the graph that it runs.
+        threads: calls that run at once.
+
+    Raises:
+        InputError: the variable has another value.
+        MissingExtraError: OpenVINO is asked for and not installed.
+        BundleError: OpenVINO cannot run the graph.
+    """
+    wanted = os.environ.get(VARIABLE) or "onnxruntime"
+    if wanted not in RUNTIMES:
+        raise InputError(f"{VARIABLE} is {wanted!r}; give one of {', '.join(RUNTIMES)}")
+    if wanted == "onnxruntime" or (wanted == "fastest" and find_spec("openvino") is None):
+        return session
+    other = OpenVinoSession(path, threads)
+    return other if wanted == "openvino" or _speedup(session, other) > 1 else session
+
+
+def _speedup(session: Session, other: Session) -> float:
+    """How many times as fast the other one is: the median of neighbours, the first of which do not count."""
+    ids = np.ones((ARTICLES, TOKENS), np.int64)
+    inputs = {"input_ids": ids, "attention_mask": ids}
+    pairs = [[_seconds(s, inputs) for s in (session, other)] for _ in range(ROUNDS + 1)]
+    return float(np.median([one / two for one, two in pairs[1:]]))
+
+
+def _seconds(session: Session, inputs: Inputs) -> float:
+    started = time.perf_counter()
+    session.run([], inputs)
+    return time.perf_counter() - started
+
+
+class OpenVinoSession:
+    """A graph as `quantize_int8` writes it, compiled by OpenVINO. Safe to use from several threads at once.
+
+    Args:
+        path: the graph.
+        threads: calls that run at once, each on one thread.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+        BundleError: it cannot run the graph.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        try:
+            import openvino
+            from openvino.frontend.onnx import ConversionExtension
+        except ImportError as error:
+            raise MissingExtraError("OpenVINO", error.name or "openvino", "openvino") from error
+        core = openvino.Core()
+        core.add_extension(ConversionExtension("QuantizeLinear", _keep))
+        core.add_extension(ConversionExtension("MatMulIntegerToFloat", "com.microsoft", _multiply))
+        try:
+            model = core.read_model(str(path))
+            _drop_scales(model)
+            options = {"NUM_STREAMS": str(threads), "INFERENCE_NUM_THREADS": str(threads)}
+            self._compiled = core.compile_model(model, "CPU", options)
+        except RuntimeError as error:
+            raise BundleError(
+                f"bundle {path.parent}: OpenVINO cannot run {path.name}: {error}; "
+                f"{VARIABLE}=onnxruntime can"
+            ) from error
+        self._own = threading.local()
+
+    def run(self, outputs: Sequence[str], inputs: Inputs, /) -> list[NDArray[np.float32]]:
+        """The outputs of those names, (B, C) each."""
+        request = getattr(self._own, "request", None)
+        if request is None:
+            request = self._own.request = self._compiled.create_infer_request()
+        request.infer(dict(inputs))
+        return [request.get_tensor(name).data.copy() for name in outputs]
+
+
+def _keep(node: Any) -> Any:
+    """X / scale as float: scales by token are unknown to OpenVINO. `_multiply` takes X of it."""
+    import openvino.opset13 as ops
+
+    return ops.divide(node.get_input(0), node.get_input(1)).outputs()
+
+
+def _multiply(node: Any) -> Any:
+    """X (Wq * scale_of_column) instead of (Xq - 128) Wq * scale_of_column."""
+    import openvino.opset13 as ops
+
+    x = node.get_input(0).get_node().input_value(0)  # of `_keep`
+    weight = ops.multiply(ops.convert(node.get_input(1), "f32"), node.get_input(3))
+    return ops.matmul(x, weight, False, False).outputs()
+
+
+def _drop_scales(model: Any) -> None:
+    """Take out the factor scale_of_token behind each product: its activations were not divided by it."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Multiply" and _is_product(node.input_value(0).get_node()):
+            node.output(0).replace(node.input_value(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _is_product(node: Any) -> bool:
+    """Whether a node is what `_multiply` made: a product with int8 weights."""
+    if node.get_type_name() != "MatMul":
+        return False
+    weight = node.input_value(1).get_node()
+    return bool(
+        weight.get_type_name() == "Multiply"
+        and weight.input_value(0).get_node().get_type_name() == "Convert"
+    )

@@ -44,6 +44,8 @@ class TaskCascade:
         accuracy: of the cascade.
         accuracy_first: of the small student alone.
         accuracy_last: of the larger one alone.
+        margin_points: how far what the cascade loses on other articles of the kind may be from what it
+            loses on these, in points: half of a 95 % interval.
     """
 
     articles: int
@@ -52,6 +54,12 @@ class TaskCascade:
     accuracy: float
     accuracy_first: float
     accuracy_last: float
+    margin_points: float
+
+    @property
+    def lost_points(self) -> float:
+        """Accuracy that the cascade loses, in points."""
+        return 100 * (self.accuracy_last - self.accuracy)
 
 
 def choose_threshold(
@@ -94,7 +102,22 @@ def choose_threshold(
         accuracy=accuracy_last - float(lost[kept]) / 100,
         accuracy_first=float(first_right.mean()) if count else 0.0,
         accuracy_last=accuracy_last,
+        margin_points=_margin_points(right[:kept], count),
     )
+
+
+def _margin_points(lost: NDArray[np.int64], count: int) -> float:
+    """1.96 standard errors of the mean loss over N articles; those that are passed on lose nothing.
+
+    Args:
+        lost: (n,) of those that are kept: 1 where only the larger student is right, -1 where only the small
+            one is, or 0.
+        count: N.
+    """
+    if not count:
+        return 100.0
+    mean = lost.sum() / count
+    return float(196 * np.sqrt((np.square(lost).sum() / count - mean**2) / count))
 
 
 def build_cascade(
@@ -222,7 +245,8 @@ class _Answers:
 def _card(first: Bundle, last: Bundle, tasks: dict[str, TaskCascade]) -> str:
     rows = "".join(
         f"| {name} | {t.articles:,} | {t.threshold:.3f} | {100 * t.passed_on:.1f} % | "
-        f"{100 * t.accuracy:.2f} % | {100 * t.accuracy_last:.2f} % | {100 * t.accuracy_first:.2f} % |\n"
+        f"{100 * t.accuracy:.2f} % | {100 * t.accuracy_last:.2f} % | {100 * t.accuracy_first:.2f} % | "
+        f"{t.lost_points:.2f} ± {t.margin_points:.2f} |\n"
         for name, t in tasks.items()
     )
     head, _, rest = last.card.partition("\n## ")
@@ -231,6 +255,6 @@ def _card(first: Bundle, last: Bundle, tasks: dict[str, TaskCascade]) -> str:
         f"The student {first.manifest.name} (`first.onnx`, bundle {first.fingerprint}) answers what it is "
         f"sure of; the rest goes on to {last.manifest.name} (`model.onnx`, bundle {last.fingerprint}). On "
         "the validation articles that the thresholds were chosen on:\n\n"
-        "| task | articles | threshold | passed on | accuracy | larger alone | small alone |\n"
-        f"|---|---|---|---|---|---|---|\n{rows}" + (f"\n## {rest}" if rest else "")
+        "| task | articles | threshold | passed on | accuracy | larger alone | small alone | lost, points |\n"
+        f"|---|---|---|---|---|---|---|---|\n{rows}" + (f"\n## {rest}" if rest else "")
     )

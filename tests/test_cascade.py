@@ -132,6 +132,17 @@ def test_the_threshold_keeps_as_many_as_it_may(
     assert kept.mean() == pytest.approx(max(shares.values()))
 
 
+def test_the_margin_by_hand() -> None:
+    # 150 of 200 are kept; of these the larger student alone gets 6 right, and the small one alone 6 others.
+    confidence = np.repeat([0.9, 0.1], [150, 50])
+    first, last = np.full(200, True), np.full(200, True)
+    first[:6] = last[6:12] = False
+    first[150:] = False
+    found = choose_threshold(confidence, first, last)
+    assert (found.threshold, found.lost_points) == (0.1, 0)
+    assert found.margin_points == pytest.approx(100 * 1.96 * (12 / 200 / 200) ** 0.5)
+
+
 def test_the_larger_student_answers_alone_where_too_few_articles_tell() -> None:
     sure, right = np.full(MIN_ARTICLES - 1, 0.9), np.full(MIN_ARTICLES - 1, True)
     found = choose_threshold(sure, right, right)

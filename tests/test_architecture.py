@@ -9,6 +9,7 @@ own package:
     cascade       prediction    finding       shelf
     runtime
     bundle        evaluation    explanation    baseline    openvino_session
+    manifest
     data
     labels
     atomic, errors, version
@@ -36,6 +37,7 @@ LAYERS = [
     {"cascade", "prediction", "finding", "shelf"},
     {"runtime"},
     {"bundle", "evaluation", "explanation", "baseline", "openvino_session"},
+    {"manifest"},
     {"data"},
     {"labels"},
     {"atomic", "errors", "version"},
@@ -49,6 +51,7 @@ FORBIDDEN = {  # package -> what none of its modules may import, not even inside
     "runtime": HEAVY,
     "openvino_session": HEAVY,
     "bundle": HEAVY,
+    "manifest": HEAVY,
     "evaluation": HEAVY,
     "explanation": HEAVY,
     "labels": HEAVY,

@@ -1,0 +1,252 @@
+"""The manifest of a bundle, newsie.json: what a bundle says about itself, under a seal.
+
+The seal is the sha256 of all that stands before it in the file. It is checked before anything is parsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from newsie.data.encoding import EncodingPolicy
+from newsie.errors import BundleError
+from newsie.labels import LabelSpace
+from newsie.version import __version__
+
+__all__ = [
+    "CARD",
+    "FIRST",
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "MODEL",
+    "TOKENIZER",
+    "CascadeRule",
+    "FileRecord",
+    "Lineage",
+    "Manifest",
+    "read_manifest",
+    "seal",
+]
+
+FORMAT_VERSION = 1
+MANIFEST, MODEL, TOKENIZER, CARD = "newsie.json", "model.onnx", "tokenizer.json", "README.md"
+FIRST = "first.onnx"
+_SEAL = re.compile(rb',\n  "sha256": "([0-9a-f]{64})"\n}\n\Z')
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What the manifest knows of a file: its digest (hex) and its size."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a model comes from; fingerprints of what it was made of, empty where there is none.
+
+    Attributes:
+        parent: the bundle that it was retrained from.
+        teacher: the teacher whose soft labels it learnt.
+        data: the articles that it learnt from.
+        commit: the git commit of the code.
+        recipe: the training configuration, as plain JSON values.
+    """
+
+    parent: str = ""
+    teacher: str = ""
+    data: str = ""
+    commit: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CascadeRule:
+    """When the answer of a cascade's small student stands.
+
+    Attributes:
+        calibration: task -> calibration temperature of the small student.
+        thresholds: task -> confidence, 0 to 1, above which its answer stands. At 1 none does.
+    """
+
+    calibration: Mapping[str, float]
+    thresholds: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        for task, threshold in self.thresholds.items():
+            if not 0 <= threshold <= 1:
+                raise BundleError(
+                    f"the threshold of task {task!r} is {threshold}; it is a confidence, 0 to 1"
+                )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says about itself.
+
+    Attributes:
+        name: the model's name, for people.
+        label_space: the tasks; an output of the model each.
+        encoding: how text becomes token ids.
+        calibration: task -> calibration temperature, by which logits are divided.
+        cascade: when the small student's answer stands; None where there is one student only.
+        files: name -> record of every file of the bundle but the manifest.
+        metrics: measured quality, as plain JSON values.
+        lineage: where the model comes from.
+        created: time of writing, ISO 8601, UTC.
+        newsie_version: version of Newsie that wrote the bundle.
+        format_version: version of this layout.
+    """
+
+    name: str
+    label_space: LabelSpace
+    encoding: EncodingPolicy
+    calibration: Mapping[str, float]
+    files: Mapping[str, FileRecord]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Lineage = field(default_factory=Lineage)
+    created: str = ""
+    newsie_version: str = __version__
+    format_version: int = FORMAT_VERSION
+    cascade: CascadeRule | None = None
+
+    def __post_init__(self) -> None:
+        tasks = set(self.label_space.names)
+        _check_calibration(self.calibration, tasks)
+        if self.cascade is not None:
+            _check_calibration(self.cascade.calibration, tasks)
+            if set(self.cascade.thresholds) != tasks:
+                raise BundleError(
+                    f"thresholds are given for {sorted(self.cascade.thresholds)}, the tasks are "
+                    f"{sorted(tasks)}; give every task one"
+                )
+        for name in self.files:
+            if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
+                raise BundleError(
+                    f"the manifest names the file {name!r}; only plain file names are allowed, "
+                    "without any directory: do not use this bundle, it may have been forged"
+                )
+        for name in (MODEL, TOKENIZER, *([FIRST] if self.cascade else [])):
+            if name not in self.files:
+                raise BundleError(f"the manifest does not list {name}, which every bundle needs")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of all that decides the answers: equal fingerprints answer equally."""
+        content = [
+            self.label_space.fingerprint(),
+            self.encoding.to_json(),
+            {task: float(value) for task, value in self.calibration.items()},
+            self.files[MODEL].sha256,
+            self.files[TOKENIZER].sha256,
+        ]
+        if self.cascade is not None:
+            content += [asdict(self.cascade), self.files[FIRST].sha256]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        cascade = {} if self.cascade is None else {"cascade": asdict(self.cascade)}
+        return {
+            "format_version": self.format_version,
+            "name": self.name,
+            "newsie_version": self.newsie_version,
+            "created": self.created,
+            "label_space": self.label_space.to_json(),
+            "encoding": self.encoding.to_json(),
+            "calibration": dict(self.calibration),
+            **cascade,
+            "metrics": dict(self.metrics),
+            "lineage": asdict(self.lineage),
+            "files": {name: asdict(record) for name, record in self.files.items()},
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Manifest:
+        """The inverse of `to_json`. Raises BundleError for values that make no sense."""
+        _check_format(content.get("format_version"))
+        try:
+            return cls(
+                name=str(content["name"]),
+                label_space=LabelSpace.from_json(content["label_space"]),
+                encoding=EncodingPolicy.from_json(content["encoding"]),
+                calibration={task: float(t) for task, t in content["calibration"].items()},
+                files={name: FileRecord(**record) for name, record in content["files"].items()},
+                metrics=content["metrics"],
+                lineage=Lineage(**content["lineage"]),
+                created=str(content["created"]),
+                newsie_version=str(content["newsie_version"]),
+                format_version=content["format_version"],
+                cascade=CascadeRule(**content["cascade"]) if "cascade" in content else None,
+            )
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            raise BundleError(f"the manifest cannot be understood: {error!r}") from error
+
+
+def seal(manifest: Manifest) -> bytes:
+    """The text of newsie.json, which ends in the sha256 of all that stands before it.
+
+    Raises:
+        BundleError: metrics or lineage hold a value that JSON does not know.
+    """
+    try:
+        text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise BundleError(f"metrics or lineage hold a value JSON does not know: {error}") from error
+    content = text.removesuffix("\n}").encode()
+    digest = hashlib.sha256(content).hexdigest()
+    return content + f',\n  "sha256": "{digest}"\n}}\n'.encode()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """A manifest whose seal is whole.
+
+    Raises:
+        BundleError: it is missing, was changed, or cannot be understood.
+    """
+    if not path.is_file():
+        raise BundleError(f"{MANIFEST} is missing; copy the whole directory again")
+    raw = path.read_bytes()
+    found = _SEAL.search(raw)
+    if found is None or hashlib.sha256(raw[: found.start()]).hexdigest().encode() != found[1]:
+        raise BundleError(
+            f"{MANIFEST} was changed after it was written (its own sha256 does not match); "
+            "copy the bundle again"
+        )
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST} is not JSON: {error}") from error
+    return Manifest.from_json(content)
+
+
+def _check_calibration(calibration: Mapping[str, float], tasks: set[str]) -> None:
+    if set(calibration) != tasks:
+        raise BundleError(
+            f"calibration is given for {sorted(calibration)}, the tasks are "
+            f"{sorted(tasks)}; give every task one temperature (1.0 changes nothing)"
+        )
+    for task, temperature in calibration.items():
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise BundleError(
+                f"the calibration temperature of task {task!r} is {temperature}; it must be a "
+                "finite number above 0 (1.0 changes nothing)"
+            )
+
+
+def _check_format(version: object) -> None:
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise BundleError(
+            f"it is of format {version}; this Newsie ({__version__}) reads formats up to "
+            f"{FORMAT_VERSION}: type  pip install -U newsie"
+        )
+    if version != FORMAT_VERSION:
+        raise BundleError(f"format_version is {version!r}; it must be {FORMAT_VERSION}")

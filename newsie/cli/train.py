@@ -75,7 +75,8 @@ def train(
     """Make a student: data, teacher, soft labels, student, bundle. Finished stages are skipped."""
     quiet_training_libraries("training")
     from newsie.training.config import read_recipe
-    from newsie.training.pipeline import Pipeline, data_folder
+    from newsie.training.pipeline import Pipeline
+    from newsie.training.run import data_folder
 
     if until is not Until.bundle and (output or figures):
         raise typer.BadParameter(

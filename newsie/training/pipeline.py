@@ -8,42 +8,35 @@ stale result can be used, and nothing is overwritten.
 from __future__ import annotations
 
 import json
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
-from filelock import FileLock, Timeout
 from torch import nn
 
 from newsie.atomic import new_directory, write_text
 from newsie.bundle import Lineage
-from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
-from newsie.errors import InputError, RecipeError, TrainingError
+from newsie.data.encoding import VIEWS, View
 from newsie.evaluation import macro_f1
 from newsie.labels import IGNORE
 from newsie.training.batches import Batches, TokenStore, TrainingSet
 from newsie.training.bundling import commit_id, make_bundle
 from newsie.training.checkpoints import Checkpoints
-from newsie.training.config import FitConfig, Recipe, StudentConfig
-from newsie.training.corpora import Corpora, load_corpora, prepare_corpora
-from newsie.training.encoder import check_max_tokens, encoder_directory, load_encoder
+from newsie.training.config import FitConfig, StudentConfig
+from newsie.training.encoder import check_max_tokens, load_encoder
 from newsie.training.fingerprints import digest, encoder_digest
 from newsie.training.lessons import Lessons
 from newsie.training.loop import History, fit
 from newsie.training.losses import HardLoss, Loss
 from newsie.training.model import MultiTaskModel
 from newsie.training.nano import nano_student
-from newsie.training.precision import choose_precision
 from newsie.training.progress import Progress
+from newsie.training.run import Run, data_folder
 from newsie.training.soft_labels import (
     SoftLabels,
     SoftLabelsHeader,
@@ -51,10 +44,7 @@ from newsie.training.soft_labels import (
     compute_soft_labels,
     load_soft_labels,
 )
-from newsie.training.sources import data_fingerprint
 from newsie.training.student import student_from_teacher
-from newsie.training.tokens import encode_split
-from newsie.training.vocabulary import choose_pieces, trim_tokenizer
 from newsie.version import __version__
 
 __all__ = ["Pipeline", "Stage", "data_folder"]
@@ -62,52 +52,8 @@ __all__ = ["Pipeline", "Stage", "data_folder"]
 Stage = Literal["data", "teacher", "soft-labels", "student", "bundle"]
 
 
-class Pipeline:
-    """The stages of one recipe. Each property computes its stage, or opens what is there.
-
-    Args:
-        recipe: what to make.
-        data: folder that holds the corpora.
-        runs: folder for the results; those of this recipe go to `runs/NAME`.
-        trackers: names of Accelerate's trackers, e.g. ["tensorboard"].
-        ray: address of a Ray cluster that computes the soft labels; empty: this machine does.
-    """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        data: Path,
-        runs: Path,
-        trackers: Sequence[str] = (),
-        ray: str = "",
-    ) -> None:
-        self.recipe = recipe
-        self.ray = ray
-        self.data = data
-        self.directory = runs / recipe.name
-        self.directory.mkdir(parents=True, exist_ok=True)
-        # Said outright: several CPU processes find each other only if they know that they are.
-        cpu = not torch.accelerator.is_available()
-        # The others wait while one process reads the articles, which may take long.
-        state = PartialState(cpu=cpu, timeout=timedelta(hours=24))
-        with state.main_process_first():
-            # Kept with the run: one that is resumed must compute as it did before.
-            record = self.directory / "precision.json"
-            self.precision = choose_precision(recipe.precision, record)
-        self.accelerator = Accelerator(
-            mixed_precision="bf16" if self.precision == "bf16" else "no",
-            cpu=cpu,
-            log_with=list(trackers) or None,
-            project_dir=str(self.directory),
-        )
-        if trackers:
-            self.accelerator.init_trackers("trackers")
-
-    def say(self, text: str) -> None:
-        """A line of progress on stderr."""
-        if self.accelerator.is_main_process:
-            print(text, file=sys.stderr, flush=True)
+class Pipeline(Run):
+    """The stages of one recipe. Each property computes its stage, or opens what is there; see `Run`."""
 
     def run(self, until: Stage = "bundle") -> Path:
         """Run all stages up to one; returns the folder that holds its result.
@@ -127,105 +73,12 @@ class Pipeline:
             stages[until]()
         return self.bundle if until == "bundle" else self.directory
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from working in the same folder.
-
-        Raises:
-            TrainingError: one is at work there.
-        """
-        try:
-            with FileLock(self.directory / ".lock", timeout=0):
-                yield
-        except Timeout:
-            raise TrainingError(
-                f"another newsie is at work in {self.directory}; wait for it, or choose another folder"
-            ) from None
-
-    @cached_property
-    def corpora(self) -> Corpora:
-        """Articles read, cleaned, split and stored."""
-        config, seed = self.recipe.data, self.recipe.seed
-        directory = self.directory / f"data-{digest(data_fingerprint(config, self.data), seed)}"
-        with self.accelerator.main_process_first():
-            if not directory.exists():
-                prepare_corpora(config, self.data, directory, say=self.say, seed=seed)
-        return load_corpora(directory)
-
-    def encoder(self, name: str, max_tokens: int, vocabulary: int = 0) -> Encoder:
-        """The tokenizer of an encoder with the policy of this run, and its pieces or the best of them."""
-        whole = self._whole_encoder(name, max_tokens)
-        if not vocabulary:
-            return whole
-        return Encoder(trim_tokenizer(whole.tokenizer, self.pieces(name, vocabulary)), whole.policy)
-
-    def pieces(self, name: str, vocabulary: int) -> list[int]:
-        """Ids of the word pieces that a student of a smaller vocabulary keeps of an encoder."""
-        fitted = self.recipe.student.fit.max_tokens
-        tokenizer = self._whole_encoder(name, fitted).tokenizer
-        ids = self.tokens(name, "train", fitted)["full"].ids
-        counts = np.bincount(ids, minlength=tokenizer.get_vocab_size())
-        return choose_pieces(tokenizer, counts, vocabulary)
-
-    def _whole_encoder(self, name: str, max_tokens: int) -> Encoder:
-        policy = EncodingPolicy(max_tokens, self.corpora.site_suffixes)
-        path = Path(encoder_directory(name)) / "tokenizer.json"
-        if path.exists():
-            return Encoder.from_file(path, policy)
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(encoder_directory(name), trust_remote_code=False)
-        if not getattr(tokenizer, "is_fast", False):
-            raise RecipeError(
-                f"the encoder {name!r} has no fast tokenizer (tokenizer.json); use another"
-            )
-        return Encoder(tokenizer.backend_tokenizer, policy)
-
-    def tokens(
-        self, encoder: str, split: str, max_tokens: int, vocabulary: int = 0
-    ) -> dict[View, TokenStore]:
-        """Token ids of a split in every view, encoded once and memory-mapped."""
-        tool = self.encoder(encoder, max_tokens, vocabulary)
-        name = digest(tool.tokenizer.to_str(), asdict(tool.policy), self.corpora.name)
-        with self.accelerator.main_process_first():
-            return {
-                view: encode_split(
-                    tool,
-                    self.corpora.articles(split),
-                    view,
-                    self.directory / f"tokens-{name}" / split,
-                )
-                for view in VIEWS
-            }
-
-    def training_set(
-        self, encoder: str, split: str, max_tokens: int, vocabulary: int = 0
-    ) -> TrainingSet:
-        """The articles of a split, ready for a model with the tokenizer of `encoder`; no soft labels."""
-        names = [corpus.name for corpus in self.recipe.data.corpora]
-        corpus = np.array([names.index(name) for name in self.corpora.corpus_names(split)])
-        return TrainingSet(
-            self.tokens(encoder, split, max_tokens, vocabulary),
-            self.corpora.targets(split),
-            corpus,
-        )
-
-    @cached_property
-    def student_encoder(self) -> str:
-        """Name of the encoder that the student's layers and tokenizer come from."""
-        name = self.recipe.student.encoder
-        return self.recipe.teacher.encoder if name == "teacher" else name
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Factor of each task's loss."""
-        return {task.name: task.weight for task in self.recipe.data.tasks}
-
     @cached_property
     def teachers(self) -> list[MultiTaskModel]:
         """One fitted teacher for each seed."""
         self._check_lengths()
-        return [self._teacher(seed) for seed in self.recipe.teacher.seeds]
+        seeds = self.recipe.teacher.seeds
+        return [self._teacher(*each) for each in zip(seeds, self.teacher_names, strict=True)]
 
     def _check_lengths(self) -> None:
         """Refuse inputs that are too long for an encoder before anything is fitted."""
@@ -236,17 +89,17 @@ class Pipeline:
         )
         check_max_tokens(self.student_encoder, {**seen, "student.max_tokens": student.max_tokens})
 
-    def _teacher(self, seed: int) -> MultiTaskModel:
+    @property
+    def teacher_names(self) -> list[str]:
+        """Folders of the teachers, named by all that decides them."""
+        config = self.recipe.teacher
+        kind = [encoder_digest(config.encoder), asdict(config.fit)]
+        rest = [self.weights, self.recipe.data.sampling_temperature, self.corpora_name]
+        return [f"teacher-{digest(*kind, seed, *rest)}" for seed in config.seeds]
+
+    def _teacher(self, seed: int, name: str) -> MultiTaskModel:
         config = self.recipe.teacher
         dropout = config.fit.dropout
-        name = digest(
-            encoder_digest(config.encoder),
-            asdict(config.fit),
-            seed,
-            self.weights,
-            self.recipe.data.sampling_temperature,
-            self.corpora.name,
-        )
 
         def build() -> MultiTaskModel:
             return MultiTaskModel(
@@ -254,7 +107,7 @@ class Pipeline:
             )
 
         return self.fitted(
-            f"teacher-{name}",
+            name,
             f"teacher {seed}",
             build,
             HardLoss(self.weights),
@@ -498,13 +351,3 @@ class Pipeline:
             return float(np.mean(scores))
 
         return score
-
-
-def data_folder(given: Path | None) -> Path:
-    """The folder of the corpora: the one given, else NEWSIE_DATA, else the present one."""
-    path = given or Path(os.environ.get("NEWSIE_DATA", "."))
-    if not path.is_dir():
-        raise InputError(
-            f"the data folder {path} is not a directory; name one with --data or NEWSIE_DATA"
-        )
-    return path

@@ -38,6 +38,7 @@ __all__ = [
     "load_soft_labels",
     "missing_shards",
     "open_store",
+    "read_header",
     "write_shard",
 ]
 
@@ -162,7 +163,7 @@ def open_store(header: SoftLabelsHeader, directory: Path, *, main: bool = True) 
     """
     directory.mkdir(parents=True, exist_ok=True)
     if (directory / HEADER_FILE).exists():
-        header.check(_read_header(directory), directory)
+        header.check(read_header(directory), directory)
     elif main:
         write_text(directory / HEADER_FILE, json.dumps(asdict(header)))
 
@@ -206,7 +207,7 @@ def load_soft_labels(directory: Path, header: SoftLabelsHeader) -> SoftLabels:
     Raises:
         FingerprintError: it belongs to other inputs, is incomplete or damaged.
     """
-    header.check(_read_header(directory), directory)
+    header.check(read_header(directory), directory)
     shards = []
     for shard in range(-(-header.articles // SHARD_ARTICLES)):
         path = _shard(directory, shard)
@@ -284,7 +285,12 @@ def _token_batches(lengths: NDArray[np.int64]) -> list[slice]:
     return batches
 
 
-def _read_header(directory: Path) -> SoftLabelsHeader:
+def read_header(directory: Path) -> SoftLabelsHeader:
+    """What the soft labels of a directory were computed from.
+
+    Raises:
+        FingerprintError: it holds none.
+    """
     try:
         content: dict[str, Any] = json.loads((directory / HEADER_FILE).read_text(encoding="utf-8"))
         return SoftLabelsHeader(**content)

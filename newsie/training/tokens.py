@@ -1,4 +1,4 @@
-"""Token ids of a whole split, computed once, on disk, memory-mapped."""
+"""Tokenizers of encoders, and token ids of a whole split, computed once, on disk, memory-mapped."""
 
 from __future__ import annotations
 
@@ -10,12 +10,37 @@ import numpy as np
 
 from newsie.atomic import new_directory
 from newsie.data.articles import Article
-from newsie.data.encoding import Encoder, View
+from newsie.data.encoding import Encoder, EncodingPolicy, View
+from newsie.errors import RecipeError
 from newsie.training.batches import TokenStore
+from newsie.training.encoder import encoder_directory
 
-__all__ = ["encode_split"]
+__all__ = ["encode_split", "open_encoder"]
 
 WINDOW_ARTICLES = 8_192
+
+
+def open_encoder(name: str, policy: EncodingPolicy) -> Encoder:
+    """The tokenizer of a pretrained encoder, with a policy.
+
+    Args:
+        name: see `load_encoder`.
+        policy: how to cut and clean.
+
+    Raises:
+        RecipeError: it has none that is fast.
+    """
+    path = Path(encoder_directory(name)) / "tokenizer.json"
+    if path.exists():
+        return Encoder.from_file(path, policy)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(encoder_directory(name), trust_remote_code=False)
+    if not getattr(tokenizer, "is_fast", False):
+        raise RecipeError(
+            f"the encoder {name!r} has no fast tokenizer (tokenizer.json); use another"
+        )
+    return Encoder(tokenizer.backend_tokenizer, policy)
 
 
 def encode_split(

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from newsie.classifier import Classifier
     from newsie.data.articles import Article
-    from newsie.labels import Task
+    from newsie.labels import LabelSpace, Task
+    from newsie.prediction import Prediction
 
-__all__ = ["Answered", "By"]
+__all__ = ["Answered", "Answerer", "By"]
 
 IGNORE = -100
 BLOCK = 4_096  # articles whose answers are put together
@@ -26,6 +26,19 @@ class By(StrEnum):
 
     publisher = "publisher"
     month = "month"
+
+
+class Answerer(Protocol):
+    """What answers articles as `Classifier` does."""
+
+    @property
+    def labels(self) -> LabelSpace:
+        """The tasks that it can be asked."""
+
+    def classify_stream(
+        self, articles: Iterable[Article], *, tasks: Sequence[str] | None = None
+    ) -> Iterator[tuple[Article, Prediction]]:
+        """The articles in their order, each with its answers."""
 
 
 class Answered:
@@ -40,13 +53,13 @@ class Answered:
         self._blocks: dict[str, list[NDArray[np.float32]]] = {task.name: [] for task in tasks}
         self._index = {t.name: {label: i for i, label in enumerate(t.labels)} for t in tasks}
 
-    def read(self, articles: Iterable[Article], classifier: Classifier) -> None:
-        """Classify all articles; their texts are not kept."""
+    def read(self, articles: Iterable[Article], answerer: Answerer) -> None:
+        """Have all articles answered; their texts are not kept."""
         from newsie.cli.terminal import counted
 
         names = [task.name for task in self.tasks]
         rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
-        pairs = counted(classifier.classify_stream(articles, tasks=names), "articles")
+        pairs = counted(answerer.classify_stream(articles, tasks=names), "articles")
         for article, prediction in pairs:
             self._note(article)
             for name in names:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from newsie.cli.against import Other, open_other
 from newsie.cli.answered import Answered, By
 from newsie.cli.options import (
     GoldColumns,
@@ -41,7 +42,13 @@ def confusion(
     model: Model = None,
     task: Tasks = None,
     against: Annotated[
-        str | None, typer.Option(help="Another bundle to compare with, on the same articles.")
+        str | None,
+        typer.Option(
+            metavar="OTHER",
+            help="What to compare with, on the same articles: another bundle; runs/NAME of newsie "
+            "train, for its teacher; or a file of answers, as classify -o answers.jsonl writes it.",
+            show_default=False,
+        ),
     ] = None,
     by: Annotated[
         By | None, typer.Option(help="Compare publishers, or months.", show_default=False)
@@ -61,7 +68,7 @@ def confusion(
     check_extras()
     output.mkdir(parents=True, exist_ok=True)
     classifier = Classifier.from_pretrained(model)
-    other = None if against is None else Classifier.from_pretrained(against)
+    other = None if against is None else open_other(against)
     tasks = chosen_tasks(task, classifier.labels) or list(classifier.tasks)
     rules = gold_rules(fields, classifier.labels, tasks)
     reader = _open(file, fields, rules, strict)
@@ -85,7 +92,7 @@ def _open(
 def _analyse(
     reader: ArticleReader,
     classifier: Classifier,
-    other: Classifier | None,
+    other: Other | None,
     tasks: Sequence[str],
     by: By | None,
 ) -> tuple[Report, dict[int, Article]]:
@@ -122,7 +129,7 @@ def _analyse(
     report = Report(
         source=clean_text(Path(reader.path).name),
         model=_identity(classifier),
-        against=None if other is None else _identity(other),
+        against=None if other is None else {"name": other.name, "fingerprint": other.fingerprint},
         articles=answered.articles,
         analyses=analyses,
         comparisons=comparisons,
@@ -171,34 +178,36 @@ def _press(analyses: Mapping[str, Analysis], tasks: Sequence[Task]) -> Iterator[
 def _against(
     reader: ArticleReader,
     classifier: Classifier,
-    other: Classifier,
+    other: Other,
     analyses: Mapping[str, Analysis],
     left_out: list[str],
 ) -> Iterator[Comparison]:
-    """The same articles, answered by another bundle, for each task that both have."""
+    """The same articles, answered by another model, for each task that both have."""
     from newsie.confusion.answers import read_answers
     from newsie.confusion.comparison import compare
     from newsie.errors import InputError
 
-    shared = [name for name in analyses if name in other.tasks]
+    known = other.answerer.labels
+    shared = [name for name in analyses if name in known.names]
     for name in analyses:
         if name not in shared:
-            left_out.append(f"{name}: not compared, the other bundle does not have this task.")
+            left_out.append(f"{name}: not compared, {other.name} does not have this task.")
     if not shared:
         raise InputError(
-            f"bundle {other.bundle.path} has none of the tasks {', '.join(analyses)}; it has "
-            f"{', '.join(other.tasks)}"
+            f"{other.name} has none of the tasks {', '.join(analyses)}; it has "
+            f"{', '.join(known.names)}"
         )
-    answered = Answered([other.labels[name] for name in shared], None)
-    answered.read(reader, other)
-    names = (classifier.bundle.manifest.name, other.bundle.manifest.name)
+    answered = Answered([known[name] for name in shared], None)
+    answered.read(reader, other.answerer)
+    names = (classifier.bundle.manifest.name, other.name)
     if names[0] == names[1]:
         names = (f"{names[0]} (first)", f"{names[1]} (against)")
     for task in answered.tasks:
         second = read_answers(
             task.labels, answered.probabilities(task.name), answered.gold(task.name)
         )
-        yield compare(analyses[task.name].answers, second, names=names, kind="bundles")
+        first = analyses[task.name].answers
+        yield compare(first, second, names=names, kind="models", task=task.name)
 
 
 def _read_again(reader: ArticleReader, rows: set[int]) -> dict[int, Article]:

@@ -147,18 +147,23 @@ def _print_tables(pairs: Pairs) -> int:
             found.words[0].text if found.words else ""
         )
         print(*([""] if count > 1 else []), style.bold(shorten(title, style.width)), sep="\n")
+        # One scale for all tasks of an article: a longer bar is a stronger word, wherever it stands.
+        top = max((abs(x) for task in found.tasks for x in found.effects(task)), default=0.0)
         for task in found.tasks:
-            print("", *_table(found, task, style), sep="\n", flush=style.terminal)
+            print("", *_table(found, task, top, style), sep="\n", flush=style.terminal)
     if count:
         print(
             "",
-            style.dim("Points by which a word raises (+) or lowers (-) the probability."),
+            style.dim(
+                "Points by which a word raises (+) or lowers (-) the probability; all bars of an "
+                "article are to one scale."
+            ),
             sep="\n",
         )
     return count
 
 
-def _table(found: Explanation, task: str, style: Style) -> Iterator[str]:
+def _table(found: Explanation, task: str, top: float, style: Style) -> Iterator[str]:
     """Lines such as "  Striker  +31.2  ████████", below the task, its label and the coloured text."""
     from newsie.cli.terminal import bar, shorten, width_of
 
@@ -168,7 +173,6 @@ def _table(found: Explanation, task: str, style: Style) -> Iterator[str]:
     if not rows:
         yield "  no word alone moves it"
         return
-    top = abs(rows[0][1])
     if style.coloured:
         yield from _coloured(found, task, top, style)
     width = max(width_of(text) for text, _ in rows)

@@ -19,7 +19,7 @@ __all__ = ["ChangedPair", "ComparedMetric", "Comparison", "DifferentPair", "comp
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
-Kind = Literal["press", "bundles", "tasks"]
+Kind = Literal["press", "models", "tasks"]
 
 FALSE_DISCOVERY_RATE = 0.05
 _CELLS = 3_000_000  # drawn by the bootstrap of a metric
@@ -76,6 +76,7 @@ class Comparison:
 
     Attributes:
         kind: what is compared.
+        task: the task that two models answer; "" where two tasks are compared.
         a, b: names of the two.
         labels_a, labels_b: their labels.
         articles: how many.
@@ -88,6 +89,7 @@ class Comparison:
     """
 
     kind: Kind
+    task: str
     a: str
     b: str
     labels_a: tuple[str, ...]
@@ -107,6 +109,7 @@ def compare(
     *,
     names: tuple[str, str] = ("a", "b"),
     kind: Kind = "tasks",
+    task: str = "",
     count: int = 20,
 ) -> Comparison:
     """Compare two sets of answers, label by name.
@@ -117,6 +120,7 @@ def compare(
         first, second: answers to the same N articles in the same order.
         names: what to call them.
         kind: what is compared.
+        task: the task that both answer, if it is the same.
         count: how many pairs and changes are told.
 
     Raises:
@@ -136,6 +140,7 @@ def compare(
     metrics = [_compare_metric(metric, one, two, gold, len(union)) for metric in _METRICS]
     return Comparison(
         kind=kind,
+        task=task,
         a=names[0],
         b=names[1],
         labels_a=first.labels,

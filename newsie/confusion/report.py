@@ -30,7 +30,7 @@ class Report:
     Attributes:
         source: name of the file.
         model: {"name", "fingerprint"} of the bundle that answered.
-        against: those of the bundle it is compared with, or None.
+        against: those of the model that it is compared with, or None.
         articles: number of articles.
         analyses: task -> analysis.
         comparisons: of answers to the same articles.

@@ -44,11 +44,12 @@ def _sentences(
     main = analyses[tasks[0]]
     where = f"{tasks[0]}: " if len(tasks) > 1 else ""
     yield from _told(where, main, (_most_confused, _why))
-    # A bundle to compare with was asked for, and so were groups: both are told.
-    compared = sorted(comparisons, key=lambda comparison: comparison.kind != "bundles")
-    yield from map(_compared, compared[:1])
+    # A model to compare with was asked for, and so were groups: both are told.
+    compared = sorted(comparisons, key=lambda comparison: comparison.kind != "models")
+    said = [_named(comparison, where) + _compared(comparison) for comparison in compared]
+    yield from said[:1]
     yield from _told(where, main, (_drift, _suspects))
-    yield from map(_compared, compared[1:])
+    yield from said[1:]
     yield from _told(where, main, (_threshold,))
     for task in tasks[1:]:
         yield from _told(f"{task}: ", analyses[task], (_most_confused,))
@@ -239,8 +240,13 @@ def _surely(difference: Estimate) -> float:
     return max(difference.low, -difference.high)
 
 
+def _named(comparison: Comparison, where: str) -> str:
+    """The task of a comparison, where there are several."""
+    return f"{comparison.task}: " if where and comparison.task else ""
+
+
 def _compared(comparison: Comparison) -> str:
-    if comparison.kind == "bundles" and comparison.accuracy is not None:
+    if comparison.kind == "models" and comparison.accuracy is not None:
         a, b, difference = (getattr(comparison.accuracy, n) for n in ("a", "b", "difference"))
         chance = "" if difference.low > 0 or difference.high < 0 else ", not beyond chance"
         return (

@@ -175,10 +175,10 @@ def test_another_bundle(newsie: Any, file: Path, tiny_bundle: Path, tmp_path: Pa
     other = relabelled(tiny_bundle, tmp_path / "other", "other", tasks)
     code, out, err = newsie("confusion", file, "-o", tmp_path / "report", "--against", other)
     assert code == 0, err
-    assert "mood: not compared, the other bundle does not have this task." in err
+    assert "mood: not compared, other does not have this task." in err
     found = json.loads((tmp_path / "report" / "confusion.json").read_text("utf-8"))
     (comparison,) = found["comparisons"]
-    assert (comparison["kind"], comparison["a"], comparison["b"]) == ("bundles", "tiny", "other")
+    assert (comparison["kind"], comparison["a"], comparison["b"]) == ("models", "tiny", "other")
     counts = np.array(comparison["counts"])
     assert counts.sum() == np.trace(counts) == 150  # rows and columns have labels of their own
     assert comparison["labels_b"] == [*labels]

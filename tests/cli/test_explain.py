@@ -29,12 +29,18 @@ def test_a_table_for_people(newsie: Any, tiny_classifier: Classifier) -> None:
     found = tiny_classifier.explain(TEXT)
     assert title == "goal cup ! the match"
     assert legend.startswith("Points by which a word raises (+) or lowers (-)")
+    assert legend.rstrip().endswith("all bars of an article are to one scale.")
+    tops = [abs(found.strongest(task, 1)[0][1]) for task in ("section", "mood")]
+    top = max(tops)
+    assert min(tops) < 0.9 * top  # or one scale for each task would show the same
     for task, block in (("section", section), ("mood", mood)):
         first, *rows = block.splitlines()
         assert first == f"{task}  {found.chosen[task]} {100 * found.score(task):.0f} %"
         words = [(word.text, f"{100 * x:+.1f}") for word, x in found.strongest(task, 6)]
         assert [tuple(row.split()[:2]) for row in rows] == words
-        assert rows[0].count("█") == 30
+        # Both tasks to one scale: the strongest word of all fills it, and a word half as strong half of it.
+        for row, (_, effect) in zip(rows, found.strongest(task, 6), strict=True):
+            assert row.count("█") == int(30 * abs(effect) / top + 1 / 16)
     assert "\x1b" not in out
 
 

@@ -40,7 +40,7 @@ def test_metrics_and_changes_where_both_know_the_gold_labels() -> None:
     gold = [0] * n + [1] * n
     first = [0] * n + [0] * 90 + [1] * (n - 90)
     second = [0] * n + [0] * 30 + [1] * (n - 30)
-    found = compare(answer("ab", first, gold), answer("ab", second, gold), kind="bundles")
+    found = compare(answer("ab", first, gold), answer("ab", second, gold), kind="models")
     assert found.accuracy is not None
     assert found.macro_f1 is not None
     assert (found.accuracy.a, found.accuracy.b) == (510 / 600, 570 / 600)

@@ -58,10 +58,13 @@ def test_comparisons_are_told() -> None:
         "new files 18 % [12, 26] of what old calls news under sport (20 of 110 articles); the two "
         "agree on 93 % of all articles."
     )
-    bundles = compare(one, two, names=("old", "new"), kind="bundles")
+    bundles = compare(one, two, names=("old", "new"), kind="models")
     found = summarise({"section": lines(*ROWS)}, [bundles])
     assert found[2].startswith("old is right in 90.0 % of cases and new in 90.0 %: a difference of")
     assert "not beyond chance" in found[2]
+    named = compare(one, two, names=("old", "new"), kind="models", task="section")
+    tasks = {"section": lines(*ROWS), "topic": lines(ROWS[0])}
+    assert summarise(tasks, [named])[2].startswith("section: old is right in")
     same = compare(one, one, names=("old", "old"))
     assert (
         summarise({"s": lines(*ROWS)}, [same])[2]
@@ -168,7 +171,7 @@ def test_comparisons_leave_room_for_the_groups_asked_for() -> None:
     analysis = analyse(LABELS, p, gold, groups=groups)
     other = analyse(LABELS, np.roll(p, 1, axis=0), gold).answers
     press = [compare(analysis.answers, other, kind="press") for _ in range(3)]
-    bundles = compare(analysis.answers, other, names=("new", "old"), kind="bundles")
+    bundles = compare(analysis.answers, other, names=("new", "old"), kind="models")
     found = summarise({"section": analysis}, [*press, bundles])
     assert found[2].startswith("new is right in")
     assert "of the news articles of Post are read as sport" in found[3]

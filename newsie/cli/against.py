@@ -1,0 +1,163 @@
+"""What `newsie confusion --against` compares with: a bundle, the teacher of a run, or answers in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from newsie.cli.answered import Answerer
+from newsie.cli.sources import is_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from newsie.data.articles import Article
+    from newsie.data.records import Row
+    from newsie.prediction import Prediction
+
+__all__ = ["AnswerFile", "Other", "open_other"]
+
+Scores = Mapping[str, Mapping[str, float]]  # task -> label -> probability
+
+
+class Other(NamedTuple):
+    """Another model, or what it answered: its name for people, its fingerprint, and who answers."""
+
+    name: str
+    fingerprint: str
+    answerer: Answerer
+
+
+def open_other(given: str) -> Other:
+    """What a person names: a file of answers, a folder of `newsie train` (its teacher), or a bundle.
+
+    Raises:
+        ReadError: a file that holds no answers.
+        InputError: a run that is not finished.
+        BundleError: none of these.
+        MissingExtraError: a teacher without what training needs.
+    """
+    if is_file(given):
+        with Path(given).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return Other(Path(given).name, digest, AnswerFile(Path(given)))
+    if any(Path(given).glob("teacher-*/model")):
+        from newsie.cli.training import quiet_training_libraries
+
+        quiet_training_libraries("asking a teacher")
+        from newsie.training.teacher import open_teacher
+
+        teacher = open_teacher(Path(given))
+        return Other("teacher", teacher.fingerprint, teacher)
+    from newsie.classifier import Classifier
+
+    classifier = Classifier.from_pretrained(given)
+    return Other(classifier.bundle.manifest.name, classifier.bundle.fingerprint, classifier)
+
+
+class AnswerFile:
+    """Answers to the articles of a file, in its order, as `newsie classify -o answers.jsonl` writes them:
+    in `predictions`, task -> [{"label", "score"}] of all labels. `id` and `headline` may be there, too.
+
+    Attributes:
+        labels: the tasks of the first row; labels are in the order of the alphabet.
+
+    Raises:
+        ReadError: the file cannot be read, or holds something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from newsie.data.formats import open_records
+        from newsie.data.readers import MAX_FIELD_CHARS
+        from newsie.labels import LabelSpace, Task
+
+        self.path = path
+        self._records = open_records(path, max_field_chars=MAX_FIELD_CHARS)
+        with closing(self._rows()) as rows:
+            _, _, first = next(rows)  # there is one, or it would not have been opened
+        self.labels = LabelSpace(tuple(Task(task, tuple(sorted(first[task]))) for task in first))
+
+    def classify_stream(
+        self, articles: Iterable[Article], *, tasks: Sequence[str] | None = None
+    ) -> Iterator[tuple[Article, Prediction]]:
+        """The articles, each with what the file answers.
+
+        Raises:
+            ReadError: a row is about another article, or answers other labels than the first.
+            InputError: there are more articles than rows, or fewer.
+        """
+        from newsie.errors import InputError
+        from newsie.prediction import Prediction
+
+        count, names = 0, tasks or self.labels.names
+        with closing(self._rows()) as rows:
+            for count, article in enumerate(articles, 1):
+                number, row, scores = next(rows, (0, {}, {}))
+                if not number:
+                    raise InputError(f"{self.path} answers {count - 1:,} articles only; {_SAME}")
+                self._check(article, row, number)
+                found = {task: self._of(task, scores, number) for task in names}
+                yield article, Prediction(self.labels, found, truncated=False)
+            if next(rows, None) is not None:
+                raise InputError(f"{self.path} answers more than the {count:,} articles; {_SAME}")
+
+    def _rows(self) -> Generator[tuple[int, Row, Scores], None, None]:
+        from newsie.data.records import BadRow
+        from newsie.errors import ReadError
+
+        records = self._records.read(("id", "headline", "predictions"))
+        # Generators hold a file open.
+        with closing(records) if isinstance(records, Generator) else nullcontext():
+            for number, row in records:
+                if isinstance(row, BadRow):
+                    raise ReadError(self.path, str(row), row=number, column=row.column)
+                yield number, row, self._scores(row, number)
+
+    def _scores(self, row: Row, number: int) -> Scores:
+        from newsie.errors import ReadError
+
+        try:
+            return {
+                task: {str(answer["label"]): float(answer["score"]) for answer in answers}
+                for task, answers in json.loads(row.get("predictions", "")).items()
+            }
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            reason = (
+                'must hold {"TASK": [{"label": ..., "score": ...}, ...]}, as  newsie classify '
+                "--file FILE -o answers.jsonl  writes"
+            )
+            raise ReadError(self.path, reason, row=number, column="predictions") from error
+
+    def _check(self, article: Article, row: Row, number: int) -> None:
+        from newsie.errors import ReadError
+
+        pairs = ((row.get("id"), article.id), (row.get("headline"), article.headline))
+        told = [(given, wanted) for given, wanted in pairs if given]
+        if told and all(given != wanted for given, wanted in told):
+            reason = (
+                f"it answers {told[0][0][:60]!r}, and the article is {told[0][1][:60]!r}; {_SAME}"
+            )
+            raise ReadError(self.path, reason, row=number)
+
+    def _of(self, task: str, scores: Scores, number: int) -> NDArray[np.float64]:
+        """(C,) probabilities of a row."""
+        import numpy as np
+
+        from newsie.errors import ReadError
+
+        labels, given = self.labels[task].labels, scores.get(task, {})
+        if given.keys() != set(labels):
+            reason = (
+                f"it gives {task} the labels {', '.join(sorted(given)) or '(none)'}, and the first row "
+                f"{', '.join(labels)}; give all of them in every row: classify without --top-k"
+            )
+            raise ReadError(self.path, reason, row=number, column="predictions")
+        return np.array([given[label] for label in labels])
+
+
+_SAME = "give answers to the same articles, in the same order"

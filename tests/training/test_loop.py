@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 import signal
 import socket
-import subprocess
-import sys
 import time
 from itertools import pairwise
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,23 +20,30 @@ from newsie.errors import TrainingError
 from newsie.training.config import FitConfig
 from newsie.training.loop import History, fit, get_lr
 from newsie.training.losses import HardLoss
-from tests.training.tiny_run import run, tiny_batches, tiny_model
+from tests.training.tiny_run import run, run_alone, tiny_batches, tiny_model
 
 CONFIG = FitConfig(epochs=2, batch_size=8, micro_batch_size=8, max_tokens=24)
-SCRIPT = Path(__file__).with_name("tiny_run.py")
 
 
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": str(Path(__file__).parents[2]),
-    "OMP_NUM_THREADS": "1",
-}
+@pytest.fixture(scope="module")
+def forks() -> ForkServerContext:
+    """Makes real processes, in each of which torch is imported already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([run.__module__])
+    return context
 
 
-def start(directory: Path, *options: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(directory), *options], env=ENVIRONMENT
-    )
+def start(forks: ForkServerContext, directory: Path, **options: Any) -> BaseProcess:
+    process = forks.Process(target=run_alone, args=(directory,), kwargs=options)
+    process.start()
+    return process
+
+
+def ended(*processes: BaseProcess) -> list[int | None]:
+    """Exit codes of processes, once they have ended."""
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
 
 
 def newest_step(directory: Path) -> int:
@@ -67,21 +75,19 @@ def test_a_model_learns(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_equals_unbroken(tmp_path: Path) -> None:
-    assert start(tmp_path / "unbroken").wait() == 0
+def test_killed_and_resumed_equals_unbroken(forks: ForkServerContext, tmp_path: Path) -> None:
+    assert ended(start(forks, tmp_path / "unbroken")) == [0]
     broken = tmp_path / "broken"
     kills = 0
     for further in (1, 2, 3):  # checkpoints beyond the last one that a killed run left
-        process = start(broken, "--slow")
+        process = start(forks, broken, slow=True)
         reached = newest_step(broken)
-        while process.poll() is None and newest_step(broken) < reached + further:
+        while process.is_alive() and newest_step(broken) < reached + further:
             time.sleep(0.02)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.wait()
+        process.kill()
+        kills += ended(process) == [-signal.SIGKILL]
     assert kills == 3, "the run ended before it could be killed: nothing was shown"
-    assert start(broken).wait() == 0
+    assert ended(start(forks, broken)) == [0]
     for name in ("final.safetensors", "best.safetensors"):
         expected, found = (load_file(tmp_path / d / name) for d in ("unbroken", "broken"))
         assert expected.keys() == found.keys()
@@ -90,42 +96,53 @@ def test_killed_and_resumed_equals_unbroken(tmp_path: Path) -> None:
     assert histories[0] == histories[1]
 
 
-def start_two(directory: Path, *options: str) -> subprocess.Popen[bytes]:
-    """The tiny run in two processes, without dropout, whose masks differ by process."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    torchrun += ["--master-port", str(free_port()), str(SCRIPT), str(directory)]
-    command = [*torchrun, "--dropout", "0", *options]
-    return subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True)
+def start_two(forks: ForkServerContext, directory: Path, **options: Any) -> list[BaseProcess]:
+    """The tiny run in two processes, which find each other as those of torchrun do."""
+    together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    together |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    ranks = [together | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    return [start(forks, directory, environment=rank, **options) for rank in ranks]
 
 
-def kill_two(directory: Path, *options: str) -> None:
-    run = start_two(directory, "--slow", *options)
-    while run.poll() is None and newest_step(directory) < 5:
+def kill_two(forks: ForkServerContext, directory: Path, **options: Any) -> None:
+    processes = start_two(forks, directory, slow=True, **options)
+    while all(process.is_alive() for process in processes) and newest_step(directory) < 5:
         time.sleep(0.01)
-    os.killpg(run.pid, signal.SIGKILL)
-    assert run.wait() != 0, "it ended before it could be killed"
+    for process in processes:
+        process.kill()
+    assert -signal.SIGKILL in ended(*processes), "it ended before it could be killed"
+
+
+@pytest.fixture(scope="module")
+def one(forks: ForkServerContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run in one process, without dropout, whose masks differ by process."""
+    directory = tmp_path_factory.mktemp("one")
+    assert ended(start(forks, directory, dropout=0.0)) == [0]
+    return directory
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--sharded"]], ids=["copies", "slices"])
-def test_two_processes_give_the_losses_of_one(tmp_path: Path, options: list[str]) -> None:
-    assert start(tmp_path / "one", "--dropout", "0").wait() == 0
-    if options:  # killed half-way, and made whole from the slices' checkpoint
-        kill_two(tmp_path / "two", *options)
-    assert start_two(tmp_path / "two", *options).wait() == 0
-    assert (tmp_path / "one" / "processes").read_text() == "1"
-    assert (tmp_path / "two" / "processes").read_text() == "2"
-    one, two = (
-        History.from_json(json.loads((tmp_path / d / "history.json").read_text()))
-        for d in ("one", "two")
+@pytest.mark.parametrize("sharded", [False, True], ids=["copies", "slices"])
+def test_two_processes_give_the_losses_of_one(
+    forks: ForkServerContext, one: Path, tmp_path: Path, sharded: bool
+) -> None:
+    options = {"sharded": sharded, "dropout": 0.0}
+    if sharded:  # killed half-way, and made whole from the slices' checkpoint
+        kill_two(forks, tmp_path, **options)
+    assert ended(*start_two(forks, tmp_path, **options)) == [0, 0]
+    assert (one / "processes").read_text() == "1"
+    assert (tmp_path / "processes").read_text() == "2"
+    ours, theirs = (
+        History.from_json(json.loads((directory / "history.json").read_text())).losses
+        for directory in (one, tmp_path)
     )
-    assert one.losses.keys() == two.losses.keys()
-    for step, value in one.losses.items():
-        assert two.losses[step] == pytest.approx(value, rel=1e-4)
+    assert ours.keys() == theirs.keys()
+    for step, value in ours.items():
+        assert theirs[step] == pytest.approx(value, rel=1e-4)
     # AdamW turns rounding of a gradient near zero into a step of the learning rate.
-    ours, theirs = (load_file(tmp_path / d / "final.safetensors") for d in ("one", "two"))
-    for name, weight in ours.items():
-        torch.testing.assert_close(theirs[name], weight, atol=5e-3, rtol=1e-2)
+    weights, others = (load_file(d / "final.safetensors") for d in (one, tmp_path))
+    for name, weight in weights.items():
+        torch.testing.assert_close(others[name], weight, atol=5e-3, rtol=1e-2)
 
 
 def test_micro_batches_change_nothing_but_rounding(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""A tiny training run, as a function and as a program that tests can kill."""
+"""A tiny training run, here or as the whole of a process that tests can kill."""
 
 from __future__ import annotations
 
-import argparse
 import json
+import os
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -106,17 +107,10 @@ def run(directory: Path, *, slow: bool = False, sharded: bool = False, **options
     return history
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--slow", action="store_true")
-    parser.add_argument("--sharded", action="store_true")
-    parser.add_argument("--dropout", type=float, default=CONFIG.dropout)
-    arguments = parser.parse_args()
+def run_alone(
+    directory: Path, environment: Mapping[str, str] | None = None, **options: Any
+) -> None:
+    """The whole of a process: the run on one thread, with variables that say which of several it is."""
+    os.environ.update(environment or {})
     torch.set_num_threads(1)
-    run(
-        arguments.directory,
-        slow=arguments.slow,
-        sharded=arguments.sharded,
-        dropout=arguments.dropout,
-    )
+    run(directory, **options)

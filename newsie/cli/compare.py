@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,11 +16,21 @@ __all__ = ["compare"]
 def compare(
     recipe: Annotated[Path, typer.Argument(help="Recipe in TOML with a table [compare].")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of table, figures and trials.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder of tables and figures, NAME/, and of trials, trials/."
+        ),
     ],
     data: Annotated[
         Path | None,
         typer.Option(help="Folder of the corpora.", envvar="NEWSIE_DATA", show_default="."),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Finished run (runs/NAME) whose teacher and soft labels are used; without it each seed "
+            "fits a teacher of its own on the labelled articles alone."
+        ),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=2, help="How many. (default: compare.seeds of the recipe)")
@@ -29,21 +39,30 @@ def compare(
     """Compare students: of gold labels, of the teacher's top label, of its soft labels, and more.
 
     Every student is kept as it is made: the same command goes on where it was stopped. The table is
-    written after each seed from the second on.
+    written after each seed from the second on. Recipes with the same folder share what they have in common.
     """
     quiet_training_libraries("comparing students", "scipy", "matplotlib")
-    from newsie.laboratory.comparison import compare as run
+    from newsie.laboratory.bench import TRIALS, Bench
+    from newsie.laboratory.borrowing import borrow
+    from newsie.laboratory.comparison import compare as compare_students
     from newsie.training.config import read_recipe
     from newsie.training.experiment import CompareConfig
-    from newsie.training.pipeline import Pipeline, data_folder
+    from newsie.training.pipeline import Pipeline
+    from newsie.training.run import data_folder
 
     asked = read_recipe(recipe)
     config = asked.compare or CompareConfig()
     command = f"newsie compare {recipe.name} -o DIR --data DIR"
+    told: dict[str, Any] = {"recipe": asked.name}
     if seeds is not None:
         config, command = replace(config, seeds=seeds), f"{command} --seeds {seeds}"
-    pipeline = Pipeline(asked, data=data_folder(data), runs=output)
+    pipeline = Pipeline(replace(asked, name=TRIALS), data=data_folder(data), runs=output)
     with pipeline.locked():
-        findings = run(pipeline, config, output, command)
+        bench = Bench(pipeline, config, given=run is not None)
+        if run is not None:
+            borrow(pipeline, run)
+            command = f"{command} --run DIR"
+            told["taught_by"] = len(bench.rows(0, 0, 0))
+        findings = compare_students(bench, output / asked.name, told | {"command": command})
     for line in findings.sentences():
         print(line.replace("**", ""))

@@ -17,7 +17,12 @@ def search(
         Path, typer.Argument(help="Recipe in TOML, with a table [search] or without.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of table, figure, recipes and trials.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder of table, figure and recipes, NAME/, and of trials, trials/.",
+        ),
     ],
     max_ms: Annotated[
         float, typer.Option(min=0, help="Milliseconds for one article alone on one thread.")
@@ -39,13 +44,15 @@ def search(
     quiet_training_libraries("a search", "optuna", "tomli_w", "matplotlib")
     from dataclasses import replace
 
+    from newsie.laboratory.bench import TRIALS
     from newsie.laboratory.search import Budget
     from newsie.laboratory.search import search as run
     from newsie.laboratory.shortlist import write_shortlist
     from newsie.training.config import read_recipe
     from newsie.training.experiment import SearchConfig
     from newsie.training.measurement import surroundings
-    from newsie.training.pipeline import Pipeline, data_folder
+    from newsie.training.pipeline import Pipeline
+    from newsie.training.run import data_folder
 
     asked = read_recipe(recipe)
     config, budget = asked.search or SearchConfig(), Budget(max_ms, max_mb)
@@ -54,9 +61,10 @@ def search(
     )
     if trials is not None:
         config, command = replace(config, trials=trials), f"{command} --trials {trials}"
-    pipeline = Pipeline(asked, data=data_folder(data), runs=output)
+    pipeline = Pipeline(replace(asked, name=TRIALS), data=data_folder(data), runs=output)
+    folder = output / asked.name
     with pipeline.locked():
-        found, ends = run(pipeline, config, budget, output)
+        found, ends = run(pipeline, config, budget, folder)
         told = {"command": command} | surroundings()
-        for path in write_shortlist(asked, found, ends, budget, told, output):
+        for path in write_shortlist(asked, found, ends, budget, told, folder):
             print(path)

@@ -18,7 +18,7 @@ class Article:
         id: the caller's identifier, carried through unchanged.
         publisher: name of the outlet. Never shown to a model.
         published: date as ISO 8601 (YYYY-MM-DD...), or None.
-        url: address. Never shown to a model.
+        url: address. Shown to no model but to those that are made to read nothing else (view "url").
         labels: gold label by task name; an absent task means unlabelled.
     """
 

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_start, clean_text, strip_site_suffix
 from newsie.data.pieces import PieceCache
+from newsie.data.urls import url_words
 from newsie.errors import InputError
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "view_text",
 ]
 
-View = Literal["full", "headline"]
+View = Literal["full", "headline", "url"]
+"""What a model is shown: headline and body; the headline alone (the body, if there is none); or the words
+of the address alone, for models that nothing else is told (an address without words is a blank)."""
 VIEWS: tuple[View, ...] = ("full", "headline")
-"""What a model is shown: headline and body, or the headline alone (the body, if there is none)."""
+"""What one model is shown in turns, so that both work."""
 
 CHARACTERS_A_TOKEN = 8
 """Text beyond max_tokens times this is cut before tokenising: English has 4 to 5 characters a
@@ -97,6 +100,8 @@ class ReadText(NamedTuple):
 
 def view_text(article: Article, view: View, suffixes: frozenset[str] = frozenset()) -> str:
     """The text of an article that a model is shown, cleaned."""
+    if view == "url":
+        return url_words(article.url)
     headline = strip_site_suffix(clean_text(article.headline), suffixes)
     if view == "headline" and headline:
         return headline
@@ -149,7 +154,7 @@ class Encoder:
         """Token ids of each article, in order; `first` is the number of the first one in messages.
 
         Raises:
-            InputError: an article has no text at all.
+            InputError: an article has no text at all, where its text is what is read.
         """
         texts = [
             _join(*self._parts(article, view, number))
@@ -194,6 +199,8 @@ class Encoder:
     def _parts(self, article: Article, view: View, number: int) -> tuple[str, str]:
         """Headline and body of what `view_text` gives, or as much of them as is read and a little
         more: cleaning costs time in proportion to the length."""
+        if view == "url":
+            return url_words(article.url), ""
         headline = clean_start(article.headline, self._max_characters)
         body = ""
         if len(headline) <= self._max_characters:

@@ -20,7 +20,9 @@ MISMATCH = 2.0
 """How many times hotter the teacher is than the student in the arm of two temperatures."""
 
 SELF_TEMPERATURE = 20.0
-"""Of the student that is as large as its teacher; Papernot et al. 2016 (arXiv 1511.04508) go to 100."""
+"""Of the student that is as large as its teacher; Papernot et al. 2016 (arXiv 1511.04508) go to 100. Their
+teacher learns at that temperature, too, which makes all logits larger; an attack that follows the margin
+between logits, as the one here does, does not see how large they are."""
 
 WHOLE: tuple[Swept, ...] = ("labelled", "transfer", "layers")
 """What is swept in whole numbers."""
@@ -40,6 +42,7 @@ class Arm:
         transfer: further articles without.
         teachers: members of the ensemble that it learns from.
         teacher_temperature: how many times hotter the softmax of the teacher is than the student's.
+        short: what it reads of an article that is shown without its body.
     """
 
     name: str
@@ -48,11 +51,17 @@ class Arm:
     transfer: int = 0
     teachers: int = 1
     teacher_temperature: float = 1.0
+    short: View = "headline"
 
     @property
     def view(self) -> View:
         """What of the test articles it is measured on: what it has learnt to read."""
-        return "headline" if self.student.fit.headline_share == 1 else "full"
+        return self.short if self.student.fit.headline_share == 1 else "full"
+
+    @property
+    def teacher_view(self) -> View:
+        """What its teacher reads of an article of which it reads `view`."""
+        return "full" if self.student.teacher_view == "full" else self.view
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, all but the name: what decides the result."""
@@ -70,10 +79,12 @@ class Setting:
     Attributes:
         transfer: articles without gold labels that arms of more text learn from.
         teacher_layers: of the teacher.
+        teacher_encoder: what the teacher was before it learnt.
     """
 
     transfer: int
     teacher_layers: int
+    teacher_encoder: str
 
 
 Change = Callable[[Arm, Setting], Arm]
@@ -95,21 +106,40 @@ def _with_text(first: Change) -> Change:
     return lambda arm, setting: replace(first(arm, setting), transfer=setting.transfer)
 
 
-def _headlines(first: Change, teacher_view: Literal["same", "full"]) -> Change:
-    """The same arm that reads headlines alone."""
+def _short(
+    first: Change, teacher_view: Literal["same", "full"], short: View = "headline"
+) -> Change:
+    """The same arm that reads headlines alone, or the words of addresses."""
 
     def change(arm: Arm, setting: Setting) -> Arm:
         arm = first(arm, setting)
         fit = replace(arm.student.fit, headline_share=1.0)
-        return replace(arm, student=replace(arm.student, fit=fit, teacher_view=teacher_view))
+        student = replace(arm.student, fit=fit, teacher_view=teacher_view)
+        return replace(arm, student=student, short=short)
 
     return change
 
 
-def _as_large_as_the_teacher(arm: Arm, setting: Setting) -> Arm:
-    hot = replace(arm.student.distillation, temperature=SELF_TEMPERATURE, alpha=0.0)
-    student = replace(arm.student, layers=setting.teacher_layers, distillation=hot)
-    return replace(arm, student=student)
+def _as_large_as_the_teacher(first: Change) -> Change:
+    """The same arm with as many layers as the teacher has."""
+
+    def change(arm: Arm, setting: Setting) -> Arm:
+        arm = first(arm, setting)
+        return replace(arm, student=replace(arm.student, layers=setting.teacher_layers))
+
+    return change
+
+
+def _from_the_encoder(first: Change) -> Change:
+    """The same arm whose student begins as the encoder was before the teacher learnt."""
+
+    def change(arm: Arm, setting: Setting) -> Arm:
+        arm = first(arm, setting)
+        if arm.student.encoder != "teacher":
+            return arm
+        return replace(arm, student=replace(arm.student, encoder=setting.teacher_encoder))
+
+    return change
 
 
 _GOLD, _HARD, _SOFT = (
@@ -120,6 +150,7 @@ _GOLD, _HARD, _SOFT = (
 
 ARMS: Mapping[str, Change] = {
     # what a student learns from
+    "no teacher": _from_the_encoder(_GOLD),
     "gold": _GOLD,
     "hard": _HARD,
     "soft": _SOFT,
@@ -145,11 +176,18 @@ ARMS: Mapping[str, Change] = {
     "mix-up": _learning(mixtures="mix_up"),
     "boundary": _learning(mixtures="boundary"),
     # headlines alone
-    "headline gold": _headlines(_GOLD, "same"),
-    "headline soft": _headlines(_SOFT, "same"),
-    "headline privileged": _headlines(_SOFT, "full"),
-    # distilled into its like
-    "self": _as_large_as_the_teacher,
+    "headline gold": _short(_GOLD, "same"),
+    "headline soft": _short(_SOFT, "same"),
+    "headline privileged": _short(_SOFT, "full"),
+    "headline privileged, more text": _with_text(_short(_SOFT, "full")),
+    # the words of addresses alone
+    "url gold": _short(_GOLD, "full", "url"),
+    "url privileged": _short(_SOFT, "full", "url"),
+    "url privileged, more text": _with_text(_short(_SOFT, "full", "url")),
+    # as large as the teacher
+    "self gold": _as_large_as_the_teacher(_GOLD),
+    "self hard": _as_large_as_the_teacher(_HARD),
+    "self": _as_large_as_the_teacher(_learning(alpha=0.0, temperature=SELF_TEMPERATURE)),
 }
 """Name -> what makes the arm of the default arm."""
 
@@ -167,7 +205,7 @@ def build_arms(recipe: Recipe, config: CompareConfig, teacher_layers: int) -> li
     """
     default = Arm(DEFAULT, recipe.student, config.labelled)
     if unknown := [name for name in config.arms if name not in ARMS]:
-        raise RecipeError(f"compare.arms names {unknown}; there are: {', '.join(ARMS)}")
+        raise RecipeError(f"compare.arms names {unknown}; there are: {', '.join(map(repr, ARMS))}")
     if not config.transfer and (more := [n for n in config.arms if n.endswith("more text")]):
         raise RecipeError(f"the arms {more} learn from more text; set compare.transfer above 0")
     if not 0 < recipe.student.distillation.alpha < 1 and DEFAULT in config.arms:
@@ -175,7 +213,7 @@ def build_arms(recipe: Recipe, config: CompareConfig, teacher_layers: int) -> li
             f"the arm {DEFAULT!r} needs 0 < student.distillation.alpha < 1 (given: "
             f"{recipe.student.distillation.alpha}); with 0 it is the arm 'soft', with 1 'gold'"
         )
-    setting = Setting(config.transfer, teacher_layers)
+    setting = Setting(config.transfer, teacher_layers, recipe.teacher.encoder)
     arms = [replace(ARMS[name](default, setting), name=name) for name in config.arms]
     for swept, values in config.sweeps.items():
         arms += [arm for value in values for arm in _sweep(default, swept, value)]
@@ -189,8 +227,11 @@ def _sweep(default: Arm, swept: Swept, value: float) -> list[Arm]:
     changes: dict[str, Any] = {swept: int(value) if swept in WHOLE else value}
     if swept in ("labelled", "transfer"):
         changed = replace(default, name=name, **changes)
-        gold = _GOLD(replace(changed, name=f"{name}, gold"), Setting(0, 0))
-        return [changed, gold] if swept == "labelled" else [changed]
+        if swept == "transfer":
+            return [changed]
+        distillation = replace(student.distillation, alpha=1.0)
+        gold = replace(student, distillation=distillation)
+        return [changed, replace(changed, name=f"{name}, gold", student=gold)]
     if swept == "layers":
         return [replace(default, name=name, student=replace(student, **changes))]
     distillation = replace(student.distillation, **changes)

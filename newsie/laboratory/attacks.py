@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from newsie.data.articles import Article
-from newsie.data.encoding import Encoder, pad
-from newsie.evaluation import accuracy
+from newsie.data.encoding import Encoder, View, pad
+from newsie.data.urls import url_words
 from newsie.labels import IGNORE
 from newsie.training.batches import TokenStore
 from newsie.training.model import MultiTaskModel
 from newsie.training.soft_labels import compute_logits
 
-__all__ = ["EDITS", "RADII", "attack", "gradient_attack"]
+__all__ = ["ATTACKS", "EDITS", "RADII", "attack", "gradient_attack"]
 
 RADII = (0.1, 0.3)
 """How far each token's embedding may be moved, in parts of the mean length of a word embedding."""
@@ -43,28 +43,32 @@ def attack(
     articles: Sequence[Article],
     gold: Labels,
     device: torch.device,
-) -> dict[str, float]:
-    """Accuracy, mean over tasks, on articles as they are ("none") and under each attack.
+    view: View = "full",
+) -> dict[str, dict[str, NDArray[np.int64]]]:
+    """Predicted labels (N,) by task, for articles as they are ("none") and under each attack.
 
     Args:
         model: the model.
         encoder: its tokenizer and policy.
         articles: N articles.
-        gold: (N,) gold labels by task; IGNORE where there is none.
+        gold: (N,) gold labels by task; IGNORE where there is none. The gradient attack works against them.
         device: where the model is.
+        view: what of each article the model reads.
     """
     found = {}
     for name, edit in {"none": _as_it_is, **EDITS}.items():
         random = np.random.default_rng(0)
-        ids = encoder.encode([_edited(article, edit, random) for article in articles]).ids
+        edited = [_edited(article, edit, random) for article in articles]
+        ids = encoder.encode(edited, view).ids
         store = TokenStore.from_rows(ids, encoder.pad_id)
         rows, longest = np.arange(len(ids)), encoder.policy.max_tokens
         logits = compute_logits([model], store, rows, max_tokens=longest, device=device)
-        found[name] = _accuracy({task: z.argmax(axis=1) for task, z in logits.items()}, gold)
-    ids = encoder.encode(articles).ids
+        found[name] = {task: z.argmax(axis=1) for task, z in logits.items()}
+    ids = encoder.encode(articles, view).ids
     for radius in RADII:
-        answers = gradient_attack(model, ids, gold, radius, pad_id=encoder.pad_id, device=device)
-        found[f"gradient {radius:g}"] = _accuracy(answers, gold)
+        found[_gradient(radius)] = gradient_attack(
+            model, ids, gold, radius, pad_id=encoder.pad_id, device=device
+        )
     return found
 
 
@@ -152,14 +156,10 @@ def _added(table: nn.Embedding, delta: Tensor) -> Iterator[None]:
         handle.remove()
 
 
-def _accuracy(answers: Labels, gold: Labels) -> float:
-    known = [task for task, column in gold.items() if (column != IGNORE).any()]
-    return float(np.mean([accuracy(answers[task], gold[task]) for task in known]))
-
-
 def _edited(article: Article, edit: Edit, random: np.random.Generator) -> Article:
     headline, body = (" ".join(edit(t.split(), random)) for t in (article.headline, article.body))
-    return replace(article, headline=headline, body=body)
+    address = "-".join(edit(url_words(article.url).split(), random))
+    return replace(article, headline=headline, body=body, url=address)
 
 
 Edit = Callable[[list[str], np.random.Generator], list[str]]
@@ -196,3 +196,11 @@ def swap_words(words: list[str], random: np.random.Generator) -> list[str]:
 
 
 EDITS: Mapping[str, Edit] = {"typos": misspell, "capitals": capitalise, "swaps": swap_words}
+
+
+def _gradient(radius: float) -> str:
+    return f"gradient {radius:g}"
+
+
+ATTACKS = ("none", *EDITS, *map(_gradient, RADII))
+"""Names of the attacks, in the order of tables; "none" is the article as it is."""

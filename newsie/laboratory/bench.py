@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -19,15 +20,16 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from newsie.atomic import new_directory
+from newsie.atomic import new_directory, write_text
 from newsie.data.articles import Article
-from newsie.data.encoding import Encoder
+from newsie.data.encoding import View
 from newsie.labels import IGNORE
 from newsie.laboratory.arms import ENSEMBLE, Arm
 from newsie.laboratory.attacks import attack
-from newsie.training.batches import TokenStore, TrainingSet
+from newsie.laboratory.costs import COST_ARTICLES, Cost, measure_cost
+from newsie.training.batches import TrainingSet
 from newsie.training.calibration import calibrate
-from newsie.training.config import FitConfig
+from newsie.training.config import DistillationConfig, FitConfig, StudentConfig
 from newsie.training.encoder import load_encoder
 from newsie.training.experiment import CompareConfig
 from newsie.training.fingerprints import digest, encoder_digest
@@ -35,11 +37,14 @@ from newsie.training.lessons import Lessons
 from newsie.training.losses import HardLoss
 from newsie.training.model import MultiTaskModel
 from newsie.training.pipeline import Pipeline
-from newsie.training.soft_labels import compute_logits
+from newsie.training.soft_labels import SoftLabels, compute_logits
 
-__all__ = ["Bench", "Trial"]
+__all__ = ["TRIALS", "Bench", "Trial"]
 
 Evaluate = Callable[[], Callable[[nn.Module], float]]
+
+TRIALS = "trials"
+"""Folder of the trials of all recipes: what they have in common is made once."""
 
 CALIBRATION_ARTICLES = 2_000
 """Validation articles, at most, on which a calibration temperature is fitted."""
@@ -52,11 +57,13 @@ class Trial:
     Attributes:
         logits: (N, C) by task, for the test articles.
         temperatures: calibration temperature by task.
-        record: articles learnt from, steps, seconds, and what attacks did: plain JSON values.
+        attacked: attack -> predicted labels (A,) by task of the first A test articles; empty for none.
+        record: articles learnt from, steps, seconds to fit it, seconds in all: plain JSON values.
     """
 
     logits: Mapping[str, NDArray[np.float32]]
     temperatures: Mapping[str, float]
+    attacked: Mapping[str, Mapping[str, NDArray[np.int64]]]
     record: Mapping[str, Any]
 
 
@@ -66,17 +73,18 @@ class Bench:
     Args:
         pipeline: gives articles, tokens and the place for results.
         config: sizes.
+        given: whether the teachers are those of the recipe, which have learnt from all articles, instead of
+            one for each seed that knows the seed's labelled articles alone.
     """
 
-    def __init__(self, pipeline: Pipeline, config: CompareConfig) -> None:
-        self.pipeline, self.config = pipeline, config
+    def __init__(self, pipeline: Pipeline, config: CompareConfig, *, given: bool = False) -> None:
+        self.pipeline, self.config, self.given = pipeline, config, given
         self._teachers: dict[str, MultiTaskModel] = {}
 
     @cached_property
     def test_rows(self) -> NDArray[np.int64]:
         """Test articles that are measured on: labelled ones, in their order."""
-        labels = self.pipeline.corpora.targets("test")
-        rows = _labelled(labels)
+        rows = _labelled(self.pipeline.corpora.targets("test"))
         chosen = np.random.default_rng(0).permutation(rows)[: self.config.test or len(rows)]
         return np.sort(chosen)
 
@@ -85,6 +93,20 @@ class Bench:
         """(N,) gold labels of the test articles by task."""
         labels = self.pipeline.corpora.targets("test")
         return {task: column[self.test_rows] for task, column in labels.items()}
+
+    @property
+    def attacked_gold(self) -> dict[str, NDArray[np.int64]]:
+        """(A,) gold labels, by task, of the test articles that are attacked."""
+        return {task: column[: self.config.attacked] for task, column in self.gold.items()}
+
+    @cached_property
+    def _targets(self) -> dict[str, NDArray[np.int64]]:
+        return self.pipeline.corpora.targets("train")
+
+    @property
+    def articles_in_all(self) -> int:
+        """Training articles, labelled or not."""
+        return len(next(iter(self._targets.values())))
 
     def articles(self, count: int) -> list[Article]:
         """The first of the test articles that are measured on."""
@@ -96,12 +118,11 @@ class Bench:
 
         The fewer are always among the more, so that sweeps over both numbers are nested.
         """
-        targets = self.pipeline.corpora.targets("train")
         random = np.random.default_rng([seed, 1])
-        known = random.permutation(_labelled(targets))
+        known = random.permutation(_labelled(self._targets))
         gold = known[: labelled or len(known)]
-        total = len(next(iter(targets.values())))
-        rest = random.permutation(np.setdiff1d(np.arange(total), gold, assume_unique=True))
+        rest = np.setdiff1d(np.arange(self.articles_in_all), gold, assume_unique=True)
+        rest = random.permutation(rest)
         return np.concatenate([gold, rest[:transfer]])
 
     def labelled(self, seed: int, arm: Arm) -> NDArray[np.int64]:
@@ -109,13 +130,15 @@ class Bench:
         return self.rows(seed, arm.labelled, 0)
 
     def teachers(self, seed: int, arm: Arm) -> list[MultiTaskModel]:
-        """The teachers of an arm; they know its labelled articles alone.
+        """The teachers of an arm; unless they are given, they know its labelled articles alone.
 
         Their weights are the last ones: nothing is chosen on validation articles, whose labels a
         comparison at few labels must not know.
         """
+        if self.given:
+            return self.pipeline.teachers[: arm.teachers]
         rows, found = self.labelled(seed, arm), []
-        for member, name in enumerate(self._teacher_names(seed, arm)):
+        for member, name in enumerate(self.teacher_names(seed, arm)):
             if name not in self._teachers:
                 teacher = self._fit_teacher(name, seed, member, rows)
                 # A few stay in memory: the arms of a seed have most of them in common.
@@ -124,8 +147,8 @@ class Bench:
             found.append(self._teachers[name])
         return found
 
-    def _teacher_names(self, seed: int, arm: Arm) -> list[str]:
-        """Folders of the teachers of an arm."""
+    def teacher_names(self, seed: int, arm: Arm) -> list[str]:
+        """Folders of the teachers of an arm, named by all that decides them; not where they are given."""
         config, inputs = self.pipeline.recipe.teacher, self._inputs(self.labelled(seed, arm))
         kind = [encoder_digest(config.encoder), asdict(config.fit), seed]
         return [f"teacher-{digest(*kind, member, inputs)}" for member in range(arm.teachers)]
@@ -151,6 +174,7 @@ class Bench:
 
     def trial(self, arm: Arm, seed: int) -> Trial:
         """The student of an arm and seed, or what is known of it from before."""
+        started = time.monotonic()
         name = digest(
             [teacher.fingerprint() for teacher in self.teachers(seed, arm)],
             encoder_digest(self.pipeline.student_encoder),
@@ -159,29 +183,58 @@ class Bench:
             self._inputs(self.rows(seed, arm.labelled, arm.transfer)),
             self._questions,
         )
-        directory = self.pipeline.directory / f"trial-{name}"
+        directory, fitted = (self.pipeline.directory / f"{x}-{name}" for x in ("trial", "student"))
         if not directory.exists():
-            fitted = f"student-{name}"
-            student, articles = self.fit_student(arm, seed, fitted)
-            self._keep(student, arm, directory, seed, articles)
+            student, articles = self.fit_student(arm, seed, fitted.name)
+            history = self.history(fitted.name)
+            record = {
+                "seed": seed,
+                "articles": articles,
+                "steps": history["step"],
+                "seconds": history["seconds"],
+            }
+            tokenizer = (self.pipeline.student_encoder, arm.student.vocabulary)
+            self._write(directory, [student], tokenizer, arm.view, arm, record, started)
         # Weights take 50 times the room of answers, and are not needed any more.
-        shutil.rmtree(self.pipeline.directory / f"student-{name}", ignore_errors=True)
+        shutil.rmtree(fitted, ignore_errors=True)
         return _read(directory)
 
     def teacher_trial(self, arm: Arm, seed: int) -> Trial:
-        """The same of an arm's teachers."""
-        teachers = self.teachers(seed, arm)
+        """The same of an arm's teachers, who read what they read for the student."""
+        started = time.monotonic()
+        teachers, view = self.teachers(seed, arm), arm.teacher_view
         prints = [teacher.fingerprint() for teacher in teachers]
-        directory = self.pipeline.directory / f"trial-{digest(prints, arm.view, self._questions)}"
+        name = digest(prints, view, arm.student.max_tokens, self._questions)
+        directory = self.pipeline.directory / f"trial-{name}"
         if not directory.exists():
-            encoder = self.pipeline.recipe.teacher.encoder
+            folders = [] if self.given else self.teacher_names(seed, arm)
             record = {
                 "seed": seed,
-                "labelled": len(self.labelled(seed, arm)),
-                "seconds": sum(self.history(n)["seconds"] for n in self._teacher_names(seed, arm)),
+                "seconds": sum(self.history(folder)["seconds"] for folder in folders),
             }
-            self._write(directory, teachers, encoder, 0, arm, record)
+            tokenizer = (self.pipeline.recipe.teacher.encoder, 0)
+            self._write(directory, teachers, tokenizer, view, arm, record, started)
         return _read(directory)
+
+    def cost(self, student: StudentConfig) -> Cost:
+        """What a student of that shape costs, measured once: what it has learnt does not matter."""
+        pipeline, recipe = self.pipeline, self.pipeline.recipe
+        shape = replace(student, name="", distillation=DistillationConfig(), fit=FitConfig())
+        pieces = [recipe.student.fit.max_tokens]  # see Pipeline.pieces
+        origin = [encoder_digest(x) for x in (recipe.teacher.encoder, pipeline.student_encoder)]
+        name = digest(asdict(shape), pieces, origin, pipeline.corpora.name)
+        path = pipeline.directory / f"cost-{name}.json"
+        if not path.exists():
+            pipeline.say(f"size and time of a student of {student.layers} layers")
+            labels = pipeline.corpora.labels
+            teacher = MultiTaskModel(load_encoder(recipe.teacher.encoder), labels)
+            model = pipeline.new_student(teacher, student)
+            tool = pipeline.encoder(
+                pipeline.student_encoder, student.max_tokens, student.vocabulary
+            )
+            found = measure_cost(model, tool, self.articles(COST_ARTICLES))
+            write_text(path, json.dumps(asdict(found)))
+        return Cost(**json.loads(path.read_text(encoding="utf-8")))
 
     def fit_student(
         self, arm: Arm, seed: int, name: str, evaluate: Evaluate | None = None
@@ -196,27 +249,43 @@ class Bench:
         Returns:
             The student, and from how many articles it learnt, with those that are made of them.
         """
-        teachers, config = self.teachers(seed, arm), arm.student
-        rows = self.rows(seed, arm.labelled, arm.transfer)
-        data = self._student_set(arm, seed, rows)
-        build, loss = Lessons(self.pipeline, teachers, config).parts()
-
+        data = self._student_set(arm, seed)
+        build, loss = self._lessons(arm, seed).parts()
         student = self.pipeline.fitted(
             name,
             f"{arm.name}, seed {seed}",
             build,
             loss,
-            same_steps(config.fit, len(data), len(self.labelled(seed, arm))),
+            same_steps(arm.student.fit, len(data), len(self.labelled(seed, arm))),
             lambda: data,
             seed=seed,
             evaluate=evaluate,
         )
         return student, len(data)
 
-    def _student_set(self, arm: Arm, seed: int, rows: NDArray[np.int64]) -> TrainingSet:
+    def _lessons(self, arm: Arm, seed: int) -> Lessons:
+        stored = self._stored if self.given and self._is_stored(arm) else None
+        return Lessons(
+            self.pipeline, self.teachers(seed, arm), arm.student, short=arm.short, stored=stored
+        )
+
+    @cached_property
+    def _stored(self) -> dict[View, SoftLabels]:
+        return self.pipeline.soft_labels
+
+    def _is_stored(self, arm: Arm) -> bool:
+        """Whether the teachers' answers that the recipe stores are those that an arm learns from."""
+        recipe = self.pipeline.recipe
+        ours, stored = (
+            (student.teacher_view, student.taught_tokens)
+            for student in (arm.student, recipe.student)
+        )
+        return ours == stored and arm.teachers == len(recipe.teacher.seeds)
+
+    def _student_set(self, arm: Arm, seed: int) -> TrainingSet:
         """What a student learns from: gold labels of the labelled articles, soft labels of all."""
-        lessons = Lessons(self.pipeline, self.teachers(seed, arm), arm.student)
-        data = lessons.training_set(rows, len(self.labelled(seed, arm)), seed=seed)
+        rows = self.rows(seed, arm.labelled, arm.transfer)
+        data = self._lessons(arm, seed).training_set(rows, len(self.labelled(seed, arm)), seed=seed)
         assert data.soft is not None
         # softmax(z / (k T)) is the softmax at T of logits z / k: a teacher k times hotter.
         soft = {
@@ -228,37 +297,25 @@ class Bench:
         }
         return replace(data, soft=soft)
 
-    def _keep(
-        self, student: MultiTaskModel, arm: Arm, directory: Path, seed: int, articles: int
-    ) -> None:
-        history = self.history(directory.name.replace("trial-", "student-"))
-        record = {
-            "seed": seed,
-            "articles": articles,
-            "labelled": len(self.labelled(seed, arm)),
-            "steps": history["step"],
-            "seconds": history["seconds"],
-        }
-        encoder, vocabulary = self.pipeline.student_encoder, arm.student.vocabulary
-        self._write(directory, [student], encoder, vocabulary, arm, record)
-
     def _write(
         self,
         directory: Path,
         models: Sequence[MultiTaskModel],
-        encoder: str,
-        vocabulary: int,
+        tokenizer: tuple[str, int],
+        view: View,
         arm: Arm,
         record: dict[str, Any],
+        started: float,
     ) -> None:
-        """Ask models and store what they answer."""
-        pipeline, max_tokens = self.pipeline, arm.student.max_tokens
-        models = [model.to(pipeline.accelerator.device) for model in models]
+        """Ask models, with the tokenizer of an encoder and a vocabulary, and store what they answer."""
+        pipeline, longest = self.pipeline, arm.student.max_tokens
+        device = pipeline.accelerator.device
+        models = [model.to(device) for model in models]
 
         def answer(split: str, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-            store: TokenStore = pipeline.tokens(encoder, split, max_tokens, vocabulary)[arm.view]
-            device = pipeline.accelerator.device
-            return compute_logits(models, store, rows, max_tokens=max_tokens, device=device)
+            encoder, vocabulary = tokenizer
+            store = pipeline.tokens(encoder, split, longest, vocabulary, views=(view,))[view]
+            return compute_logits(models, store, rows, max_tokens=longest, device=device)
 
         pipeline.say(f"{arm.name}, seed {record['seed']}: {len(self.test_rows):,} test articles")
         logits = answer("test", self.test_rows)
@@ -267,11 +324,17 @@ class Bench:
         temperatures = calibrate(
             answer("validation", rows), {task: column[rows] for task, column in held_out.items()}
         )
+        attacked: dict[str, NDArray[np.int64]] = {}
         if self.config.attacked and len(models) == 1:
-            tool = pipeline.encoder(encoder, max_tokens, vocabulary)
-            record["attacks"] = self._attack(models[0], tool)
+            tool = pipeline.encoder(tokenizer[0], longest, tokenizer[1])
+            articles, gold = self.articles(self.config.attacked), self.attacked_gold
+            for name, labels in attack(models[0], tool, articles, gold, device, view).items():
+                attacked |= {f"{name}/{task}": column for task, column in labels.items()}
+        # One that was resumed has taken longer than this process knows.
+        record["seconds_in_all"] = max(time.monotonic() - started, record["seconds"])
         with new_directory(directory) as aside:
             save_file(logits, aside / "logits.safetensors")
+            save_file(attacked, aside / "attacked.safetensors")
             content = {"temperatures": temperatures, "record": record}
             (aside / "trial.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
@@ -280,11 +343,6 @@ class Bench:
         path = self.pipeline.directory / name / "history.json"
         history: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return history
-
-    def _attack(self, model: MultiTaskModel, encoder: Encoder) -> dict[str, float]:
-        articles = self.articles(self.config.attacked)
-        gold = {task: column[: len(articles)] for task, column in self.gold.items()}
-        return attack(model, encoder, articles, gold, self.pipeline.accelerator.device)
 
     @cached_property
     def _questions(self) -> list[Any]:
@@ -295,7 +353,7 @@ class Bench:
         """What every model that learns from these articles depends on."""
         recipe = self.pipeline.recipe
         weighed = [self.pipeline.weights, recipe.data.sampling_temperature]
-        return [self.pipeline.corpora.name, rows.tolist(), *weighed]
+        return [self.pipeline.corpora.name, self.pipeline.precision, rows.tolist(), *weighed]
 
 
 def same_steps(config: FitConfig, articles: int, labelled: int) -> FitConfig:
@@ -311,5 +369,9 @@ def _labelled(labels: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
 
 def _read(directory: Path) -> Trial:
     content = json.loads((directory / "trial.json").read_text(encoding="utf-8"))
+    attacked: dict[str, dict[str, NDArray[np.int64]]] = {}
+    for name, column in load_file(directory / "attacked.safetensors").items():
+        attack_name, _, task = name.partition("/")
+        attacked.setdefault(attack_name, {})[task] = column
     logits = load_file(directory / "logits.safetensors")
-    return Trial(logits, content["temperatures"], content["record"])
+    return Trial(logits, content["temperatures"], attacked, content["record"])

@@ -13,69 +13,79 @@ from newsie.errors import RecipeError
 from newsie.evaluation import expected_calibration_error, softmax
 from newsie.labels import IGNORE
 from newsie.laboratory.arms import DEFAULT, Arm, build_arms
+from newsie.laboratory.attacks import ATTACKS
 from newsie.laboratory.bench import Bench, Trial
-from newsie.laboratory.contrasts import (
-    MEASURES,
-    Contrast,
-    Labels,
-    Measure,
-    Values,
-    contrast,
-    estimate,
-    measured,
-)
-from newsie.laboratory.costs import COST_ARTICLES, Cost, measure_cost
+from newsie.laboratory.claims import ROBUST, claims_about
+from newsie.laboratory.contrasts import MEASURES, Contrast, Labels, contrast, estimate, measured
+from newsie.laboratory.costs import Cost
+from newsie.laboratory.course import Course
 from newsie.laboratory.drawing import draw_findings
-from newsie.laboratory.findings import CLAIMS, TEACHER, ArmFindings, Findings, write_findings
+from newsie.laboratory.findings import TEACHER, ArmFindings, Findings, write_findings
 from newsie.training.encoder import count_layers
-from newsie.training.experiment import CompareConfig
 from newsie.training.measurement import surroundings
-from newsie.training.pipeline import Pipeline
 
 __all__ = ["compare"]
 
 
-def compare(pipeline: Pipeline, config: CompareConfig, output: Path, command: str) -> Findings:
+def compare(bench: Bench, output: Path, circumstances: Mapping[str, Any]) -> Findings:
     """Make all students, and write what was found after each seed from the second on.
 
     Args:
-        pipeline: gives articles and tokens, and the folder of the trials.
-        config: which students, and how many.
+        bench: makes them.
         output: where compare.json, compare.md and the figures go.
-        command: what was typed, for the record.
+        circumstances: recipe and command, for the record: plain JSON values.
 
     Raises:
         RecipeError: an arm or a size makes no sense with these articles.
     """
+    pipeline, config = bench.pipeline, bench.config
     layers = count_layers(pipeline.recipe.teacher.encoder)
     arms = build_arms(pipeline.recipe, config, layers)
-    bench = Bench(pipeline, config)
     _check_sizes(bench, arms)
-    students: dict[str, list[Trial]] = {arm.name: [] for arm in arms}
-    teachers: dict[str, list[Trial]] = {arm.name: [] for arm in arms}
-    costs: dict[int, Cost] = {}
+    made = _Made(bench, arms)
+    course = Course([arm.name for arm in arms], config.seeds)
     findings = None
     for seed in range(config.seeds):
         for arm in arms:
-            pipeline.say(f"seed {seed + 1} of {config.seeds}: {arm.name}")
-            teachers[arm.name].append(bench.teacher_trial(arm, seed))
-            students[arm.name].append(bench.trial(arm, seed))
-            depth = arm.student.layers
-            costs[depth] = costs.get(depth) or _cost(bench, arm)
+            pipeline.say(f"{course.describe()}: seed {seed + 1} of {config.seeds}, {arm.name}")
+            course.note(arm.name, made.add(arm, seed).record)
         if seed > 0:
-            told = {"recipe": pipeline.recipe.name, "command": command} | surroundings()
-            findings = _findings(bench, arms, students, teachers, costs, told)
+            findings = _findings(made, dict(circumstances) | surroundings())
             for path in [*write_findings(findings, output), *draw_findings(findings, output)]:
                 pipeline.say(str(path))
     assert findings is not None  # there are two seeds at least
     return findings
 
 
+class _Made:
+    """What was made so far: by arm, the trials of students and of teachers, and what a student costs."""
+
+    def __init__(self, bench: Bench, arms: Sequence[Arm]) -> None:
+        self.bench, self.arms = bench, arms
+        self.students: dict[str, list[Trial]] = {arm.name: [] for arm in arms}
+        self.teachers: dict[str, list[Trial]] = {arm.name: [] for arm in arms}
+        self.costs: dict[str, Cost] = {}
+
+    def add(self, arm: Arm, seed: int) -> Trial:
+        """Make the student of a seed, with all that it needs."""
+        student = self.bench.trial(arm, seed)
+        self.students[arm.name].append(student)
+        self.teachers[arm.name].append(self.bench.teacher_trial(arm, seed))
+        self.costs[arm.name] = self.bench.cost(arm.student)
+        return student
+
+
 def _check_sizes(bench: Bench, arms: Sequence[Arm]) -> None:
-    """Refuse what asks for more articles than there are, before anything is fitted."""
+    """Refuse what asks for more articles or teachers than there are, before anything is fitted."""
     most = len(bench.rows(0, 0, 0))
-    total = len(next(iter(bench.pipeline.corpora.targets("train").values())))
+    total = bench.articles_in_all
+    given = len(bench.pipeline.recipe.teacher.seeds)
     for arm in arms:
+        if bench.given and arm.teachers > given:
+            raise RecipeError(
+                f"arm {arm.name!r} wants {arm.teachers} teachers; the run has {given}. Leave out the arm, or "
+                "--run"
+            )
         if arm.labelled > most:
             raise RecipeError(
                 f"arm {arm.name!r} wants {arm.labelled:,} labelled articles; there are {most:,}"
@@ -88,54 +98,62 @@ def _check_sizes(bench: Bench, arms: Sequence[Arm]) -> None:
             )
 
 
-def _cost(bench: Bench, arm: Arm) -> Cost:
-    """Of a student of the arm's shape; what it has learnt does not matter."""
-    pipeline, config = bench.pipeline, arm.student
-    student = pipeline.new_student(bench.teachers(0, arm)[0], config)
-    tool = pipeline.encoder(pipeline.student_encoder, config.max_tokens, config.vocabulary)
-    pipeline.say(f"{config.layers} layers: size and time")
-    return measure_cost(student, tool, bench.articles(COST_ARTICLES))
-
-
-def _findings(
-    bench: Bench,
-    arms: Sequence[Arm],
-    students: Mapping[str, Sequence[Trial]],
-    teachers: Mapping[str, Sequence[Trial]],
-    costs: Mapping[int, Cost],
-    told: dict[str, Any],
-) -> Findings:
+def _findings(made: _Made, told: dict[str, Any]) -> Findings:
+    bench, arms = made.bench, made.arms
     default = next((arm for arm in arms if arm.name == DEFAULT), arms[0])
-    found = [
-        _arm_findings(bench, replace(default, name=TEACHER), teachers[default.name], None, None)
-    ]
-    values: dict[tuple[str, Measure], Values] = {}
+    taught = made.teachers[default.name]
+    found = [_arm_findings(bench, replace(default, name=TEACHER), taught, None, None)]
     for arm in arms:
-        trials = students[arm.name]
-        cost = costs[arm.student.layers]
-        found.append(_arm_findings(bench, arm, trials, teachers[arm.name], cost))
-        for measure in MEASURES:
-            values[arm.name, measure] = measured(_predicted(trials), bench.gold, measure)
-    done = len(students[arms[0].name])
+        trials, teachers = made.students[arm.name], made.teachers[arm.name]
+        found.append(_arm_findings(bench, arm, trials, teachers, made.costs[arm.name]))
     return Findings(
         told,
-        done,
+        len(made.students[default.name]),
         bench.config.seeds,
         len(bench.test_rows),
         tuple(found),
-        tuple(_contrasts(values, [arm.name for arm in arms])),
+        tuple(_contrasts(made)),
+        tuple(_contrasts_under_attack(made)),
     )
 
 
-def _contrasts(
-    values: Mapping[tuple[str, Measure], Values], names: Sequence[str]
-) -> list[Contrast]:
+def _contrasts(made: _Made) -> list[Contrast]:
+    by_name = {arm.name: arm for arm in made.arms}
+    values = {
+        (name, measure): measured(_predicted(trials), made.bench.gold, measure)
+        for name, trials in made.students.items()
+        for measure in MEASURES
+    }
     return [
         contrast(pair, values[pair[0], measure], values[pair[1], measure], measure)
-        for pair in CLAIMS
-        if set(pair) <= set(names)
+        for pair in claims_about(list(by_name))
+        if by_name[pair[0]].to_json() != by_name[pair[1]].to_json()  # a sweep may meet the recipe
         for measure in MEASURES
     ]
+
+
+def _contrasts_under_attack(made: _Made) -> list[Contrast]:
+    gold = made.bench.attacked_gold
+    values = {
+        (name, attack): measured(answers, gold, "accuracy")
+        for name, trials in made.students.items()
+        for attack, answers in _attacked(trials).items()
+    }
+    return [
+        contrast(pair, values[pair[0], attack], values[pair[1], attack], "accuracy", attack)
+        for pair in ROBUST
+        for attack in ATTACKS
+        if {(name, attack) for name in pair} <= values.keys()
+    ]
+
+
+def _attacked(trials: Sequence[Trial]) -> dict[str, list[Labels]]:
+    """Attack -> predicted labels, by seed."""
+    return {
+        name: [trial.attacked[name] for trial in trials]
+        for name in ATTACKS
+        if name in trials[0].attacked
+    }
 
 
 def _predicted(trials: Sequence[Trial]) -> list[Labels]:
@@ -175,7 +193,10 @@ def _arm_findings(
             trials, gold, answered, lambda trial, task: trial.temperatures[task]
         ),
         agreement=_agreement(predicted, _predicted(teachers)) if teachers else 1.0,
-        attacks=_mean_attacks(trials),
+        attacks={
+            name: estimate(measured(answers, bench.attacked_gold, "accuracy"))
+            for name, answers in _attacked(trials).items()
+        },
         cost=cost,
     )
 
@@ -205,11 +226,6 @@ def _agreement(students: Sequence[Labels], teachers: Sequence[Labels]) -> float:
             for task in student
         ]
     )
-
-
-def _mean_attacks(trials: Sequence[Trial]) -> dict[str, float]:
-    found = [trial.record.get("attacks", {}) for trial in trials]
-    return {name: _mean([attacks[name] for attacks in found]) for name in found[0]}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -2,8 +2,9 @@
 
 A value is a mean over seeds of a mean over tasks. Its interval adds two variances: that between seeds
 (Student's distribution: other labelled articles, teacher, order) and that of the test articles (the
-delete-a-group jackknife of `newsie.confusion.intervals`). Both arms of a difference have the same seeds
-and articles, so that what they share drops out.
+delete-a-group jackknife of `newsie.confusion.intervals`). What the two kinds of luck have in common, how a
+student of one seed does on one article, is in both, so that intervals are a little wide. Both arms of a
+difference have the same seeds and articles, so that what they share drops out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 
 from newsie.confusion.intervals import (
     Estimate,
-    Z,
     jackknife_variance,
     student_quantile,
     student_tail,
@@ -73,7 +73,8 @@ def estimate(values: Values) -> Estimate:
     if seeds < 2:
         return Estimate(mean, -math.inf, math.inf)
     between = student_quantile(seeds) * values[:, 0].std(ddof=1) / math.sqrt(seeds)
-    within = Z * math.sqrt(float(jackknife_variance(values[:, 1:].mean(axis=0))))
+    without = values[:, 1:].mean(axis=0)
+    within = student_quantile(len(without)) * math.sqrt(float(jackknife_variance(without)))
     half = math.hypot(between, within)
     return Estimate(mean, mean - half, mean + half)
 
@@ -89,6 +90,7 @@ class Contrast:
         p: of a paired t-test over the seeds alone, two-sided.
         wins: seeds for which the first is better.
         seeds: how many there are.
+        attack: what was done to the articles; empty for nothing.
     """
 
     first: str
@@ -98,6 +100,7 @@ class Contrast:
     p: float
     wins: int
     seeds: int
+    attack: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -107,7 +110,9 @@ class Contrast:
         return "does not hold" if self.difference.high < 0 else "too close to call"
 
 
-def contrast(names: tuple[str, str], first: Values, second: Values, measure: Measure) -> Contrast:
+def contrast(
+    names: tuple[str, str], first: Values, second: Values, measure: Measure, attack: str = ""
+) -> Contrast:
     """Compare what `measured` gave for two arms on the same seeds and articles."""
     difference = first - second
     by_seed = difference[:, 0]
@@ -118,6 +123,7 @@ def contrast(names: tuple[str, str], first: Values, second: Values, measure: Mea
         _paired_p(by_seed),
         int((by_seed > 0).sum()),
         len(by_seed),
+        attack,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from newsie.confusion.extras import extra
 from newsie.confusion.figures import BLUE, FAINT, INK, RED, STYLE, new_figure, save_figure
 from newsie.confusion.intervals import Estimate
+from newsie.laboratory.claims import swept_by
 from newsie.laboratory.findings import TEACHER, Findings
 from newsie.training.experiment import Swept
 
@@ -25,8 +26,8 @@ def draw_findings(findings: Findings, directory: Path) -> list[Path]:
     drawn = []
     with extra("matplotlib").rc_context(STYLE):
         figures = {"students": _draw_students(findings)}
-        if findings.contrasts:
-            figures["differences"] = _draw_differences(findings)
+        if differences := _draw_differences(findings):
+            figures["differences"] = differences
         figures |= {name: _draw_sweep(name, lines) for name, lines in swept.items() if lines}
         for name, figure in figures.items():
             drawn += save_figure(figure, directory / f"compare-{name}")
@@ -34,7 +35,7 @@ def draw_findings(findings: Findings, directory: Path) -> list[Path]:
 
 
 def _draw_students(findings: Findings) -> Any:
-    arms = [arm for arm in findings.arms if not arm.name.startswith(get_args(Swept))]
+    arms = [arm for arm in findings.arms if not swept_by(arm.name)]
     figure = _draw_intervals(
         {arm.name: arm.scores["macro_f1"] for arm in arms},
         "How good is each student?",
@@ -46,12 +47,14 @@ def _draw_students(findings: Findings) -> Any:
     return figure
 
 
-def _draw_differences(findings: Findings) -> Any:
+def _draw_differences(findings: Findings) -> Any | None:
     found = {
         f"{c.first} − {c.second}": c.difference
         for c in findings.contrasts
-        if c.measure == "macro_f1"
+        if c.measure == "macro_f1" and not swept_by(c.first)
     }
+    if not found:
+        return None
     figure = _draw_intervals(
         found,
         "Which differences are real?",
@@ -82,9 +85,8 @@ def _sweep(findings: Findings, swept: str) -> dict[str, Line]:
     """Lines of a sweep: the recipe's student, and where there is one that of gold labels."""
     lines: dict[str, list[tuple[float, Estimate]]] = {}
     for arm in findings.arms:
-        name, _, rest = arm.name.partition(" ")
-        if name == swept:
-            value, _, kind = rest.partition(", ")
+        if swept_by(arm.name) == swept:
+            value, _, kind = arm.name.removeprefix(f"{swept} ").partition(", ")
             point = (float(value), arm.scores["macro_f1"])
             lines.setdefault(kind or "the recipe's student", []).append(point)
     return {kind: sorted(points, key=lambda point: point[0]) for kind, points in lines.items()}

@@ -12,52 +12,16 @@ from pydantic import TypeAdapter
 
 from newsie.atomic import write_text
 from newsie.confusion.intervals import Estimate
+from newsie.laboratory.attacks import ATTACKS
+from newsie.laboratory.claims import claims_about
 from newsie.laboratory.contrasts import MEASURES, Contrast, Measure
 from newsie.laboratory.costs import Cost
 from newsie.training.figures import table
 
-__all__ = ["CLAIMS", "TEACHER", "ArmFindings", "Findings", "write_findings"]
+__all__ = ["TEACHER", "ArmFindings", "Findings", "write_findings"]
 
 TEACHER = "teacher"
 NAMES: Mapping[Measure, str] = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
-
-CLAIMS: Mapping[tuple[str, str], str] = {
-    ("soft", "hard"): "a student of the teacher's distribution beats one of its top label",
-    ("soft", "gold"): "a student of the teacher's distribution beats one of the gold labels",
-    ("soft+gold", "gold"): "soft and gold labels together beat gold labels alone",
-    ("soft+gold", "soft"): "gold labels help beside soft ones",
-    (
-        "soft+gold",
-        "sparse",
-    ): "soft labels for every task of every article beat soft labels where there is a gold one",
-    ("soft+gold", "two temperatures"): "one temperature for teacher and student beats two",
-    ("ensemble", "soft+gold"): "an ensemble teaches better than a single teacher",
-    ("soft+gold, more text", "soft+gold"): "more text, labelled by the teacher, helps",
-    ("soft, more text", "soft"): "more text helps where soft labels are all there is",
-    (
-        "soft, more text",
-        "hard, more text",
-    ): "with more text, too, the distribution beats the top label",
-    ("soft, more text", "gold"): "soft labels of more text beat the gold labels of less",
-    ("standardised", "soft+gold"): "standardised logits help",
-    ("decoupled", "soft+gold"): "decoupling the target helps",
-    ("correlation", "soft+gold"): "correlation instead of divergence helps",
-    ("annealed", "soft+gold"): "teacher annealing helps",
-    ("relations", "soft+gold"): "copying the teacher's relations between tokens helps",
-    ("projection", "soft+gold"): "copying the teacher's hidden states helps",
-    ("drop words", "soft+gold"): "articles with words left out help",
-    ("swap bodies", "soft+gold"): "headlines over bodies of others help",
-    ("mix words", "soft+gold"): "articles mixed of two help",
-    ("mix-up", "soft+gold"): "mixtures of word embeddings help",
-    ("boundary", "soft+gold"): "mixtures on the border of two labels help",
-    ("headline soft", "headline gold"): "of headlines alone, too, soft labels beat gold ones",
-    (
-        "headline privileged",
-        "headline gold",
-    ): "a teacher of whole articles helps a student of headlines",
-    ("headline privileged", "headline soft"): "... more than one that reads headlines itself",
-}
-"""(first arm, second arm) -> what the first being better would show."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +39,7 @@ class ArmFindings:
         calibration_error: expected calibration error as trained, mean over seeds and tasks.
         calibrated_error: the same after one temperature a task, fitted on validation articles.
         agreement: share of the articles that get the teacher's label.
-        attacks: attack -> accuracy, mean over seeds.
+        attacks: attack -> accuracy, mean over seeds of the mean over tasks, with its 95 % interval.
         cost: of the served form; None for a teacher.
     """
 
@@ -90,7 +54,7 @@ class ArmFindings:
     calibration_error: float
     calibrated_error: float
     agreement: float
-    attacks: dict[str, float]
+    attacks: dict[str, Estimate]
     cost: Cost | None
 
 
@@ -104,7 +68,8 @@ class Findings:
         wanted: how many there will be.
         test_articles: that were measured on.
         arms: the teacher first.
-        contrasts: two for each pair of CLAIMS whose arms there are, one a measure.
+        contrasts: two for each claim about its arms, one a measure.
+        robustness: accuracy under each attack, for pairs of arms.
     """
 
     circumstances: dict[str, Any]
@@ -113,6 +78,7 @@ class Findings:
     test_articles: int
     arms: tuple[ArmFindings, ...]
     contrasts: tuple[Contrast, ...]
+    robustness: tuple[Contrast, ...] = ()
 
     def arm(self, name: str) -> ArmFindings:
         """The findings of an arm."""
@@ -123,14 +89,16 @@ class Findings:
         by_pair: dict[tuple[str, str], dict[Measure, Contrast]] = {}
         for found in self.contrasts:
             by_pair.setdefault((found.first, found.second), {})[found.measure] = found
-        lines = [_sentence(CLAIMS[pair], found) for pair, found in by_pair.items()]
+        claims = claims_about([arm.name for arm in self.arms])
+        lines = [_sentence(claims[pair], found) for pair, found in by_pair.items()]
         return [_in_short(by_pair), *lines]
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, with verdicts and sentences."""
         content: dict[str, Any] = TypeAdapter(Findings).dump_python(self, mode="json")
-        for plain, found in zip(content["contrasts"], self.contrasts, strict=True):
-            plain["verdict"] = found.verdict
+        for name in ("contrasts", "robustness"):
+            for plain, found in zip(content[name], getattr(self, name), strict=True):
+                plain["verdict"] = found.verdict
         return content | {"sentences": self.sentences()}
 
     def to_markdown(self) -> str:
@@ -143,13 +111,15 @@ class Findings:
             parts += ["## Differences", _contrast_table(self.contrasts)]
         if any(arm.attacks for arm in self.arms):
             parts += ["## Attacks", ATTACKS_EXPLAINED, _attack_table(self.arms)]
+        if self.robustness:
+            parts += ["### Differences under attack", _contrast_table(self.robustness)]
         return "\n\n".join(parts) + "\n"
 
 
 ATTACKS_EXPLAINED = (
-    "Accuracy in per cent, mean over tasks and seeds. A fifth of the words misspelt; capital letters; a "
-    "fifth of the words exchanged with the next; and word embeddings moved against the gold label, by at "
-    "most 0.1 and 0.3 of their mean length, by somebody who knows the weights."
+    "Accuracy in per cent, mean over tasks and seeds, with 95 % intervals. A fifth of the words misspelt; "
+    "capital letters; a fifth of the words exchanged with the next; and word embeddings moved against the "
+    "gold label, by at most 0.1 and 0.3 of their mean length, by somebody who knows the weights."
 )
 
 
@@ -207,10 +177,21 @@ def _describe(findings: Findings) -> str:
     return (
         f"`{c['command']}`, {c['date']}, on {c['cores']} cores of {c['processor']}. Code: "
         f"{c['commit'] or 'not in a git checkout'}. {packages}.{unfinished}\n\n"
-        f"{findings.seeds} seeds, {findings.test_articles:,} test articles; scores are means over seeds and "
-        "tasks. Intervals of 95 % cover other seeds (labelled articles, teacher, order) and other test "
+        f"{_describe_teacher(c)}{findings.seeds} seeds, {findings.test_articles:,} test articles; "
+        "scores are means over seeds and tasks. Intervals of 95 % cover other seeds (labelled articles, "
+        "teacher, order) and other test "
         "articles; those of differences are paired in both. Each sentence is about macro-F1. With many "
         "claims, one in twenty may look settled by chance."
+    )
+
+
+def _describe_teacher(circumstances: Mapping[str, Any]) -> str:
+    if not (articles := circumstances.get("taught_by")):
+        return ""
+    return (
+        "**The teacher is that of a finished run and the same for all seeds. It has learnt from the labels "
+        f"of {articles:,} articles, the students know fewer: that soft labels beat gold ones says here that "
+        "it knows more. Intervals do not cover other teachers.**\n\n"
     )
 
 
@@ -265,7 +246,7 @@ def _contrast_table(contrasts: Sequence[Contrast]) -> str:
         [
             (
                 f"{c.first} − {c.second}",
-                NAMES[c.measure],
+                f"{NAMES[c.measure]}, {c.attack}" if c.attack else NAMES[c.measure],
                 _points(c.difference),
                 f"{c.wins} of {c.seeds}",
                 f"{c.p:.3f}",
@@ -278,8 +259,8 @@ def _contrast_table(contrasts: Sequence[Contrast]) -> str:
 
 def _attack_table(arms: Sequence[ArmFindings]) -> str:
     attacked = [arm for arm in arms if arm.attacks]
-    names = list(attacked[0].attacks)
+    names = [name for name in ATTACKS if name in attacked[0].attacks]
     return table(
         ("student", *names),
-        [(arm.name, *(f"{100 * arm.attacks[name]:.1f}" for name in names)) for arm in attacked],
+        [(arm.name, *(_per_cent(arm.attacks[name]) for name in names)) for arm in attacked],
     )

@@ -8,7 +8,6 @@ the same part of its way.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,11 +18,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from torch import nn
 
-from newsie.atomic import write_text
-from newsie.errors import RecipeError
+from newsie.errors import RecipeError, TrainingError
 from newsie.laboratory.arms import Arm
 from newsie.laboratory.bench import Bench
-from newsie.laboratory.costs import COST_ARTICLES, Cost, measure_cost
+from newsie.laboratory.costs import Cost
 from newsie.training.config import StudentConfig
 from newsie.training.encoder import count_layers
 from newsie.training.experiment import CompareConfig, SearchConfig
@@ -38,7 +36,10 @@ BEHIND = 0.01
 MOST_ATTEMPTS = 10
 """Times the number of trials: so many are begun at most, stopped and refused ones included."""
 
-PARAMETERS = ("layers", "max_tokens", "vocabulary", "temperature", "alpha", "loss", "epochs")
+SHAPE = ("layers", "max_tokens", "vocabulary")
+LOSS = ("temperature", "alpha", "loss")
+SCHEDULE = ("epochs", "learning_rate", "warmup_ratio")
+PARAMETERS = (*SHAPE, *LOSS, *SCHEDULE)
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,15 @@ def search(
     maker.check_smallest()
     output.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = _open_study(output, config, pipeline)
+    study = _open_study(output, maker)
     attempts = MOST_ATTEMPTS * config.trials
     while len(_finished(study)) < config.trials and len(study.trials) < attempts:
         study.optimize(maker.make, n_trials=1)
         done = len(_finished(study))
-        pipeline.say(f"search: {done} of {config.trials} students, {len(study.trials)} begun")
+        pipeline.say(
+            f"search: {done} of {config.trials} students, {len(study.trials)} begun; about "
+            f"{_seconds_left(study, config.trials) / 60:.0f} min left"
+        )
     found = [maker.candidate(trial) for trial in _finished(study)]
     ends = [trial.user_attrs.get("end", trial.state.name.lower()) for trial in study.trials]
     return [c for c in found if budget.allows(c.cost)], {end: ends.count(end) for end in set(ends)}
@@ -122,26 +126,38 @@ def _check_layers(pipeline: Pipeline, config: SearchConfig) -> None:
         raise RecipeError(f"search.layers names {too_many}; the encoder has 1 to {most} to take")
 
 
-def _open_study(output: Path, config: SearchConfig, pipeline: Pipeline) -> optuna.Study:
-    """The study of this recipe, with what a killed process left unfinished put first in the queue."""
-    name = digest(asdict(config), asdict(pipeline.recipe.student), pipeline.corpora.name)
+def _open_study(output: Path, maker: _Maker) -> optuna.Study:
+    """The study of all that decides a student's score, with what was interrupted first in the queue."""
     study = optuna.create_study(
         storage=f"sqlite:///{output.absolute() / 'search.db'}",
-        study_name=name,
+        study_name=maker.fingerprint,
         directions=["maximize", "minimize", "minimize"],
         load_if_exists=True,
     )
     # A new seed for each start: the same one would propose the same students again.
-    study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))
-    for trial in study.get_trials(states=[TrialState.RUNNING]):
+    study.sampler = optuna.samplers.TPESampler(seed=maker.config.seed + len(study.trials))
+    for trial in study.get_trials(states=[TrialState.RUNNING]):  # of a process that was killed
         study.tell(trial.number, state=TrialState.FAIL)
-        if set(PARAMETERS) <= trial.params.keys():
+    waiting = study.get_trials(states=[TrialState.WAITING])
+    settled = [trial.system_attrs["fixed_params"] for trial in waiting]
+    settled += [t.params for t in study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])]
+    for trial in study.get_trials(states=[TrialState.FAIL]):
+        if set(PARAMETERS) <= trial.params.keys() and trial.params not in settled:
             study.enqueue_trial(trial.params)
+            settled.append(trial.params)
     return study
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(states=[TrialState.COMPLETE])
+
+
+def _seconds_left(study: optuna.Study, trials: int) -> float:
+    """As many as the trials so far took for each one that was finished, with all that were stopped."""
+    ended = study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])
+    spent = sum(trial.duration.total_seconds() for trial in ended if trial.duration)
+    done = len(_finished(study))
+    return (trials - done) * spent / max(done, 1)
 
 
 class _Maker:
@@ -151,27 +167,31 @@ class _Maker:
         self.pipeline, self.config, self.budget = pipeline, config, budget
         self.bench = Bench(pipeline, CompareConfig(labelled=config.articles))
 
+    @property
+    def fingerprint(self) -> str:
+        """Of all that decides what a trial finds: not how many there are."""
+        space = asdict(self.config)
+        del space["trials"]
+        arm = self._arm(self.pipeline.recipe.student)
+        teachers = self.bench.teacher_names(self.config.seed, arm)
+        return digest(space, arm.to_json(), teachers)
+
     def student(self, params: Mapping[str, Any]) -> StudentConfig:
         """The recipe's student with what a trial chose."""
         base = self.pipeline.recipe.student
         distillation = replace(
             base.distillation,
-            **{name: params[name] for name in ("temperature", "alpha", "loss")},
+            **{name: params[name] for name in LOSS},
         )
-        fit = replace(base.fit, epochs=params["epochs"], max_tokens=params["max_tokens"])
-        return replace(
-            base,
-            layers=params["layers"],
-            vocabulary=params["vocabulary"],
-            max_tokens=params["max_tokens"],
-            distillation=distillation,
-            fit=fit,
-        )
+        schedule = {name: params[name] for name in SCHEDULE}
+        fit = replace(base.fit, max_tokens=params["max_tokens"], **schedule)
+        shape = {name: params[name] for name in SHAPE}
+        return replace(base, **shape, distillation=distillation, fit=fit)
 
     def candidate(self, trial: FrozenTrial) -> Candidate:
         """What a finished trial made."""
         student = self.student(trial.params)
-        return Candidate(trial.number, student, trial.values[0], self.cost(student))
+        return Candidate(trial.number, student, trial.values[0], self.bench.cost(student))
 
     def check_smallest(self) -> None:
         """Refuse a budget that nothing fits."""
@@ -181,7 +201,7 @@ class _Maker:
             "vocabulary": min((v for v in self.config.vocabulary if v), default=0),
         }
         student = replace(self.pipeline.recipe.student, **smallest)
-        cost = self.cost(student)
+        cost = self.bench.cost(student)
         if not self.budget.allows(cost):
             raise RecipeError(
                 f"no student fits: the smallest that the search may make ({smallest}) takes "
@@ -189,24 +209,6 @@ class _Maker:
                 f"{self.budget.milliseconds:g} ms and {self.budget.megabytes:g} MB. Raise --max-ms or "
                 "--max-mb, or give the recipe's [search] smaller shapes"
             )
-
-    def cost(self, student: StudentConfig) -> Cost:
-        """Of a student's shape, measured once."""
-        pipeline = self.pipeline
-        shape = [student.layers, student.max_tokens, student.vocabulary]
-        name = digest(
-            shape, pipeline.recipe.teacher.encoder, student.encoder, pipeline.corpora.name
-        )
-        path = pipeline.directory / f"cost-{name}.json"
-        if not path.exists():
-            pipeline.say(f"search: size and time of {shape} (layers, tokens, word pieces)")
-            model = pipeline.new_student(self._teacher, student)
-            tool = pipeline.encoder(
-                pipeline.student_encoder, student.max_tokens, student.vocabulary
-            )
-            articles = self.bench.articles(COST_ARTICLES)
-            write_text(path, json.dumps(asdict(measure_cost(model, tool, articles))))
-        return Cost(**json.loads(path.read_text(encoding="utf-8")))
 
     @property
     def _teacher(self) -> Any:
@@ -221,10 +223,11 @@ class _Maker:
             name: trial.suggest_categorical(name, getattr(self.config, name)) for name in PARAMETERS
         }
         student = self.student(params)
-        cost = self.cost(student)
+        cost = self.bench.cost(student)
         if not self.budget.allows(cost):
             _stop(trial, "over budget")
-        if any(other.params == params for other in _finished(trial.study)):
+        known = [other.params for other in trial.study.trials if _is_settled(other)]
+        if params in known:
             _stop(trial, "repeated")
         score = self._fit(trial, student, cost)
         return score, cost.milliseconds, cost.megabytes
@@ -252,7 +255,12 @@ class _Maker:
 
             return watch
 
-        self.bench.fit_student(arm, seed, name, evaluate)
+        try:
+            self.bench.fit_student(arm, seed, name, evaluate)
+        except TrainingError as error:  # at this learning rate: the others may do better
+            self.pipeline.say(f"search: {error}")
+            shutil.rmtree(directory, ignore_errors=True)
+            _stop(trial, "diverged")
         course = list(self.bench.history(name)["scores"].values())
         trial.set_user_attr("scores", course)  # what later ones are compared with
         shutil.rmtree(directory)
@@ -261,7 +269,8 @@ class _Maker:
     def _rivals(self, study: optuna.Study, cost: Cost) -> list[list[float]]:
         """Scores, one an evaluation, of the finished students that cost no more."""
         found = [
-            (self.cost(self.student(t.params)), t.user_attrs["scores"]) for t in _finished(study)
+            (self.bench.cost(self.student(t.params)), t.user_attrs["scores"])
+            for t in _finished(study)
         ]
         return [
             scores
@@ -274,6 +283,12 @@ def _is_behind(scores: Sequence[float], rivals: Sequence[Sequence[float]]) -> bo
     """Whether a student is not at its end and clearly behind a rival at the same part of its way."""
     at = len(scores) - 1
     return any(at < len(rival) - 1 and scores[at] < rival[at] - BEHIND for rival in rivals)
+
+
+def _is_settled(trial: FrozenTrial) -> bool:
+    """Whether a student need not be made again. One over an earlier budget may be within this one."""
+    ended = trial.user_attrs.get("end") in ("stopped early", "diverged")
+    return ended or trial.state == TrialState.COMPLETE
 
 
 def _stop(trial: optuna.Trial, end: str) -> None:

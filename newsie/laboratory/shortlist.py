@@ -117,7 +117,7 @@ def _student_table(rows: Sequence[tuple[str, Candidate]]) -> str:
         "tokens",
         "word pieces",
     )
-    header += ("temperature", "alpha", "loss", "epochs")
+    header += ("temperature", "alpha", "loss", "epochs", "rate", "warm-up")
     return table(
         header,
         [
@@ -134,6 +134,8 @@ def _student_table(rows: Sequence[tuple[str, Candidate]]) -> str:
                 f"{c.student.distillation.alpha:g}",
                 c.student.distillation.loss,
                 f"{c.student.fit.epochs:g}",
+                f"{c.student.fit.learning_rate:g}",
+                f"{c.student.fit.warmup_ratio:g}",
             )
             for name, c in rows
         ],

@@ -51,8 +51,8 @@ class SearchConfig:
     Attributes:
         trials: students to finish; what is stopped early or over budget does not count.
         articles: training articles that they learn from, drawn once; 0 means all.
-        layers, max_tokens, vocabulary, temperature, alpha, loss, epochs: what a student may have; each
-            trial has one of each. A vocabulary of 0 is the encoder's own.
+        layers, max_tokens, vocabulary, temperature, alpha, loss, epochs, learning_rate, warmup_ratio: what a
+            student may have; each trial has one of each. A vocabulary of 0 is the encoder's own.
         seed: of the search, and of all its students.
     """
 
@@ -65,4 +65,6 @@ class SearchConfig:
     alpha: list[float] = Field(default_factory=lambda: [0.0, 0.1, 0.3])
     loss: list[Searched] = Field(default_factory=lambda: list(LOSSES))
     epochs: list[float] = Field(default_factory=lambda: [1.0, 2.0])
+    learning_rate: list[float] = Field(default_factory=lambda: [3e-4, 6e-4])
+    warmup_ratio: list[float] = Field(default_factory=lambda: [0.05, 0.2])
     seed: Natural = 0

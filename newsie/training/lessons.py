@@ -27,6 +27,7 @@ from newsie.training.mixtures import (
     mixture_logits,
 )
 from newsie.training.model import MultiTaskModel
+from newsie.training.soft_labels import SoftLabels
 
 if TYPE_CHECKING:
     from newsie.training.pipeline import Pipeline
@@ -43,16 +44,29 @@ class Lessons:
         pipeline: gives articles, tokens, and a place for soft labels.
         teachers: whose soft labels it learns; the first gives its layers.
         student: how it learns.
+        short: what the student reads of an article that is shown without its body.
+        stored: soft labels of all training articles, where there are some of these teachers and of what
+            they read for this student; else they are computed for the articles that are asked for.
 
     Raises:
         RecipeError: the student's tokens would have to be the teacher's, and are not.
     """
 
     def __init__(
-        self, pipeline: Pipeline, teachers: Sequence[MultiTaskModel], student: StudentConfig
+        self,
+        pipeline: Pipeline,
+        teachers: Sequence[MultiTaskModel],
+        student: StudentConfig,
+        *,
+        short: View = "headline",
+        stored: Mapping[View, SoftLabels] | None = None,
     ) -> None:
         check_tokens(student)
+        # Articles that are made have no address, and teachers read none.
+        assert short == "headline" or student.teacher_view == "full"
+        assert short == "headline" or not student.distillation.augment
         self.pipeline, self.teachers, self.student = pipeline, teachers, student
+        self.short, self.stored = short, stored
 
     def parts(self) -> tuple[Callable[[], MultiTaskModel], Loss]:
         """What makes a new student, and the loss that it learns with."""
@@ -87,24 +101,42 @@ class Lessons:
             labelled: how many of them keep their gold labels, the first ones; None means all.
             seed: of what is made.
         """
-        pipeline, student = self.pipeline, self.student
-        data = pipeline.training_set(
-            pipeline.student_encoder, "train", self._max_tokens, student.vocabulary
-        )
-        taught_by, taught_tokens = pipeline.recipe.teacher.encoder, student.taught_tokens
-        tokens = pipeline.tokens(taught_by, "train", taught_tokens)
-        name = pipeline.corpora.name
+        student, corpora = self.student, self.pipeline.corpora
+        data, name = self._everything(), corpora.name
         if rows is not None:
-            data, tokens = data.take(rows), {v: store.take(rows) for v, store in tokens.items()}
-            name = digest(name, rows.tolist())
+            data, name = data.take(rows), digest(name, rows.tolist())
         known = np.arange(len(data)) < (len(data) if labelled is None else labelled)
         labels = {task: np.where(known, column, IGNORE) for task, column in data.labels.items()}
-        data = replace(data, labels=labels, soft=self._soft(tokens, name))
+        data = replace(data, labels=labels, soft=self._taught(rows, name))
         for kind in student.distillation.augment:
-            articles = list(pipeline.corpora.articles("train"))
-            chosen = articles if rows is None else [articles[row] for row in rows]
-            data = data.join(self._made(chosen, kind, seed, name, data))
+            articles = list(corpora.articles("train"))
+            made_of = articles if rows is None else [articles[row] for row in rows]
+            data = data.join(self._made(made_of, kind, seed, name, data))
         return self._with_mixtures(data, seed)
+
+    def _everything(self) -> TrainingSet:
+        """All training articles, in what the student reads."""
+        pipeline, student = self.pipeline, self.student
+        what = (pipeline.student_encoder, "train", self._max_tokens, student.vocabulary)
+        data = pipeline.training_set(*what)
+        if self.short == "headline":
+            return data
+        short = pipeline.tokens(*what, views=(self.short,))[self.short]
+        return replace(data, tokens={**data.tokens, "headline": short})
+
+    def _taught(self, rows: NDArray[np.int64] | None, name: str) -> SoftByView:
+        """Soft labels of training articles; of all, where `rows` is None."""
+        if self.stored is not None:
+            chosen = slice(None) if rows is None else rows
+            return {
+                view: {task: logits[chosen] for task, logits in found.logits.items()}
+                for view, found in self.stored.items()
+            }
+        encoder, longest = self.pipeline.recipe.teacher.encoder, self.student.taught_tokens
+        tokens = self.pipeline.tokens(encoder, "train", longest)
+        if rows is not None:
+            tokens = {view: store.take(rows) for view, store in tokens.items()}
+        return self._soft(tokens, name)
 
     @property
     def _max_tokens(self) -> int:
@@ -141,15 +173,17 @@ class Lessons:
         options: dict[str, Any] = {"max_tokens": self._max_tokens, "device": device}
         self.pipeline.say(f"mixtures: {kind}")
         mixtures = self._mixtures(data, models, np.random.default_rng([seed, 2]), options)
-        soft: SoftByView = {
+        views = VIEWS if self.student.teacher_view == "same" else VIEWS[:1]
+        answers: SoftByView = {
             view: {
                 task: logits.astype(np.float16)
                 for task, logits in mixture_logits(
                     models, data.tokens[view], mixtures, **options
                 ).items()
             }
-            for view in VIEWS
+            for view in views
         }
+        soft = {view: answers.get(view, answers["full"]) for view in VIEWS}
         return add_mixtures(data, mixtures, soft)
 
     def _mixtures(

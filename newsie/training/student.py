@@ -38,13 +38,13 @@ def student_from_teacher(
     dropout: float = 0.0,
     pieces: Sequence[int] | None = None,
 ) -> MultiTaskModel:
-    """A student of `layers` layers that starts from its teacher's weights.
+    """A student of `layers` layers that starts from its teacher's weights, or an encoder's.
 
     Args:
-        teacher: gives the label space, and the heads where the width fits.
+        teacher: gives the label space, and with the layers the heads.
         layers: how many of the encoder's layers the student has.
         encoder: a BERT or DistilBERT, as `load_encoder` gives it, to take the layers from instead of
-            the teacher's.
+            the teacher's; its heads begin anew then, for those of the teacher read the teacher's layers.
         dropout: of the student while it trains.
         pieces: ids of the word pieces that the student keeps; None keeps all.
 
@@ -63,7 +63,7 @@ def student_from_teacher(
     if pieces is not None:
         trim_embeddings(thin, pieces)
     student = MultiTaskModel(thin, teacher.labels, dropout)
-    if student.encoder.config.hidden_size == teacher.encoder.config.hidden_size:
+    if encoder is None:
         student.heads.load_state_dict(teacher.heads.state_dict())
     return student
 

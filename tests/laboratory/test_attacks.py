@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 
+from newsie.data.articles import Article
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
-from newsie.laboratory.attacks import EDITS, _descend, attack, gradient_attack
+from newsie.data.urls import url_words
+from newsie.laboratory.attacks import ATTACKS, EDITS, _descend, _edited, attack, gradient_attack
 from newsie.training.model import MultiTaskModel
 from tests.tiny import LABELS, tiny_articles, tiny_tokenizer
 
@@ -66,6 +69,24 @@ def test_the_attack_never_leaves_its_ball_and_does_more_harm_the_larger_that_is(
     assert (moved[mask == 0] == 0).all()
     torch.testing.assert_close(table.weight, before)  # nothing of it stays behind
 
-    accuracy = attack(tiny_student, encoder, articles, gold, CPU)
-    assert list(accuracy) == ["none", "typos", "capitals", "swaps", "gradient 0.1", "gradient 0.3"]
-    assert accuracy["capitals"] == accuracy["none"]  # this tokenizer knows no case
+    found = attack(tiny_student, encoder, articles, gold, CPU)
+    assert tuple(found) == ATTACKS
+    assert all(set(answers) == set(gold) for answers in found.values())
+    assert all(len(column) == 48 for answers in found.values() for column in answers.values())
+    # This tokenizer knows no case.
+    assert (found["capitals"]["section"] == found["none"]["section"]).all()
+
+
+def test_who_reads_headlines_is_attacked_in_headlines(tiny_student: MultiTaskModel) -> None:
+    whole = tiny_articles(24)
+    alone = [replace(article, body="") for article in whole]
+    encoder, gold = Encoder(tiny_tokenizer(), EncodingPolicy(32)), LABELS.encode(whole)
+    one, two = (attack(tiny_student, encoder, x, gold, CPU, "headline") for x in (whole, alone))
+    for name in ("none", "capitals", "gradient 0.1", "gradient 0.3"):
+        assert (one[name]["section"] == two[name]["section"]).all()
+
+
+def test_who_reads_addresses_is_attacked_in_their_words() -> None:
+    article = Article("x", "y", url="https://a.example/sport/striker-leaves-the-league-again.html")
+    edited = _edited(article, EDITS["capitals"], random())
+    assert url_words(edited.url) == "STRIKER LEAVES THE LEAGUE AGAIN"

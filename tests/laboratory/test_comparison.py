@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from newsie.errors import RecipeError
 from newsie.laboratory.arms import ARMS, DEFAULT, build_arms
+from newsie.laboratory.attacks import ATTACKS
 from newsie.laboratory.bench import Bench, same_steps
+from newsie.laboratory.borrowing import borrow
 from newsie.laboratory.comparison import compare
 from newsie.training.config import FitConfig
 from newsie.training.experiment import CompareConfig
@@ -21,9 +25,12 @@ SMALL = CompareConfig(
     transfer=96,
     test=80,
     attacked=16,
-    arms=["gold", "hard", "soft", DEFAULT, "soft, more text"],
+    arms=["gold", "hard", "soft", DEFAULT, "soft, more text", "headline privileged", "no teacher"],
     sweeps={"temperature": [1, 4]},
 )
+
+
+TOLD = {"recipe": "tiny", "command": "newsie compare tiny.toml -o DIR"}
 
 
 @pytest.mark.slow
@@ -31,16 +38,26 @@ def test_a_comparison_is_complete_says_so_and_goes_on_where_it_was(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipeline = Pipeline(tiny_recipe(data), data=data, runs=tmp_path)
-    findings = compare(pipeline, SMALL, tmp_path, "newsie compare tiny.toml -o DIR")
+    findings = compare(Bench(pipeline, SMALL), tmp_path, TOLD)
+    spoken = capsys.readouterr().err
+    assert "0 of 18 students: seed 1 of 2, gold" in spoken
+    assert "17 of 18 students, about" in spoken
     names = ["teacher", *SMALL.arms, "temperature 1", "temperature 4"]
     assert [arm.name for arm in findings.arms] == names
     students = findings.arms[1:]
     assert {arm.steps for arm in students} == {12}  # 2 epochs of 96 articles in batches of 16
-    assert [arm.articles for arm in students] == [96] * 4 + [192] + [96] * 2
+    assert [arm.articles for arm in students] == [96] * 4 + [192] + [96] * 4
     assert all(set(arm.by_task) == {"section", "mood"} for arm in findings.arms)
     assert all(arm.cost and arm.cost.megabytes > 0 for arm in students)
     assert all(0 <= arm.agreement <= 1 for arm in students)
-    assert findings.arm("gold").attacks.keys() == findings.arm("soft").attacks.keys() != set()
+    assert tuple(findings.arm("gold").attacks) == ATTACKS == tuple(findings.arm("soft").attacks)
+    assert {(c.first, c.second, c.attack) for c in findings.robustness} == {
+        (*pair, name)
+        for pair in (("hard", "gold"), ("soft", "gold"), ("soft", "hard"))
+        for name in ATTACKS
+    }
+    # The recipe's temperature is 2: neither 1 nor 4 is the same student.
+    assert ("temperature 4", DEFAULT) in {(c.first, c.second) for c in findings.contrasts}
     pairs = {(c.first, c.second) for c in findings.contrasts}
     assert {("soft", "hard"), ("soft", "gold"), ("soft, more text", "soft")} <= pairs
 
@@ -60,11 +77,11 @@ def test_a_comparison_is_complete_says_so_and_goes_on_where_it_was(
 
     # Weights are gone, answers are kept: a third seed makes its own students only.
     folders = [p.name.rsplit("-", 1)[0] for p in (tmp_path / "tiny").iterdir() if p.is_dir()]
-    assert folders.count("trial") == 2 * (1 + len(students))
+    assert folders.count("trial") == 2 * (1 + len(students))  # one of the teacher, whole articles
     assert "student" not in folders
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "tiny").glob("t*/**/*") if p.is_file()}
     again = Pipeline(tiny_recipe(data), data=data, runs=tmp_path)
-    assert compare(again, SMALL, tmp_path, "").arms[1].scores == findings.arms[1].scores
+    assert compare(Bench(again, SMALL), tmp_path, TOLD).arms[1] == findings.arms[1]
     after = {p: p.stat().st_mtime_ns for p in (tmp_path / "tiny").glob("t*/**/*") if p.is_file()}
     assert after == before
 
@@ -79,7 +96,7 @@ def test_labels_that_an_arm_must_not_know_are_hidden(data: Path, tmp_path: Path)
     assert set(bench.rows(0, 96, 0)) != set(bench.rows(1, 96, 0))
     targets = bench.pipeline.corpora.targets("train")
     assert all(any(column[row] >= 0 for column in targets.values()) for row in rows[:96])
-    learnt = bench._student_set(arm, 0, rows)
+    learnt = bench._student_set(arm, 0)
     assert all((column[96:] < 0).all() for column in learnt.labels.values())
     assert learnt.soft is not None
     assert learnt.soft["full"]["section"].shape == (192, 3)
@@ -89,8 +106,7 @@ def test_a_hotter_teacher_is_one_of_smaller_logits(data: Path, tmp_path: Path) -
     config = CompareConfig(labelled=48, arms=[DEFAULT, "two temperatures"])
     bench = Bench(Pipeline(tiny_recipe(data), data=data, runs=tmp_path), config)
     default, hotter = build_arms(tiny_recipe(data), config, 2)
-    rows = bench.rows(0, 48, 0)
-    one, two = (bench._student_set(arm, 0, rows).soft for arm in (default, hotter))
+    one, two = (bench._student_set(arm, 0).soft for arm in (default, hotter))
     assert one is not None
     assert two is not None
     np.testing.assert_allclose(one["full"]["section"] / 2, two["full"]["section"], atol=2e-3)
@@ -107,7 +123,15 @@ def test_arms_differ_from_the_recipe_in_what_their_name_says(data: Path) -> None
     assert arms["hard"].student.distillation.loss == "top"
     assert arms["headline privileged"].view == "headline"
     assert arms["headline privileged"].student.teacher_view == "full"
-    assert arms["self"].student.layers == 2
+    assert arms["headline privileged"].teacher_view == "full"
+    assert arms["headline soft"].teacher_view == arms["headline soft"].view == "headline"
+    assert arms["url privileged"].view == "url"
+    assert arms["no teacher"].student.encoder == recipe.teacher.encoder
+    sizes = {arms[name].student.layers for name in ("self", "self gold", "self hard")}
+    assert sizes == {2}
+    assert arms["self gold"].student.distillation.alpha == 1
+    assert arms["self hard"].student.distillation.loss == "top"
+    assert arms["self"].student.distillation.temperature == 20
     assert arms["soft, more text"].transfer == 10
     assert arms["layers 2"].student.layers == 2
     assert arms["labelled 32"].labelled == arms["labelled 32, gold"].labelled == 32
@@ -123,7 +147,10 @@ def test_equally_many_steps_whatever_the_number_of_articles() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arms": ["softt"]}, r"compare\.arms names \['softt'\]; there are: gold, hard"),
+        (
+            {"arms": ["softt"]},
+            r"compare\.arms names \['softt'\]; there are: 'no teacher', 'gold', 'hard'",
+        ),
         ({"arms": ["soft, more text"]}, r"set compare\.transfer above 0"),
         ({"labelled": 10_000}, r"wants 10,000 labelled articles; there are \d+"),
         ({"labelled": 300, "sweeps": {"transfer": [200]}}, r"wants 500 articles.*there are 3\d\d"),
@@ -135,7 +162,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_fitted(
     pipeline = Pipeline(tiny_recipe(data), data=data, runs=tmp_path)
     config = CompareConfig(**{"arms": ["soft"], **changes})  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match=message):
-        compare(pipeline, config, tmp_path, "")
+        compare(Bench(pipeline, config), tmp_path, TOLD)
     assert not list(tmp_path.glob("tiny/teacher-*"))
 
 
@@ -143,3 +170,72 @@ def test_a_default_arm_that_is_another_one_is_refused(data: Path) -> None:
     student = {"layers": 1, "distillation": {"alpha": 0.0}}
     with pytest.raises(RecipeError, match=r"needs 0 < student\.distillation\.alpha < 1"):
         build_arms(tiny_recipe(data, student=student), CompareConfig(), 2)
+
+
+def test_a_student_of_addresses_reads_their_words(data: Path, tmp_path: Path) -> None:
+    config = CompareConfig(labelled=24, arms=["url privileged"])
+    bench = Bench(Pipeline(tiny_recipe(data), data=data, runs=tmp_path), config)
+    [arm] = build_arms(tiny_recipe(data), config, 2)
+    learnt = bench._student_set(arm, 0)
+    # The tiny articles have no address: a blank, which is two tokens.
+    assert set(learnt.tokens["headline"].lengths) == {2}
+    assert learnt.soft is not None
+    assert (learnt.soft["headline"]["section"] == learnt.soft["full"]["section"]).all()
+    assert arm.student.fit.headline_share == 1
+
+
+def test_a_trial_is_made_anew_when_what_decides_it_changes(data: Path, tmp_path: Path) -> None:
+    config = CompareConfig(seeds=2, labelled=32, test=20, arms=["gold"])
+    [arm] = build_arms(tiny_recipe(data), config, 2)
+
+    def folders(config: CompareConfig = config, **changes: Any) -> set[str]:
+        bench = Bench(Pipeline(tiny_recipe(data, **changes), data=data, runs=tmp_path), config)
+        bench.trial(arm, 0)
+        return {path.name for path in (tmp_path / "tiny").glob("t*-*") if path.is_dir()}
+
+    first = folders()
+    assert folders() == first
+    assert folders(ladder={"nano": {"kind": "nano"}}) == first  # decides nothing here
+    more = folders(replace(config, test=21))
+    assert len(more) == len(first) + 1  # other questions to the same teacher
+    fit = {"epochs": 1, "batch_size": 16, "max_tokens": 24}
+    other = folders(teacher={"encoder": str(data / "bert"), "fit": fit})
+    assert len(other) == len(more) + 2  # a teacher and its student
+
+
+@pytest.mark.slow
+def test_the_teacher_of_a_finished_run_teaches(data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(data)
+    Pipeline(recipe, data=data, runs=tmp_path / "runs").run("soft-labels")
+    run = tmp_path / "runs" / "tiny"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    config = CompareConfig(
+        seeds=2, labelled=48, test=40, arms=["hard", "soft", "headline privileged"]
+    )
+    pipeline = Pipeline(replace(recipe, name="trials"), data=data, runs=tmp_path)
+    borrow(pipeline, run)
+    bench = Bench(pipeline, config, given=True)
+    findings = compare(bench, tmp_path / "out", TOLD | {"taught_by": 350})
+    assert "It has learnt from the labels of 350 articles" in findings.to_markdown()
+    stores = [path.name for path in pipeline.directory.glob("soft-labels-*")]
+    # Those of whole articles are stored for all; those of the privileged arm are other ones.
+    assert len(stores) == 1 + 2
+    assert len(list(pipeline.directory.glob("teacher-*"))) == 1
+    arm = build_arms(recipe, config, 2)[1]
+    rows, whole = bench.rows(1, 48, 0), pipeline.soft_labels["full"].logits["section"]
+    learnt = bench._student_set(arm, 1).soft
+    assert learnt is not None
+    assert (learnt["full"]["section"] == whole[rows]).all()
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+    with pytest.raises(RecipeError, match=r"arm 'ensemble' wants 3 teachers; the run has 1"):
+        compare(Bench(pipeline, replace(config, arms=["ensemble"]), given=True), tmp_path, TOLD)
+
+
+def test_a_run_without_the_teacher_is_refused(data: Path, tmp_path: Path) -> None:
+    pipeline = Pipeline(tiny_recipe(data), data=data, runs=tmp_path)
+    with pytest.raises(
+        RecipeError, match=r"has no finished teacher of this recipe \(wanted: teach"
+    ):
+        borrow(pipeline, tmp_path / "elsewhere")
+    assert not list((tmp_path / "tiny").glob("data-*"))  # nothing is prepared first

@@ -68,3 +68,11 @@ def test_p_by_hand() -> None:
     # Differences 1, 2, 3: t = 2 / (1 / sqrt 3) = 3.464 with 2 degrees of freedom, p = 0.0742.
     first = np.array([[1.0] * 3, [2.0] * 3, [3.0] * 3])
     assert contrast(("a", "b"), first, 0 * first, "accuracy").p == pytest.approx(0.0742, abs=1e-4)
+
+
+def test_few_blocks_of_articles_are_trusted_less() -> None:
+    # Two blocks: Student's quantile of one degree of freedom, 12.706, in place of 1.96.
+    values = np.array([[0.5, 0.49, 0.51], [0.5, 0.49, 0.51]])
+    deviation = math.sqrt(0.5 * (0.01**2 + 0.01**2))  # (B - 1) / B * sum of squares
+    found = estimate(values)
+    assert found.high - found.value == pytest.approx(12.706 * deviation, rel=1e-3)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import optuna
@@ -9,7 +10,7 @@ import pytest
 
 from newsie.errors import RecipeError
 from newsie.laboratory.costs import Cost
-from newsie.laboratory.search import Budget, Candidate, _is_behind, front, search
+from newsie.laboratory.search import PARAMETERS, Budget, Candidate, _is_behind, front, search
 from newsie.laboratory.shortlist import write_shortlist
 from newsie.training.config import StudentConfig, read_recipe
 from newsie.training.experiment import SearchConfig
@@ -28,6 +29,8 @@ CONFIG = SearchConfig(
     alpha=[0.1, 0.3],
     loss=["kl"],
     epochs=[1.0],
+    learning_rate=[2e-3],
+    warmup_ratio=[0.05],
 )
 
 
@@ -69,14 +72,26 @@ def test_a_search_finds_students_and_goes_on_where_it_was(data: Path, tmp_path: 
         if vocabulary:
             assert cost.parameters < by_shape.get((layers, 0), Cost(10**9, 0, 0, 0, 1)).parameters
 
-    # A killed process leaves a trial that runs; the next one makes its student.
+    # A killed process leaves a trial that runs; the next one makes its student. One more is asked for.
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'search.db'}")
+    made = [trial.params for trial in study.trials if trial.state.name == "COMPLETE"]
+    [lost] = [
+        params
+        for vocabulary, alpha in product(CONFIG.vocabulary, CONFIG.alpha)
+        if (params := made[0] | {"vocabulary": vocabulary, "alpha": alpha}) not in made
+    ]
+    study.enqueue_trial(lost)
     left = study.ask()
+    for name in PARAMETERS:
+        left.suggest_categorical(name, getattr(CONFIG, name))
     pipeline = Pipeline(recipe, data=data, runs=tmp_path)
-    again, ends = search(pipeline, CONFIG, WIDE, tmp_path)
-    assert [c.number for c in again] == [c.number for c in found]
+    again, ends = search(pipeline, replace(CONFIG, trials=4), WIDE, tmp_path)
+    assert [c.number for c in again][:3] == [c.number for c in found]
     assert ends["fail"] == 1
-    assert study.trials[left.number].state.name == "FAIL"
+    trials = study.get_trials()
+    assert trials[left.number].state.name == "FAIL"
+    assert trials[left.number + 1].params == lost == left.params
+    assert trials[left.number + 1].state.name == "COMPLETE"
 
     told = {"command": "newsie search tiny.toml"} | surroundings()
     paths = write_shortlist(recipe, found, ends, WIDE, told, tmp_path)
@@ -98,3 +113,14 @@ def test_more_layers_than_there_are_is_refused(data: Path, tmp_path: Path) -> No
     pipeline = Pipeline(tiny_recipe(data), data=data, runs=tmp_path)
     with pytest.raises(RecipeError, match=r"search\.layers names \[3\]; the encoder has 1 to 2"):
         search(pipeline, replace(CONFIG, layers=[1, 3]), WIDE, tmp_path)
+
+
+def test_what_diverges_ends_its_trial_and_not_the_search(data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(data)
+    config = replace(CONFIG, trials=1, vocabulary=[0], alpha=[0.1], learning_rate=[1e20])
+    pipeline = Pipeline(recipe, data=data, runs=tmp_path)
+    found, ends = search(pipeline, config, WIDE, tmp_path)
+    assert found == []
+    assert ends["diverged"] == 1
+    # Nothing else can be tried, and it is not tried again.
+    assert set(ends) == {"diverged", "repeated"}

@@ -27,6 +27,26 @@ def test_published_recipes_are_valid(path: Path) -> None:
     assert recipe_from(recipe.to_json()) == recipe
 
 
+def test_recipes_that_share_a_teacher_ask_for_the_same_one() -> None:
+    recipe = {path.stem: read_recipe(path) for path in RECIPES}
+    for names in (
+        ("default", "compare-methods"),
+        ("compare-section-small", "compare-headlines", "compare-robustness"),
+        ("compare-section-large", "search-section"),
+    ):
+        first, *others = (recipe[name] for name in names)
+        for other in others:
+            assert (other.data, other.teacher) == (first.data, first.teacher)
+    compared = [
+        recipe[f"compare-{name}"].compare for name in ("section-small", "headlines", "robustness")
+    ]
+    assert len({c and (c.seeds, c.labelled) for c in compared}) == 1
+    large, search = recipe["compare-section-large"].compare, recipe["search-section"].search
+    assert large
+    assert search
+    assert large.labelled == search.articles
+
+
 def test_defaults_are_filled_in_and_rules_built() -> None:
     recipe = recipe_from(content())
     assert recipe.student.layers == 3

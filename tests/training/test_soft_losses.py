@@ -142,6 +142,15 @@ def test_standardised_rows_have_mean_0_and_deviation_1_and_forget_scale() -> Non
     torch.testing.assert_close(standardise(3 * logits + 7), z, atol=1e-4, rtol=1e-4)
 
 
+def test_standardised_loss_by_hand() -> None:
+    # (3, 0, 0) has mean 1 and deviation sqrt 2: z-scores of 2 and -1 over sqrt 2, whatever the scale.
+    student, teacher = torch.tensor([[3.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 30.0]])
+    large, small = math.exp(2 / math.sqrt(2)), math.exp(-1 / math.sqrt(2))
+    divergence = (large - small) / (large + 2 * small) * 3 / math.sqrt(2)
+    found = standardised_loss(student, teacher, NOBODY, 1.0).item()
+    assert found == pytest.approx(10 * divergence, rel=1e-4)
+
+
 def test_two_labels_are_not_standardised() -> None:
     student, teacher = random_logits(1, 6, 2), random_logits(2, 6, 2)
     torch.testing.assert_close(

@@ -71,6 +71,15 @@ def test_another_type_of_teacher_needs_an_encoder_for_the_student(tmp_path: Path
     assert student.encoder.config.n_layers == 2
 
 
+def test_a_student_of_another_encoder_has_heads_of_its_own(tmp_path: Path) -> None:
+    teacher = model_of(tmp_path)
+    encoder = load_encoder(str(write_tiny_encoder(tmp_path / "own")))
+    student = student_from_teacher(teacher, 2, encoder=encoder)
+    ours, theirs = (model.heads["mood"].state_dict() for model in (student, teacher))
+    assert ours["classifier.weight"].shape == theirs["classifier.weight"].shape
+    assert not torch.equal(ours["classifier.weight"], theirs["classifier.weight"])
+
+
 def test_a_bert_that_normalises_otherwise_is_told_so(tmp_path: Path) -> None:
     config = BertConfig.from_dict(tiny_encoder("bert").config.to_dict() | {"layer_norm_eps": 1e-5})
     BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path)

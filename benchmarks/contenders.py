@@ -1,6 +1,6 @@
 """The peers of Newsie's ladder, each fitted on the same articles as it: what is measured against it.
 
-Everything is fitted for one task, the sections of newsapi, on headline and body as Newsie cleans them.
+Everything is fitted for one task of newsapi, on headline and body as Newsie cleans them.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def _fit_tfidf(folder: Path, texts: Sequence[str], labels: Sequence[str]) -> Non
 
     names = sorted(set(labels))
     index = np.array([names.index(label) for label in labels])
-    baseline = fit_baseline(texts, {"section": index}, {"section": len(names)})
-    classifier = baseline.classifiers["section"]
+    baseline = fit_baseline(texts, {"task": index}, {"task": len(names)})
+    classifier = baseline.classifiers["task"]
     classifier.classes_ = np.array(names)[classifier.classes_]
-    joblib.dump((baseline.vectorizers["section"], classifier), folder / "model.joblib")
+    joblib.dump((baseline.vectorizers["task"], classifier), folder / "model.joblib")
 
 
 def _fit_fasttext(folder: Path, texts: Sequence[str], labels: Sequence[str]) -> None:

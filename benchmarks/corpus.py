@@ -12,7 +12,7 @@ from newsie.data.articles import Article
 from newsie.data.readers import ArticleReader
 from newsie.data.writers import open_writer
 
-__all__ = ["article_files", "take_articles", "write_articles", "write_texts"]
+__all__ = ["article_files", "endless_articles", "take_articles", "write_articles", "write_texts"]
 
 SAMPLE = ROOT / "data" / "sample" / "articles.jsonl"
 
@@ -26,11 +26,12 @@ def article_files(data: Path | None) -> list[Path]:
 
 def take_articles(files: Sequence[Path], count: int) -> list[Article]:
     """The first articles of the files, again from the start when they are used up. Ids are new."""
-    articles = islice(_endless(files), count)
+    articles = islice(endless_articles(files), count)
     return [Article(a.headline, a.body, id=f"a{n}") for n, a in enumerate(articles)]
 
 
-def _endless(files: Sequence[Path]) -> Iterator[Article]:
+def endless_articles(files: Sequence[Path]) -> Iterator[Article]:
+    """The articles of the files, again and again."""
     while True:
         for file in files:
             reader = ArticleReader(file)

@@ -4,20 +4,22 @@
 
 Every contender is fitted on the same training articles (Newsie's bundles were, by their recipe) and measured
 in a process of its own: texts of 50 and of 250 tokens in bulk, one text at a time, start, memory, size, and
-accuracy on newsapi's test split for the task section. The contenders take turns. The extra `bench` installs
-the peers.
+accuracy on newsapi's test split for one task, section or topic. The contenders take turns. The extra `bench`
+installs the peers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,13 @@ import numpy as np
 from benchmarks.chart import draw_chart
 from benchmarks.contenders import PEERS, fit_peer
 from benchmarks.limits import measure_limits
+from benchmarks.operations import count_int8_operations
 from benchmarks.processes import run
 from benchmarks.report import RESULTS, Spread, circumstances, ratios, table, write_report
 from benchmarks.sides import positive
-from newsie.bundle import bundled_path
+from newsie.bundle import bundled_path, read_bundle
 from newsie.data.articles import Article
-from newsie.data.encoding import view_text
+from newsie.data.encoding import Encoder, view_text
 from newsie.data.readers import ArticleReader
 from newsie.labels import LabelRule
 
@@ -39,11 +42,11 @@ SCRIPT = Path(__file__).parent / "peers" / "contender.py"
 WORDS = {"50 tokens": 38, "250 tokens": 190}
 """Lengths in bulk; English news has about 1.3 pieces a word."""
 
-SLOW = {"pipeline": 40, "minilm": 10}
-"""Contenders that get only one of so many texts: their rate is the same, and the run ends today."""
-
 REFERENCE = "pipeline"
-TASK = "section"
+TASKS = ("section", "topic")
+TOKENS_OF = 1_000
+"""Texts whose tokens are counted; all have the same number of words."""
+
 TITLES = {
     "pipeline": "transformers pipeline, DistilBERT fp32",
     "minilm": "sentence-transformers, MiniLM-L6 + head",
@@ -84,22 +87,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _options(given)
     report = circumstances("ladder", given)
+    report["benchmark"] = _name(options.task)
     limits = measure_limits()
     train, test = _labelled(options, "train"), _labelled(options, "test")
     with tempfile.TemporaryDirectory() as scratch:
         contenders = [*_rungs(options.rung), *_peers(options, train, Path(scratch))]
         texts = {name: _texts(test, words, options.articles) for name, words in WORDS.items()}
+        files = {
+            name: _write(some, Path(scratch) / f"{name}.jsonl") for name, some in texts.items()
+        }
+        runner = Runner(options.task, Path(scratch), options.singles, options.seconds)
         measurements = [
-            measure(contender, name, some, number, Path(scratch), options.singles)
+            runner.measure(contender, name, file, number)
             for number in range(1, options.rounds + 1)
-            for name, some in texts.items()
+            for name, file in files.items()
             for contender in contenders
         ]
-        accuracy = {c.name: measure_accuracy(c, test, Path(scratch)) for c in contenders}
+        answers = {c.name: runner.answer_test(c, test) for c in contenders}
         sizes = {c.name: _size(c.folder) for c in contenders}
-    summary = summarise(measurements, accuracy, sizes)
+    summary = summarise(measurements, answers, sizes)
+    for contender in filter(is_student, contenders):
+        for length, some in texts.items():
+            own = summary[contender.name][length]
+            operations = own["articles_per_second"]["median"] * operations_of(contender, some)
+            own["int8_share"] = operations / 1e9 / limits["int8_gops"]
     report |= {
         "sides": {"all": {"packages": _versions()}},
+        "task": options.task,
         "lengths": list(WORDS),
         "limits": limits,
         "articles": {"train": len(train), "test": len(test), "bulk": options.articles},
@@ -108,8 +122,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     options.results.mkdir(parents=True, exist_ok=True)
     for length in WORDS:
-        chart(summary, contenders, length, options.results / f"ladder-{length.split()[0]}.svg")
-    write_report(options.results, report, render(summary, contenders, limits))
+        picture = options.results / f"{report['benchmark']}-{length.split()[0]}.svg"
+        chart(summary, contenders, f"{options.task} of newsapi, texts of {length}", length, picture)
+    write_report(options.results, report, render(summary, contenders, limits, options.task))
+
+
+def _name(task: str) -> str:
+    """Of the files of results."""
+    return "ladder" if task == TASKS[0] else f"ladder-{task}"
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -134,12 +154,16 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         required=data is None,
         help="folder with newsapi/*.parquet [NEWSIE_DATA]",
     )
+    parser.add_argument("--task", choices=TASKS, default=TASKS[0], help=f"[{TASKS[0]}]")
     parser.add_argument("--peer", action="append", choices=PEERS, help="only these [all]")
     parser.add_argument("--fitted", type=Path, help="folder that keeps fitted peers [none]")
-    parser.add_argument("--articles", type=positive, default=20_000, help="in bulk [20000]")
+    parser.add_argument("--articles", type=positive, default=100_000, help="in bulk [100000]")
+    parser.add_argument(
+        "--seconds", type=positive, default=10, help="or as many as take about this long [10]"
+    )
     parser.add_argument("--training", type=positive, help="training articles of the peers [all]")
     parser.add_argument("--test", type=positive, help="test articles [all]")
-    parser.add_argument("--singles", type=positive, default=200, help="one by one [200]")
+    parser.add_argument("--singles", type=positive, default=100, help="one by one [100]")
     parser.add_argument("--rounds", type=positive, default=5, help="[5]")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     return parser.parse_args(arguments)
@@ -159,8 +183,8 @@ def _rungs(given: Sequence[tuple[str, Path]]) -> list[Contender]:
 
 def _peers(options: argparse.Namespace, train: Sequence[Article], scratch: Path) -> list[Contender]:
     texts = [view_text(article, "full") for article in train]
-    labels = [article.labels[TASK] for article in train]
-    folder = options.fitted or scratch
+    labels = [article.labels[options.task] for article in train]
+    folder = (options.fitted or scratch) / options.task
     return [
         Contender(name, name, fit_peer(name, folder, texts, labels))
         for name in options.peer or PEERS
@@ -168,58 +192,100 @@ def _peers(options: argparse.Namespace, train: Sequence[Article], scratch: Path)
 
 
 def _labelled(options: argparse.Namespace, split: str) -> list[Article]:
-    """The articles of newsapi that have a section, in an order of chance."""
+    """The articles of newsapi that have a label of the task, in an order of chance."""
+    task = options.task
     reader = ArticleReader(
-        options.data / "newsapi" / f"{split}.parquet", rules={TASK: LabelRule(TASK)}
+        options.data / "newsapi" / f"{split}.parquet", rules={task: LabelRule(task)}
     )
-    found = [article for article in reader if TASK in article.labels]
+    found = [article for article in reader if task in article.labels]
     random.Random(0).shuffle(found)
     return found[: options.training if split == "train" else options.test]
 
 
-def _texts(articles: Iterable[Article], words: int, count: int) -> list[str]:
-    """Texts of exactly so many words, cut from the articles end to end, again if need be."""
-    stream = [word for a in articles for word in f"{a.headline} {a.body}".split()]
-    starts = np.arange(count) * words % max(1, len(stream) - words)
-    return [" ".join(stream[start : start + words]) for start in starts.tolist()]
+def _texts(articles: Sequence[Article], words: int, count: int) -> list[str]:
+    """Texts of exactly so many words, each of one article: cut, or said again from the start.
+
+    Never of two, which no student can be sure of: a cascade would pass on more than it does of articles.
+    """
+    texts = []
+    for article in islice(cycle(articles), count):
+        own = f"{article.headline} {article.body}".split()
+        texts.append(" ".join(islice(cycle(own), words)))
+    return texts
 
 
-def measure(
-    contender: Contender, length: str, texts: list[str], number: int, scratch: Path, singles: int
-) -> Measurement:
-    """One process: start, bulk, one by one."""
-    some = texts[:: SLOW.get(contender.kind, 1)]
-    found = _run(contender, some, scratch, min(singles, len(some)))
-    del found["labels"]
-    rate = found["articles"] / found["seconds"]
-    print(f"round {number}, {contender.name}, {length}: {rate:,.1f} articles/s", file=sys.stderr)
-    return {
-        "contender": contender.name,
-        "length": length,
-        "round": number,
-        "articles_per_second": rate,
-        "p50_ms": float(np.percentile(found["latencies_ms"], 50)),
-        "p99_ms": float(np.percentile(found["latencies_ms"], 99)),
-        **found,
-    }
+def _write(texts: Sequence[str], path: Path) -> Path:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(text) + "\n" for text in texts)
+    return path
 
 
-def measure_accuracy(contender: Contender, test: Sequence[Article], scratch: Path) -> float | None:
-    """Share of the test articles that get their gold label; None where answers mean nothing."""
-    if contender.kind == REFERENCE:
-        return None
-    texts = [view_text(article, "full") for article in test]
-    labels = _run(contender, texts, scratch, 1)["labels"]
-    return float(np.mean([a == b.labels[TASK] for a, b in zip(labels, test, strict=True)]))
+@dataclass(frozen=True)
+class Runner:
+    """Runs contenders, each in a process of its own.
+
+    Attributes:
+        task: what they answer.
+        scratch: folder for the test articles.
+        singles: texts that are classified one by one.
+        seconds: that bulk may take, about.
+    """
+
+    task: str
+    scratch: Path
+    singles: int
+    seconds: float
+
+    def measure(self, contender: Contender, length: str, file: Path, number: int) -> Measurement:
+        """Start, one by one, bulk."""
+        found = self._run(contender, file, self.singles, self.seconds)
+        del found["labels"]
+        rate = found["articles"] / found["seconds"]
+        print(
+            f"round {number}, {contender.name}, {length}: {rate:,.1f} articles/s", file=sys.stderr
+        )
+        return {
+            "contender": contender.name,
+            "length": length,
+            "round": number,
+            "articles_per_second": rate,
+            "p50_ms": float(np.percentile(found["latencies_ms"], 50)),
+            "p99_ms": float(np.percentile(found["latencies_ms"], 99)),
+            **found,
+        }
+
+    def answer_test(self, contender: Contender, test: Sequence[Article]) -> Measurement:
+        """Share of the test articles that get their gold label, and that a cascade passes on; nothing where
+        answers mean nothing."""
+        if contender.kind == REFERENCE:
+            return {}
+        texts = [view_text(article, "full") for article in test]
+        found = self._run(contender, _write(texts, self.scratch / "test.jsonl"), 0, math.inf)
+        right = [a == b.labels[self.task] for a, b in zip(found["labels"], test, strict=True)]
+        shares = {name: found[name] for name in ("passed_on",) if name in found}
+        return {"accuracy": float(np.mean(right)), **shares}
+
+    def _run(self, contender: Contender, file: Path, singles: int, seconds: float) -> Measurement:
+        numbers = [str(singles), str(seconds)]
+        command = [contender.kind, str(contender.folder), str(file), *numbers, self.task]
+        done = run([sys.executable, str(SCRIPT), *command])
+        found: Measurement = json.loads(done.output.splitlines()[-1])
+        return {**found, "peak_bytes": done.peak_bytes}
 
 
-def _run(contender: Contender, texts: list[str], scratch: Path, singles: int) -> Measurement:
-    path = scratch / "texts.json"
-    path.write_text(json.dumps(texts), encoding="utf-8")
-    command = [contender.kind, str(contender.folder), str(path), str(singles)]
-    done = run([sys.executable, str(SCRIPT), *command])
-    found: Measurement = json.loads(done.output.splitlines()[-1])
-    return {**found, "peak_bytes": done.peak_bytes}
+def is_student(contender: Contender) -> bool:
+    """Whether it is a single graph of Newsie's, and so computes the same for every article."""
+    return contender.own and read_bundle(contender.folder).manifest.cascade is None
+
+
+def operations_of(contender: Contender, texts: Sequence[str]) -> int:
+    """int8 operations for one of these texts, which are of about the same length."""
+    bundle = read_bundle(contender.folder)
+    encoder = Encoder.from_file(bundle.tokenizer_path, bundle.manifest.encoding)
+    ids = encoder.encode([Article.from_text(text) for text in texts[:TOKENS_OF]]).ids
+    return count_int8_operations(
+        bundle.model_path, round(float(np.mean([len(row) for row in ids])))
+    )
 
 
 def _size(folder: Path) -> int:
@@ -249,11 +315,14 @@ def _versions() -> dict[str, str]:
 
 def summarise(
     measurements: Sequence[Measurement],
-    accuracy: Mapping[str, float | None],
+    answers: Mapping[str, Mapping[str, float]],
     sizes: Mapping[str, int],
 ) -> dict[str, Any]:
     """Spreads by contender and length, and ratios to the pipeline in the same round."""
-    quantities = ("articles_per_second", "p50_ms", "p99_ms", "cold_seconds", "peak_bytes")
+    quantities = (
+        *("articles_per_second", "p50_ms", "p99_ms", "cold_seconds"),
+        *("single_bytes", "peak_bytes"),
+    )
 
     def values(name: str, length: str, quantity: str) -> list[float]:
         return [
@@ -263,11 +332,13 @@ def summarise(
         ]
 
     summary: dict[str, Any] = {}
-    for name in accuracy:
-        summary[name] = {"accuracy": accuracy[name], "disk_bytes": sizes[name]}
+    for name, found in answers.items():
+        summary[name] = {"accuracy": None, **found, "disk_bytes": sizes[name]}
         for length in WORDS:
-            own = {q: asdict(Spread.of(values(name, length, q))) for q in quantities}
-            if REFERENCE in accuracy:
+            own: dict[str, Any] = {
+                q: asdict(Spread.of(values(name, length, q))) for q in quantities
+            }
+            if REFERENCE in answers:
                 rates = [values(n, length, "articles_per_second") for n in (name, REFERENCE)]
                 own["times_pipeline"] = asdict(ratios(*rates))
             summary[name][length] = own
@@ -275,7 +346,11 @@ def summarise(
 
 
 def chart(
-    summary: Mapping[str, Any], contenders: Sequence[Contender], length: str, path: Path
+    summary: Mapping[str, Any],
+    contenders: Sequence[Contender],
+    title: str,
+    length: str,
+    path: Path,
 ) -> None:
     """Accuracy against articles a second; those without an accuracy are left out."""
     points = {
@@ -287,42 +362,55 @@ def chart(
         for contender in contenders
         if summary[contender.name]["accuracy"] is not None
     }
-    draw_chart(points, f"Sections of newsapi, texts of {length}", path)
+    draw_chart(points, title, path)
 
 
 def render(
-    summary: Mapping[str, Any], contenders: Sequence[Contender], limits: Mapping[str, float]
+    summary: Mapping[str, Any],
+    contenders: Sequence[Contender],
+    limits: Mapping[str, float],
+    task: str,
 ) -> str:
     """Title and tables."""
-    parts = ["# The ladder and its peers\n"]
+    parts = [f"# The ladder and its peers: {task}\n"]
     for length in WORDS:
         rows = [_row(contender, summary[contender.name], length) for contender in contenders]
         header = (
-            *("", "accuracy", "articles/s", "x pipeline", "p50 / p99, ms", "start, s"),
-            *("memory, MB", "disk, MB"),
+            *("", "accuracy", "articles/s", "x pipeline", "of int8 peak", "p50 / p99, ms"),
+            *("start, s", "memory, MB: one by one / bulk", "disk, MB"),
         )
         parts.append(f"## Texts of {length}\n\n{table(header, rows)}")
+    parts += [
+        f"{name} passes {100 * found['passed_on']:.1f} % of the test articles on.\n"
+        for name, found in summary.items()
+        if "passed_on" in found
+    ]
     parts.append(
-        "Medians (least–greatest); ratios are those of the same round. Accuracy: sections of newsapi's test "
+        f"Medians (least–greatest); ratios are those of the same round. Accuracy: {task} of newsapi's test "
         "split. Start: from importing to the first answer.\n"
         f"This machine: int8 products {limits['int8_gops']:,.0f} GOPS, fp32 {limits['fp32_gops']:,.0f}, "
-        f"copying {limits['copy_gb_per_second']:.1f} GB/s.\n"
+        f"copying {limits['copy_gb_per_second']:.1f} GB/s. Of int8 peak: the products of a student's int8 "
+        "weights alone, as a share of that.\n"
     )
     return "\n".join(parts)
 
 
 def _row(contender: Contender, found: Mapping[str, Any], length: str) -> list[str]:
-    own = {name: Spread(**spread) for name, spread in found[length].items()}
-    accuracy = found["accuracy"]
-    times = own.get("times_pipeline")
+    own = found[length]
+
+    def median(name: str, unit: float = 1) -> float:
+        return float(own[name]["median"]) / unit
+
+    accuracy, share = found["accuracy"], own.get("int8_share")
     return [
         contender.title,
-        "" if accuracy is None else f"{100 * accuracy:.1f} %",
-        own["articles_per_second"].text(0),
-        "" if times is None else f"{times.median:,.1f}",
-        f"{own['p50_ms'].median:.2f} / {own['p99_ms'].median:.2f}",
-        f"{own['cold_seconds'].median:.2f}",
-        f"{own['peak_bytes'].median / 1e6:,.0f}",
+        "" if accuracy is None else f"{100 * accuracy:.2f} %",
+        Spread(**own["articles_per_second"]).text(0),
+        "" if "times_pipeline" not in own else f"{median('times_pipeline'):,.1f}",
+        "" if share is None else f"{100 * share:.0f} %",
+        f"{median('p50_ms'):.2f} / {median('p99_ms'):.2f}",
+        f"{median('cold_seconds'):.2f}",
+        f"{median('single_bytes', 1e6):,.0f} / {median('peak_bytes', 1e6):,.0f}",
         f"{found['disk_bytes'] / 1e6:,.1f}",
     ]
 

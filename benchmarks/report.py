@@ -23,11 +23,12 @@ RESULTS = Path(__file__).parent / "results"
 BUSY_LOAD = 0.3
 """Load before measuring, for each core, above which the figures are not to be quoted."""
 
-THREAD_VARIABLES = (
+VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "RAYON_NUM_THREADS",
     "TOKENIZERS_PARALLELISM",
+    "NEWSIE_RUNTIME",
 )
 
 
@@ -77,7 +78,7 @@ def circumstances(module: str, arguments: Sequence[str]) -> dict[str, Any]:
             "load_before": load,
             "busy": busy,
         },
-        "environment": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
 

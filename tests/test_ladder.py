@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import ladder, scale
 from benchmarks.chart import draw_chart
+from benchmarks.operations import count_int8_operations
 from newsie.bundle import read_bundle
 from newsie.data.articles import Article
 from tests.tiny import tiny_articles
@@ -19,13 +20,19 @@ ROWS = [
         "length": length,
         "round": number,
         "articles_per_second": rate * number,
-        **dict.fromkeys(("p50_ms", "p99_ms", "cold_seconds", "peak_bytes"), 1.0),
+        **dict.fromkeys(("p50_ms", "p99_ms", "cold_seconds"), 1.0),
+        "single_bytes": 60e6,
+        "peak_bytes": 90e6,
     }
     for number in (1, 2, 3)
     for length in ladder.WORDS
     for name, rate in (("nano", 500.0), ("pipeline", 10.0))
 ]
-SUMMARY = ladder.summarise(ROWS, {"nano": 0.75, "pipeline": None}, {"nano": 10**7, "pipeline": 1})
+ANSWERS: dict[str, dict[str, float]] = {
+    "nano": {"accuracy": 0.75, "passed_on": 0.125},
+    "pipeline": {},
+}
+SUMMARY = ladder.summarise(ROWS, ANSWERS, {"nano": 10**7, "pipeline": 1})
 CONTENDERS = [
     ladder.Contender("nano", "newsie", Path("nano")),
     ladder.Contender("pipeline", "pipeline", Path("pipeline")),
@@ -33,10 +40,9 @@ CONTENDERS = [
 
 
 def test_texts_have_so_many_words() -> None:
-    articles = [Article("one two", "three four five"), Article("six", "seven eight nine ten")]
-    texts = ladder._texts(articles, 4, 5)
-    assert texts[:2] == ["one two three four", "five six seven eight"]
-    assert {len(text.split()) for text in texts} == {4}
+    articles = [Article("one two", "three four five"), Article("six", "seven")]
+    texts = ladder._texts(articles, 4, 3)
+    assert texts == ["one two three four", "six seven six seven", "one two three four"]
 
 
 def test_ratios_are_those_of_the_same_round() -> None:
@@ -46,9 +52,11 @@ def test_ratios_are_those_of_the_same_round() -> None:
 
 def test_every_speed_stands_beside_an_accuracy() -> None:
     limits = {"int8_gops": 1900.0, "fp32_gops": 450.0, "copy_gb_per_second": 6.3}
-    text = ladder.render(SUMMARY, CONTENDERS, limits)
-    assert "| **newsie nano** | 75.0 % | 1,000 (500–1,500) | 50.0 |" in text
+    text = ladder.render(SUMMARY, CONTENDERS, limits, "section")
+    assert "| **newsie nano** | 75.00 % | 1,000 (500–1,500) | 50.0 |" in text
+    assert "| 60 / 90 | 10.0 |" in text
     assert "| transformers pipeline, DistilBERT fp32 |  | 20 (10–30) | 1.0 |" in text
+    assert "nano passes 12.5 % of the test articles on" in text
     assert "int8 products 1,900 GOPS" in text
 
 
@@ -57,6 +65,17 @@ def test_the_chart_is_a_picture(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"chart.{ending}"
     draw_chart({"nano": (20_000, 0.75, True), "fastText": (90_000, 0.7, False)}, "Tried", path)
     assert path.stat().st_size > 2_000
+
+
+def test_operations_by_hand(tiny_bundle: Path) -> None:
+    # A token: 4 products of attention (32 x 32) and 2 of the network behind it (32 x 64), in two layers.
+    # The last does keys and values for all 7 tokens and the rest for the first; two heads, 3 and 2 labels.
+    attention, network = 32 * 32, 32 * 64
+    first = 7 * (4 * attention + 2 * network)
+    last = 7 * 2 * attention + 2 * attention + 2 * network
+    heads = 2 * attention + 32 * 3 + 32 * 2
+    found = count_int8_operations(read_bundle(tiny_bundle).model_path, 7)
+    assert found == 2 * (first + last + heads)
 
 
 @pytest.mark.parametrize("given", ["nano", "=x", "nano="])
@@ -112,4 +131,6 @@ def test_a_small_run(tiny_bundle: Path, tmp_path: Path) -> None:
         found["summary"]["tiny"]["disk_bytes"] > read_bundle(tiny_bundle).model_path.stat().st_size
     )
     assert found["limits"]["int8_gops"] > 0
+    assert 0 < found["summary"]["tiny"]["50 tokens"]["int8_share"] < 1
+    assert "int8_share" not in found["summary"]["tfidf"]["50 tokens"]
     assert (tmp_path / "results" / "ladder-50.svg").exists()

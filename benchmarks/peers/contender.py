@@ -1,32 +1,40 @@
 """One contender of the ladder, measured in a process of its own:
 
-    python contender.py KIND FOLDER TEXTS SINGLES
+    python contender.py KIND FOLDER TEXTS SINGLES SECONDS TASK
 
-KIND is a function below, FOLDER what it loads, TEXTS a JSON list that is classified at once, SINGLES how many
-of them are then classified one by one. Prints as JSON how long that took, and the labels.
+KIND is a function below, FOLDER what it loads, TEXTS a file with a JSON string a line, SINGLES how many of
+them are classified one by one before they are at once, all or as many as take about SECONDS, TASK what
+Newsie's are asked. Prints as JSON how long that took, and the labels.
 """
 
 import json
+import math
+import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 Classify = Callable[[Sequence[str]], list[str]]
 
 MAX_TOKENS = 256  # as many as the bundled student reads
-TASK = "section"
+WARM_UP = 64
+SHARES: dict[str, Callable[[], float]] = {}  # what else is told when all is done
 
 
 def newsie(folder: Path) -> Classify:
-    """A bundle: a student of the ladder, or a cascade."""
+    """A bundle: a student of the ladder, or a cascade; answers the task that is named last."""
     from newsie import Classifier
 
     classifier = Classifier.from_pretrained(folder)
+    task = sys.argv[6]
+    if classifier.passed_on is not None:
+        SHARES["passed_on"] = lambda: classifier.passed_on.share if classifier.passed_on else 0.0
 
     def classify(texts: Sequence[str]) -> list[str]:
-        pairs = classifier.classify_stream(texts, tasks=[TASK])
-        return [prediction.label(TASK) for _, prediction in pairs]
+        pairs = classifier.classify_stream(texts, tasks=[task])
+        return [prediction.label(task) for _, prediction in pairs]
 
     return classify
 
@@ -100,32 +108,53 @@ def tfidf(folder: Path) -> Classify:
     return classify
 
 
-def main(kind: str, folder: str, texts_path: str, singles: str) -> None:
-    """Measure and print."""
-    started = time.perf_counter()
-    texts = json.loads(Path(texts_path).read_text(encoding="utf-8"))
-    classify: Classify = globals()[kind](Path(folder))
-    classify(texts[:1])
-    cold_seconds = time.perf_counter() - started
-    classify(texts[:64])  # to warm up
+def read_texts(path: str, count: int | None = None) -> list[str]:
+    """The first texts of the file, or all."""
+    with Path(path).open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in islice(lines, count)]
 
+
+def peak_bytes() -> int:
+    """The most memory that was resident so far; Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def main(kind: str, folder: str, path: str, singles: str, most_seconds: str, task: str) -> None:
+    """Measure and print."""
+    few = read_texts(path, max(1, int(singles)))
+    started = time.perf_counter()
+    classify: Classify = globals()[kind](Path(folder))
+    classify(few[:1])
+    cold_seconds = time.perf_counter() - started
+
+    latencies = []
+    for text in few[: int(singles)]:
+        started = time.perf_counter()
+        classify([text])
+        latencies.append(1000 * (time.perf_counter() - started))
+    single_bytes = peak_bytes()
+
+    texts = read_texts(path, WARM_UP)
+    started = time.perf_counter()
+    classify(texts)
+    rate = len(texts) / (time.perf_counter() - started)
+    most = rate * float(most_seconds)
+    texts = read_texts(path, None if math.isinf(most) else max(WARM_UP, int(most)))
     started, cpu_started = time.perf_counter(), time.process_time()
     labels = classify(texts)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     assert len(labels) == len(texts)
 
-    latencies = []
-    for text in texts[: int(singles)]:
-        started = time.perf_counter()
-        classify([text])
-        latencies.append(1000 * (time.perf_counter() - started))
     report = {
         "articles": len(texts),
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "cold_seconds": cold_seconds,
         "latencies_ms": latencies,
+        "single_bytes": single_bytes,
         "labels": [str(label) for label in labels],
+        **{name: share() for name, share in SHARES.items()},
     }
     print(json.dumps(report))
 

@@ -1,0 +1,90 @@
+"""The commands that measure endurance, runtimes and training: their arithmetic, and one small run of each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import endurance, runtimes, training
+from newsie.bundle import read_bundle
+
+PARTS = [
+    {"part": part, "articles": 100, "seconds": seconds, "articles_per_second": 100 / seconds}
+    | {"peak_bytes": peak}
+    for part, seconds, peak in ((1, 1.0, 100e6), (2, 1.25, 104e6))
+]
+
+
+def test_the_last_tenth_by_the_first() -> None:
+    found = endurance.summarise(PARTS)
+    assert found["articles"] == 200
+    assert found["articles_per_second"] == pytest.approx(200 / 2.25)
+    assert found["speed_last_to_first"] == pytest.approx(0.8)
+    assert found["memory_last_to_first"] == pytest.approx(1.04)
+    text = endurance.render(found | {"passed_on": 0.25}, PARTS)
+    assert "0.800 of the first one's speed" in text
+    assert "passed 25.0 % on" in text
+    assert "at most 1.05 of the memory: missed." in text
+
+
+def test_speed_and_memory_must_both_be_flat() -> None:
+    steady = [PARTS[0], PARTS[0] | {"peak_bytes": 106e6}]
+    assert "missed" in endurance.render(endurance.summarise(steady) | {"passed_on": None}, steady)
+    steady[1] = PARTS[0] | {"peak_bytes": 105e6}
+    assert ": met." in endurance.render(endurance.summarise(steady) | {"passed_on": None}, steady)
+
+
+def test_articles_that_last(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    monkeypatch.delenv("NEWSIE_DATA", raising=False)
+    options = ["--model", str(tiny_bundle), "--articles", "200", "--name", "tiny"]
+    endurance.main([*options, "--results", str(tmp_path)])
+    found = json.loads((tmp_path / "endurance-tiny.json").read_text(encoding="utf-8"))
+    assert [row["articles"] for row in found["measurements"]] == [20] * 10
+    assert found["summary"]["passed_on"] is None
+    assert found["measurements"][-1]["peak_bytes"] >= found["measurements"][0]["peak_bytes"]
+
+
+def test_ratios_of_runtimes_are_those_of_neighbours() -> None:
+    rows = [
+        {"articles": 1, "tokens": 8, "runtime": name, "round": number, "rate": rate * number}
+        for number in (0, 1, 2, 3)
+        for name, rate in (("onnxruntime", 100.0), ("openvino", 150.0))
+    ]
+    found = runtimes.summarise(rows, 1, 8)
+    assert found["onnxruntime"] == {"median": 200, "least": 100, "greatest": 300}
+    assert found["ratio"] == {"median": 1.5, "least": 1.5, "greatest": 1.5}
+    assert "| 1 x 8 | 200 (100–300) | 300 (150–450) | 1.50 (1.50–1.50) |" in runtimes.render(
+        [found]
+    )
+
+
+@pytest.mark.slow
+def test_runtimes(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    monkeypatch.setattr(runtimes, "SHAPES", ((2, 8),))
+    monkeypatch.setattr(runtimes, "FIRST_IDS", 50)
+    runtimes.main(["--model", str(tiny_bundle), "--rounds", "2", "--results", str(tmp_path)])
+    found = json.loads((tmp_path / "runtimes.json").read_text(encoding="utf-8"))
+    assert len(found["measurements"]) == 6
+    assert found["sides"]["all"]["bundle"] == read_bundle(tiny_bundle).fingerprint
+
+
+@pytest.mark.slow
+def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEWSIE_DATA", raising=False)
+    small = {"n_layers": 2, "dim": 16, "n_heads": 2, "hidden_dim": 32}
+    monkeypatch.setattr(training, "SHAPE", training.SHAPE | small)
+    sizes = ["--articles", "12", "--batch-size", "4", "--rounds", "1"]
+    training.main([*sizes, "--results", str(tmp_path)])
+    summary = json.loads((tmp_path / "training.json").read_text(encoding="utf-8"))["summary"]
+    first, *others = summary.values()
+    assert first["ratio"]["median"] == 1
+    same = [summary[title] for title in ("AdamW weight by weight", "all tokens in the last layer")]
+    for found in same:
+        assert found["loss"]["median"] == pytest.approx(first["loss"]["median"], abs=0.02)
+    assert len(others) == 5

@@ -114,8 +114,8 @@ def _margin_points(lost: NDArray[np.int64], count: int) -> float:
             one is, or 0.
         count: N.
     """
-    if not count:
-        return 100.0
+    if not len(lost):
+        return 0.0
     mean = lost.sum() / count
     return float(196 * np.sqrt((np.square(lost).sum() / count - mean**2) / count))
 

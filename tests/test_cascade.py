@@ -147,7 +147,8 @@ def test_the_larger_student_answers_alone_where_too_few_articles_tell() -> None:
     sure, right = np.full(MIN_ARTICLES - 1, 0.9), np.full(MIN_ARTICLES - 1, True)
     found = choose_threshold(sure, right, right)
     assert (found.threshold, found.passed_on) == (1.0, 1.0)
-    assert choose_threshold(sure[:0], right[:0], right[:0]).threshold == 1.0
+    nothing = choose_threshold(sure[:0], right[:0], right[:0])
+    assert (nothing.threshold, nothing.lost_points, nothing.margin_points) == (1.0, 0, 0)
 
 
 # --- bundles --------------------------------------------------------------------------------------

@@ -61,8 +61,9 @@ def cascade(
         note(
             f"{task}: {100 * found['passed_on']:.1f} % of {found['articles']:,} articles passed on; "
             f"accuracy {100 * found['accuracy']:.2f} %, {large.manifest.name} alone "
-            f"{100 * found['accuracy_last']:.2f} %; on others it may lose "
-            f"{found['margin_points']:.2f} points more or less than on these"
+            f"{100 * found['accuracy_last']:.2f} %, "
+            f"{100 * (found['accuracy_last'] - found['accuracy']):.2f} ± {found['margin_points']:.2f} "
+            "points lost"
         )
     print(made.path)
 

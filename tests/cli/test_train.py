@@ -17,6 +17,7 @@ from tests.tiny import write_tiny_corpus, write_tiny_encoder
 
 RECIPE = """
 name = "tiny"
+precision = "fp32"
 
 [data]
 validation = 0.1

@@ -11,13 +11,16 @@ from accelerate.state import AcceleratorState
 from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
+from newsie.errors import InputError
+from newsie.evaluation import softmax
 from newsie.labels import LabelSpace, Task
 from newsie.training.bundling import without_body
 from newsie.training.config import FullTextConfig, Recipe, recipe_from
 from newsie.training.figures import SERVED, SYSTEMS, Figures
 from newsie.training.measurement import compare_bodies, measure, read_full_text
 from newsie.training.pipeline import Pipeline
-from newsie.training.systems import System, calibrated
+from newsie.training.systems import System, calibrated, open_systems
+from newsie.training.teacher import open_teacher
 from tests.tiny import WORDS, tiny_articles, write_tiny_corpus, write_tiny_encoder
 
 
@@ -108,6 +111,7 @@ def tiny_recipe(directory: Path) -> Recipe:
     return recipe_from(
         {
             "name": "tiny",
+            "precision": "fp32",  # "auto" would multiply for seconds
             "data": {"corpora": corpora, "tasks": tasks, "validation": 0.1},
             "teacher": {"encoder": str(write_tiny_encoder(directory / "encoder")), "fit": fit},
             "student": {"layers": 1, "max_tokens": 48, "fit": fit},
@@ -181,6 +185,23 @@ def test_served_scores_are_those_of_the_classifier(pipeline: Pipeline, figures: 
         right = [g == a.labels["section"] for g, a in zip(given, known, strict=True)]
         assert score.support == len(known)
         assert score.accuracy == pytest.approx(np.mean(right))
+
+
+@pytest.mark.slow
+def test_the_teacher_of_a_run_can_be_asked(pipeline: Pipeline, figures: Figures) -> None:
+    teacher = open_teacher(pipeline.directory)
+    articles = list(pipeline.corpora.articles("test"))
+    found = [answer for _, answer in teacher.classify_stream(articles, tasks=["section"])]
+    measured, *_ = open_systems(pipeline)
+    expected = softmax(measured.answers(articles, "full")["section"])
+    assert np.array([answer.probabilities["section"] for answer in found]) == pytest.approx(
+        expected, abs=1e-5
+    )
+    for folder in pipeline.directory.glob("teacher-*"):
+        folder.rename(folder.with_name("away"))
+        with pytest.raises(InputError, match="no longer holds the teacher of its newest bundle"):
+            open_teacher(pipeline.directory)
+        folder.with_name("away").rename(folder)
 
 
 @pytest.mark.slow

@@ -124,6 +124,7 @@ def test_a_ladder_is_made_of_one_teacher(tmp_path: Path) -> None:
     recipe = recipe_from(
         {
             "name": "tiny",
+            "precision": "fp32",
             "data": {
                 "corpora": [{"name": "tiny", "train": "train.jsonl", "test": "test.jsonl"}],
                 "tasks": [{"name": "section"}, {"name": "mood"}],

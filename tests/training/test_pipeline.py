@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from newsie.classifier import Classifier
 from newsie.errors import InputError, QualityGateError, RecipeError, TrainingError
 from newsie.training.config import recipe_from
 from newsie.training.fingerprints import encoder_digest
-from newsie.training.pipeline import Pipeline, data_folder
+from newsie.training.pipeline import Pipeline
 from newsie.training.quantization import quantize_int8
+from newsie.training.run import data_folder
 from tests.tiny import tiny_articles, write_tiny_corpus, write_tiny_encoder
 
 
@@ -39,6 +41,7 @@ def recipe(data: Path, **changes: Any) -> dict[str, Any]:
     fit = {"epochs": 2, "batch_size": 16, "max_tokens": 24, "learning_rate": 1e-3, "evaluations": 1}
     return {
         "name": "tiny",
+        "precision": "fp32",  # "auto" would multiply for seconds
         "data": {
             "corpora": [{"name": "tiny", "train": "tiny/train.jsonl", "test": "tiny/test.jsonl"}],
             "tasks": [{"name": "section"}, {"name": "mood"}],
@@ -54,9 +57,24 @@ def pipeline(data: Path, runs: Path, **changes: Any) -> Pipeline:
     return Pipeline(recipe_from(recipe(data, **changes)), data=data, runs=runs)
 
 
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that has ended. Not to be written to."""
+    runs = tmp_path_factory.mktemp("finished")
+    pipeline(data, runs).run()
+    AcceleratorState._reset_state(True)
+    return runs
+
+
+@pytest.fixture
+def runs(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, to go on in."""
+    return Path(shutil.copytree(finished, tmp_path / "runs"))
+
+
 @pytest.mark.slow
 def test_from_recipe_to_a_bundle_that_classifies(data: Path, tmp_path: Path) -> None:
-    longer = recipe(data)
+    longer = recipe(data, precision="auto")
     for model in ("teacher", "student"):
         longer[model]["fit"] = longer[model]["fit"] | {"epochs": 8}
     path = Pipeline(recipe_from(longer), data=data, runs=tmp_path).run()
@@ -82,25 +100,24 @@ def test_from_recipe_to_a_bundle_that_classifies(data: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_changed_student_keeps_the_stages_before_it(data: Path, tmp_path: Path) -> None:
-    first = pipeline(data, tmp_path)
-    first.run("student")
+def test_a_changed_student_keeps_the_stages_before_it(data: Path, runs: Path) -> None:
     changed = recipe(data)
     changed["student"] = changed["student"] | {"distillation": {"temperature": 4.0}}
-    second = Pipeline(recipe_from(changed), data=data, runs=tmp_path)
-    second.run("student")
-    kinds = [path.name.rsplit("-", 1)[0] for path in (tmp_path / "tiny").iterdir() if path.is_dir()]
-    assert sorted(kinds) == ["data", "soft-labels", "student", "student", "teacher", "tokens"]
+    Pipeline(recipe_from(changed), data=data, runs=runs).run("student")
+    kinds = [path.name.rsplit("-", 1)[0] for path in (runs / "tiny").iterdir() if path.is_dir()]
+    stages = ["bundle", "data", "soft-labels", "student", "student", "teacher", "tokens"]
+    assert sorted(kinds) == stages
 
 
-def test_a_teacher_that_always_reads_the_full_article_answers_once(
-    data: Path, tmp_path: Path
-) -> None:
+@pytest.mark.slow
+def test_a_teacher_that_always_reads_the_full_article_answers_once(data: Path, runs: Path) -> None:
+    for stored in runs.glob("tiny/soft-labels-*"):
+        shutil.rmtree(stored)
     student = recipe(data)["student"]
-    privileged = pipeline(data, tmp_path, student=student | {"teacher_view": "full"})
+    privileged = pipeline(data, runs, student=student | {"teacher_view": "full"})
     assert privileged.soft_labels["headline"] is privileged.soft_labels["full"]
-    assert [path.name for path in tmp_path.glob("tiny/soft-labels-*/*")] == ["full"]
-    usual = pipeline(data, tmp_path)
+    assert [path.name for path in runs.glob("tiny/soft-labels-*/*")] == ["full"]
+    usual = pipeline(data, runs)
     assert usual.soft_labels["headline"].header.view == "headline"
 
 
@@ -125,15 +142,14 @@ def test_inputs_longer_than_the_encoder_takes_are_refused_before_fitting(
     assert not list(tmp_path.rglob("teacher-*"))
 
 
-def test_another_sampling_is_another_teacher_on_the_same_articles(
-    data: Path, tmp_path: Path
-) -> None:
-    for sampling_temperature in (1.0, 2.0):
-        content = recipe(data)
-        content["data"]["sampling_temperature"] = sampling_temperature
-        Pipeline(recipe_from(content), data=data, runs=tmp_path).run(until="teacher")
-    assert len(list(tmp_path.glob("tiny/data-*"))) == 1
-    assert len(list(tmp_path.glob("tiny/teacher-*"))) == 2
+@pytest.mark.slow
+def test_another_sampling_is_another_teacher_on_the_same_articles(data: Path, runs: Path) -> None:
+    assert recipe_from(recipe(data)).data.sampling_temperature != 3
+    content = recipe(data)
+    content["data"]["sampling_temperature"] = 3.0
+    Pipeline(recipe_from(content), data=data, runs=runs).run(until="teacher")
+    assert len(list(runs.glob("tiny/data-*"))) == 1
+    assert len(list(runs.glob("tiny/teacher-*"))) == 2
 
 
 def test_ends_at_the_stage_asked_for(data: Path, tmp_path: Path) -> None:
@@ -145,9 +161,10 @@ def test_ends_at_the_stage_asked_for(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_int8_student_that_loses_too_much_is_no_bundle(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = pipeline(data, tmp_path, quality={"max_int8_loss": 0.5})
+    run = pipeline(data, runs, quality={"max_int8_loss": 0.5})
+    before = set(runs.glob("tiny/bundle*"))
 
     # A student that int8 really breaks: one weight so large that the others round to nothing.
     def break_and_quantize(source: Path, destination: Path) -> None:
@@ -167,15 +184,15 @@ def test_an_int8_student_that_loses_too_much_is_no_bundle(
     with pytest.raises(QualityGateError, match=r"int8 loses more than 0\.5 points") as caught:
         run.run()
     assert caught.value.exit_code == 3
-    assert not list((tmp_path / "tiny").glob("bundle*"))
+    assert set(runs.glob("tiny/bundle*")) == before
 
 
 @pytest.mark.slow
-def test_a_stricter_gate_is_applied_to_a_finished_student(data: Path, tmp_path: Path) -> None:
-    first = pipeline(data, tmp_path).run()
-    second = pipeline(data, tmp_path, quality={"max_int8_loss": 60.0}).run()
-    assert first != second
-    assert len(list((tmp_path / "tiny").glob("student-*"))) == 1
+def test_a_stricter_gate_is_applied_to_a_finished_student(data: Path, runs: Path) -> None:
+    [first] = runs.glob("tiny/bundle-*")
+    second = pipeline(data, runs, quality={"max_int8_loss": 40.0}).run()
+    assert set(runs.glob("tiny/bundle-*")) == {first, second}
+    assert len(list(runs.glob("tiny/student-*"))) == 1
 
 
 def test_only_one_run_at_a_time(data: Path, tmp_path: Path) -> None:

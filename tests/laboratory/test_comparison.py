@@ -13,6 +13,7 @@ from newsie.laboratory.arms import ARMS, DEFAULT, build_arms
 from newsie.laboratory.attacks import ATTACKS
 from newsie.laboratory.bench import Bench, same_steps
 from newsie.laboratory.borrowing import borrow
+from newsie.laboratory.claims import CLAIMS, ROBUST, claims_about, swept_by
 from newsie.laboratory.comparison import compare
 from newsie.training.config import FitConfig
 from newsie.training.experiment import CompareConfig
@@ -183,7 +184,29 @@ def test_a_student_of_addresses_reads_their_words(data: Path, tmp_path: Path) ->
     assert (learnt.soft["headline"]["section"] == learnt.soft["full"]["section"]).all()
     assert arm.student.fit.headline_share == 1
 
+    # Of mixtures, too, the teacher reads whole articles, whatever the student does.
+    distillation = replace(arm.student.distillation, mixtures="mix_up")
+    mixed = replace(arm, short="headline", student=replace(arm.student, distillation=distillation))
+    soft = bench._student_set(mixed, 0).soft
+    assert soft is not None
+    assert len(soft["full"]["section"]) == 48
+    assert (soft["headline"]["section"] == soft["full"]["section"]).all()
 
+
+def test_claims_are_made_of_the_arms_that_there_are() -> None:
+    names = ["gold", "soft", DEFAULT, "temperature 4", "labelled 500", "labelled 500, gold"]
+    assert set(claims_about(names)) == {
+        ("soft", "gold"),
+        (DEFAULT, "gold"),
+        (DEFAULT, "soft"),
+        ("temperature 4", DEFAULT),
+        ("labelled 500", "labelled 500, gold"),
+    }
+    assert all(set(pair) <= set(ARMS) for pair in [*CLAIMS, *ROBUST])
+    assert [swept_by(name) for name in names[2:5]] == [None, "temperature", "labelled"]
+
+
+@pytest.mark.slow
 def test_a_trial_is_made_anew_when_what_decides_it_changes(data: Path, tmp_path: Path) -> None:
     config = CompareConfig(seeds=2, labelled=32, test=20, arms=["gold"])
     [arm] = build_arms(tiny_recipe(data), config, 2)

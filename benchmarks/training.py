@@ -192,12 +192,18 @@ def measure(
     return {"arm": arm.title, "articles_per_second": rate, "loss": mean(found[-LAST:])}
 
 
+def optimizer_of(arm: Arm, model: MultiTaskModel) -> torch.optim.AdamW:
+    """That of `newsie train`, or the same without its fused step."""
+    optimizer = build_optimizer(model, FitConfig())
+    for group in optimizer.param_groups:
+        group["fused"] = arm.fused
+        group["foreach"] = False
+    return optimizer
+
+
 def _train(arm: Arm, model: MultiTaskModel, batches: Batches) -> Iterator[float]:
     """The steps of `newsie.training.loop.fit`, without what they do not spend time on; the losses."""
-    optimizer: torch.optim.Optimizer = build_optimizer(model, FitConfig())
-    if not arm.fused:
-        optimizer = torch.optim.AdamW(optimizer.param_groups, fused=False, foreach=False)
-    loss = HardLoss({})
+    optimizer, loss = optimizer_of(arm, model), HardLoss({})
     source = batches.from_step(0)
     for _ in range(batches.steps):
         indices, headline_only = next(source)

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import endurance, runtimes, training
 from newsie.bundle import read_bundle
+from newsie.training.model import MultiTaskModel
 
 PARTS = [
     {"part": part, "articles": 100, "seconds": seconds, "articles_per_second": 100 / seconds}
@@ -72,6 +73,13 @@ def test_runtimes(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     found = json.loads((tmp_path / "runtimes.json").read_text(encoding="utf-8"))
     assert len(found["measurements"]) == 6
     assert found["sides"]["all"]["bundle"] == read_bundle(tiny_bundle).fingerprint
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_arm_without_fused_steps_has_none(fused: bool, tiny_student: MultiTaskModel) -> None:
+    optimizer = training.optimizer_of(training.Arm("tried", "fp32", fused=fused), tiny_student)
+    assert {group["fused"] for group in optimizer.param_groups} == {fused}
+    assert {group["foreach"] for group in optimizer.param_groups} == {False}
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ from newsie.training.losses import HardLoss, Loss
 from newsie.training.model import MultiTaskModel
 from newsie.training.nano import nano_student
 from newsie.training.progress import Progress
-from newsie.training.run import Run, data_folder
+from newsie.training.run import Run
 from newsie.training.soft_labels import (
     SoftLabels,
     SoftLabelsHeader,
@@ -47,7 +47,7 @@ from newsie.training.soft_labels import (
 from newsie.training.student import student_from_teacher
 from newsie.version import __version__
 
-__all__ = ["Pipeline", "Stage", "data_folder"]
+__all__ = ["Pipeline", "Stage"]
 
 Stage = Literal["data", "teacher", "soft-labels", "student", "bundle"]
 

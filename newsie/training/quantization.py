@@ -1,6 +1,6 @@
 """int8: a quarter of the size, two to three times the speed, nearly the same answers.
 
-    weights      W (K, N)  int8, one scale a column (see `_quantize_columns`)
+    weights      W (K, N)  int8, one scale a column (see `quantize_columns`)
     embeddings   E (V, H)  int8, one scale a row
     activations  X (B, T, K) uint8 around 128, one scale a token, taken from it when the graph runs
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from newsie.errors import MissingExtraError
 
-__all__ = ["quantize_int8"]
+__all__ = ["quantize_columns", "quantize_int8", "quantize_rows"]
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int8]
@@ -99,7 +99,7 @@ class _Quantizer:
     def _embed(self, node: Any) -> None:
         """E[ids] = Eq[ids] * scale[ids]"""
         name, ids, out = node.input[0], node.input[1], node.output[0]
-        integers, scales = _quantize_rows(self._weights[name])
+        integers, scales = quantize_rows(self._weights[name])
         self._add("Gather", [self._constant(f"{name}_int8", integers), ids], f"{out}_int8")
         self._add("Gather", [self._constant(f"{name}_scale", scales), ids], f"{out}_scale")
         self._add("Cast", [f"{out}_int8"], f"{out}_float", to=1)
@@ -111,7 +111,7 @@ class _Quantizer:
         weight = self._weights[name]
         if any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
             weight = weight.T
-        integers, scales = _quantize_columns(weight)
+        integers, scales = quantize_columns(weight)
         quantized, token_scale = self._quantize_tokens(x, len(weight))
         bias = list(node.input[2:])
         product = f"{out}_without_bias" if bias else out
@@ -167,13 +167,13 @@ class _Quantizer:
         return name
 
 
-def _quantize_rows(weight: Floats) -> tuple[Integers, Floats]:
+def quantize_rows(weight: Floats) -> tuple[Integers, Floats]:
     """(V, H) -> integers from -127 to 127, and scales (V, 1)."""
     scale = _safe(np.abs(weight).max(axis=1, keepdims=True) / LARGEST)
     return np.rint(weight / scale).astype(np.int8), scale
 
 
-def _quantize_columns(weight: Floats) -> tuple[Integers, Floats]:
+def quantize_columns(weight: Floats) -> tuple[Integers, Floats]:
     """(K, N) -> integers, and scales (N,), such that no pair of products overflows 16 bits.
 
     x86 processors without VNNI instructions (Intel before 2019, AMD before Zen 4) add the products

@@ -115,7 +115,7 @@ class Shelf:
         if found is None:
             raise BundleError(
                 f"the parent of {was.path}, with the fingerprint {wanted}, is not in {self.directory}; "
-                "copy it there, or choose another bundle: newsie models --use NAME"
+                f"copy it there, or choose another bundle: newsie models {self.directory} --use NAME"
             )
         self.use(found)
         return was, found

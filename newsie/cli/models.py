@@ -38,6 +38,8 @@ def models(
         print(json.dumps(row, ensure_ascii=False))
     if not json_:
         _print(rows)
+    if current is not None and not any(row["current"] for row in rows):
+        note(f"{directory}/current is {current.path}, which is not in this folder")
     for path, reason in shelf.damaged.items():
         note(f"{path.name} cannot be used: {reason}")
     if not rows and not shelf.damaged:

@@ -19,75 +19,77 @@ if TYPE_CHECKING:
 __all__ = ["retrain"]
 
 
-def retrain(
-    file: Annotated[
-        Path, typer.Argument(help="Articles with gold labels: CSV, JSONL, Parquet, ...")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new bundle.")],
-    base: Annotated[
-        str | None,
-        typer.Option(
-            envvar="NEWSIE_MODEL",
-            help="The bundle to begin with: a folder, or owner/name on the Hugging Face hub. "
-            "(default: bundled)",
-            show_default=False,
-        ),
-    ] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="A column of labels, or TASK=COLUMN to name its task; repeatable. (default: found by "
-            "name)",
-            show_default=False,
-        ),
-    ] = None,
-    map_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map", metavar="THEIRS=OURS", help="What a label is called here; repeatable."
-        ),
-    ] = None,
-    columns: Columns = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="New heads on the student as it is: seconds.")
-    ] = False,
-    student: Annotated[
-        bool, typer.Option("--student", help="Fit the whole student: minutes.")
-    ] = False,
-    full: Annotated[
-        bool, typer.Option("--full", help="Fit a teacher first, and distil it: longer.")
-    ] = False,
-    encoder: Annotated[
-        str, typer.Option(help="Of the teacher, with --full: minilm, a folder, or a hub id.")
-    ] = "minilm",
-    replay: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Old articles with their gold labels, so that nothing is unlearnt; repeatable."
-        ),
-    ] = None,
-    unlabelled: Annotated[
-        list[Path] | None,
-        typer.Option(help="Articles to learn from without labels; repeatable."),
-    ] = None,
-    test: Annotated[
-        Path | None,
-        typer.Option(
-            help="Articles to measure on. (default: a fifth of FILE is held out)",
-            show_default=False,
-        ),
-    ] = None,
-    max_fall: Annotated[
-        float, typer.Option(help="Points of recall that a label may lose.", min=0)
-    ] = 2.0,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write the bundle even if it is not promoted.")
-    ] = False,
-    runs: Annotated[Path, typer.Option(help="Folder of what is computed on the way.")] = Path(
-        "runs"
+File = Annotated[Path, typer.Argument(help="Articles with gold labels: CSV, JSONL, Parquet, ...")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the new bundle.")]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        envvar="NEWSIE_MODEL",
+        help="The bundle to begin with: a folder, or owner/name on the Hugging Face hub. "
+        "(default: bundled)",
+        show_default=False,
     ),
-    json_: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+]
+LabelColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="A column of labels, or TASK=COLUMN to name its task; repeatable. (default: found by "
+        "name)",
+        show_default=False,
+    ),
+]
+Mapping = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="THEIRS=OURS", help="What a label is called here; repeatable."),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="New heads on the student as it is: seconds.")]
+Student = Annotated[bool, typer.Option("--student", help="Fit the whole student: minutes.")]
+Full = Annotated[bool, typer.Option("--full", help="Fit a teacher first, and distil it: longer.")]
+Encoder = Annotated[
+    str, typer.Option(help="Of the teacher, with --full: minilm, a folder, or a hub id.")
+]
+Replay = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Old articles with their gold labels, so that nothing is unlearnt; repeatable."
+    ),
+]
+Unlabelled = Annotated[
+    list[Path] | None, typer.Option(help="Articles to learn from without labels; repeatable.")
+]
+Test = Annotated[
+    Path | None,
+    typer.Option(
+        help="Articles to measure on. (default: a fifth of FILE is held out)", show_default=False
+    ),
+]
+MaxFall = Annotated[float, typer.Option(help="Points of recall that a label may lose.", min=0)]
+Force = Annotated[
+    bool, typer.Option("--force", help="Write the bundle even if it is not promoted.")
+]
+Runs = Annotated[Path, typer.Option(help="Folder of what is computed on the way.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")]
+
+
+def retrain(
+    file: File,
+    output: Output,
+    base: Base = None,
+    task: LabelColumns = None,
+    map_: Mapping = None,
+    columns: Columns = None,
+    quick: Quick = False,
+    student: Student = False,
+    full: Full = False,
+    encoder: Encoder = "minilm",
+    replay: Replay = None,
+    unlabelled: Unlabelled = None,
+    test: Test = None,
+    max_fall: MaxFall = 2.0,
+    force: Force = False,
+    runs: Runs = Path("runs"),
+    json_: Json = False,
 ) -> None:
     """Retrain a student on your own articles; it is promoted if it is good enough.
 
@@ -105,16 +107,20 @@ def retrain(
     from newsie.training.retraining.retrain import retrain as run
 
     sources = Sources(file, task or (), fields, mapping, replay or (), unlabelled or (), test)
-    found = run(
-        sources,
-        output,
-        base=read_bundle(find_bundle(base)),
-        depth=depth,
-        encoder=encoder,
-        runs=runs,
-        limits=Limits(max_fall=max_fall),
-        force=force,
-    )
+    try:
+        found = run(
+            sources,
+            output,
+            base=read_bundle(find_bundle(base)),
+            depth=depth,
+            encoder=encoder,
+            runs=runs,
+            limits=Limits(max_fall=max_fall),
+            force=force,
+        )
+    except KeyboardInterrupt:
+        note(f"what is done is kept in {runs / output.name}; the same command goes on from there")
+        raise
     if json_:
         print(json.dumps(found.promotion.to_json(), ensure_ascii=False))
     else:
@@ -122,6 +128,7 @@ def retrain(
     for failure in found.promotion.failures:
         note(f"forced, though: {failure}")
     print(found.bundle.path, file=sys.stderr if json_ else sys.stdout)
+    note(f'to use it: newsie classify --model {found.bundle.path} "..."')
 
 
 def _parse_mapping(pairs: Sequence[str] | None) -> dict[str, str]:

@@ -73,6 +73,7 @@ def check_quality(lost: Mapping[str, float], limit: float) -> None:
     if failed:
         table = "\n".join(f"  {task:<16}{points:+.2f} points" for task, points in lost.items())
         raise QualityGateError(
-            f"int8 loses more than {limit} points of accuracy on {', '.join(failed)}; the limit is "
-            f"quality.max_int8_loss of the recipe. Accuracy lost:\n{table}"
+            f"int8 loses more than {limit:g} points of accuracy on {', '.join(failed)}: give it more "
+            "articles, or train it longer or with another seed; a recipe sets the limit as "
+            f"quality.max_int8_loss. Accuracy lost:\n{table}"
         )

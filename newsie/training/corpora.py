@@ -59,6 +59,16 @@ class Corpora:
             labels = {n: row[f"label:{n}"] for n in names if row[f"label:{n}"] is not None}
             yield Article(**{field: row[field] for field in FIELDS}, labels=labels)
 
+    @property
+    def summary(self) -> str:
+        """How many articles are for what, in a line for people."""
+        train, validation, test = (len(self.splits[split]) for split in SPLITS)
+        copies = sum(self.report["duplicates_dropped"].values())
+        return (
+            f"{train:,} articles to learn from, {validation:,} to choose and calibrate on, {test:,} to "
+            f"measure on; {copies:,} duplicates left out"
+        )
+
     def corpus_names(self, split: str) -> list[str]:
         """(N,) name of the corpus of each article."""
         return cast(list[str], list(self.splits[split]["corpus"]))
@@ -123,7 +133,6 @@ def prepare_corpora(
             f"no articles are left for {' and '.join(empty)}: {report['articles']}; give more articles, or "
             "raise data.validation or data.held_out"
         )
-    say(f"kept {report['articles']}; {report['duplicates_dropped']} duplicates left out")
     with new_directory(directory) as aside:
         for name, rows in kept.items():
             _dataset([articles[i] for i in rows], [corpora[i] for i in rows], labels).save_to_disk(
@@ -133,7 +142,9 @@ def prepare_corpora(
         (aside / "corpora.json").write_text(
             json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8"
         )
-    return load_corpora(directory)
+    written = load_corpora(directory)
+    say(written.summary)
+    return written
 
 
 def load_corpora(directory: Path) -> Corpora:

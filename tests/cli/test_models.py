@@ -52,3 +52,8 @@ def test_bundles_their_lineage_and_the_way_back(
     assert "mood 87.5 %" in line
     assert newsie("rollback", shelf).out.startswith("child -> first: ")
     assert (shelf / "current").readlink() == Path("first")
+    (shelf / "current").unlink()
+    (shelf / "current").symlink_to(tiny_bundle)
+    assert (
+        f"current is {tiny_bundle.resolve()}, which is not in this" in newsie("models", shelf).err
+    )

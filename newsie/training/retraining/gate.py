@@ -5,8 +5,8 @@ What the old one answered must not get worse, and what is new must be worth its 
 - a task with gold labels here: no label may lose more than `max_fall` points of recall beyond chance,
   and the task no more than `max_task_fall` points of accuracy beyond chance (paired 95 % intervals);
 - a task without: the new student must give the old one's label to `min_agreement` of the articles;
-- a task that the file teaches: accuracy must not be below that of TF-IDF and logistic regression on the
-  same articles.
+- a task that the file teaches: there must be articles to measure it on, and accuracy must not be below
+  that of TF-IDF and logistic regression on the same articles.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Promotion:
         ]
         if fallen:
             lines += ["labels that fall, in points with 95 % intervals:", *fallen]
-        without = [n for n, r in self.tasks.items() if r.after is None]
+        without = [n for n, r in self.tasks.items() if r.after is None and not r.taught]
         if without:
             lines.append(
                 f"No gold labels here for {', '.join(without)}: the agreement of the new student with "
@@ -255,6 +255,11 @@ def _failures(name: str, report: TaskReport, limits: Limits) -> list[str]:
         found.append(
             f"{name}: the new student gives {same.value:.1%} of the articles the old one's label; asked "
             f"for are {limits.min_agreement:.0%} where there are no gold labels"
+        )
+    if report.taught and after is None:
+        found.append(
+            f"{name}: none of the articles to measure on has a label of it, so nothing shows that it is "
+            "learnt; give more labelled articles, or some to measure on (--test FILE)"
         )
     if after is not None and report.baseline is not None and after.accuracy < report.baseline[0]:
         found.append(

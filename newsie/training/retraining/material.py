@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from newsie.bundle import Bundle
 from newsie.data.articles import Article
 from newsie.data.readers import ArticleReader
 from newsie.data.writers import open_writer
+from newsie.doctor.names import spellings
 from newsie.errors import InputError, ReadError
 from newsie.labels import LabelRule, LabelSpace
 from newsie.training.config import CorpusConfig, DataConfig, TaskConfig
@@ -67,17 +68,25 @@ class Sources:
         """Hex digest of all that decides what is learnt: the bytes of the files, and how they are read."""
         options = [list(self.tasks), dict(self.columns), dict(self.mapping)]
         digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-        for path in (self.file, *self.replay, *self.unlabelled, *filter(None, [self.test])):
-            digest.update(f"\0{path.name}\0".encode())
+        for role, path in self._files():
+            digest.update(f"\0{role} {path.name}\0".encode())
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()[:16]
 
     def check(self) -> None:
-        """Raise ReadError where a file is not there, InputError where one is not a file."""
-        for path in (self.file, *self.replay, *self.unlabelled, *filter(None, [self.test])):
+        """Raise ReadError where a file is not there, or is no file."""
+        for _, path in self._files():
             if not path.is_file():
                 raise ReadError(path, "there is no such file")
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        """(what it is for, file)"""
+        yield "file", self.file
+        yield from (("replay", path) for path in self.replay)
+        yield from (("unlabelled", path) for path in self.unlabelled)
+        if self.test is not None:
+            yield "test", self.test
 
 
 @dataclass(frozen=True)
@@ -120,10 +129,8 @@ def gather_material(sources: Sources, base: Bundle, directory: Path, *, say: Say
         sources.file, space, tasks=sources.tasks, columns=sources.columns, mapping=sources.mapping
     )
     for question in questions:
-        say(question.describe())
-        if question.rare:
-            rare = ", ".join(f"{label} ({n})" for label, n in list(question.rare.items())[:8])
-            say(f"  left out, fewer than {MIN_ARTICLES} articles: {rare}")
+        for line in _describe(question):
+            say(line)
     labels = extend_labels(space, questions)
     identity = hashlib.sha256(f"{sources.fingerprint()}{space.fingerprint()}".encode())
     target = directory / f"material-{identity.hexdigest()[:12]}"
@@ -131,6 +138,20 @@ def gather_material(sources: Sources, base: Bundle, directory: Path, *, say: Say
         with new_directory(target) as aside:
             _write(sources, questions, space, labels, aside, say)
     return Material(target, questions, labels, _data_config(target, questions, labels))
+
+
+def _describe(question: Question) -> Iterator[str]:
+    """What is done with it, and what may not be meant so, in lines for people."""
+    yield question.describe()
+    if question.rare:
+        rare = ", ".join(f"{label} ({n})" for label, n in list(question.rare.items())[:8])
+        yield f"  left out, fewer than {MIN_ARTICLES} articles: {rare}"
+    if twice := spellings({**question.counts, **question.rare}):
+        pairs = ", ".join(f"{a!r} beside {b!r}" for a, b in list(twice.items())[:8])
+        yield (
+            f"  a label in several spellings: {pairs}. newsie doctor FILE --fix OUT writes them alike, "
+            "as does --map theirs=ours"
+        )
 
 
 def _write(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from newsie.data.readers import ArticleReader
+from newsie.doctor.names import plain_label
 from newsie.doctor.reading import find_rules
 from newsie.errors import InputError, LabelError, ReadError
 from newsie.labels import LabelRule, LabelSpace, Task
@@ -192,13 +194,22 @@ def _check_known(
     share = sum(n for label, n in counts.items() if label in known) / counts.total()
     if share < KNOWN_SHARE:
         strange = sorted(set(counts) - set(known))
+        alike = {label: other for label in strange if (other := _alike(label, known))}
+        maps = " ".join(f"--map {shlex.quote(f'{a}={b}')}" for a, b in list(alike.items())[:8])
         raise LabelError(
             f"{path}, column {column!r}: the model has a task {name!r}, which knows the labels of "
             f"{share:.0%} of these articles; it does not know {_some(strange)}. If this is another "
             f"question, give it a name of its own: --task NAME={column}; if it is the same, "
             f"--task {name}={column} extends the task, and --map theirs=ours says what is called "
-            "otherwise"
+            f"otherwise{maps and f' (perhaps {maps})'}"
         )
+
+
+def _alike(label: str, known: Sequence[str]) -> str | None:
+    """The known label that is written nearly like another one."""
+    plain = {plain_label(other): other for other in known}
+    found = difflib.get_close_matches(plain_label(label), plain, n=1, cutoff=0.8)
+    return plain[found[0]] if found else None
 
 
 def _is_number(label: str) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from newsie.bundle import Bundle, Lineage, read_bundle
 from newsie.data.articles import Article
 from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
+from newsie.errors import InputError, RecipeError
 from newsie.training.batches import TokenStore
 from newsie.training.bundling import commit_id, make_bundle
 from newsie.training.config import (
@@ -26,6 +27,7 @@ from newsie.training.config import (
     TeacherConfig,
 )
 from newsie.training.corpora import Corpora, load_corpora, prepare_corpora
+from newsie.training.dithering import dither
 from newsie.training.encoder import check_max_tokens
 from newsie.training.fingerprints import digest
 from newsie.training.model import MultiTaskModel
@@ -126,22 +128,36 @@ class Retraining(Pipeline):
         return [question.name for question in self.material.questions]
 
     @cached_property
+    def corpora_name(self) -> str:
+        """Folder of the articles, named by all that decides them."""
+        return f"data-{digest(self.material.directory.name, self.recipe.seed)}"
+
+    @cached_property
     def corpora(self) -> Corpora:
         """Articles cleaned, split and stored; sites' names are those that the base removes."""
-        name = digest(self.material.directory.name, self.recipe.seed)
-        directory = self.directory / f"data-{name}"
+        directory = self.directory / self.corpora_name
         with self.accelerator.main_process_first():
             if not directory.exists():
-                prepare_corpora(
-                    self.recipe.data,
-                    self.data,
-                    directory,
-                    say=self.say,
-                    seed=self.recipe.seed,
-                    labels=self.material.labels,
-                )
-        suffixes = self.base.manifest.encoding.site_suffixes
-        return replace(load_corpora(directory), site_suffixes=suffixes)
+                self._prepare(directory)
+        found = load_corpora(directory)
+        self.say(found.summary)
+        return replace(found, site_suffixes=self.base.manifest.encoding.site_suffixes)
+
+    def _prepare(self, directory: Path) -> None:
+        try:
+            prepare_corpora(
+                self.recipe.data,
+                self.data,
+                directory,
+                say=lambda _text: None,  # the files are those that `gather_material` has told of
+                seed=self.recipe.seed,
+                labels=self.material.labels,
+            )
+        except RecipeError as error:  # a split is empty
+            raise InputError(
+                "there are too few different articles to learn from some and to measure on others; give "
+                "more, or others to measure on: --test FILE"
+            ) from error
 
     def _whole_encoder(self, name: str, max_tokens: int) -> Encoder:
         """The tokenizer of an encoder, or that of the base."""
@@ -153,13 +169,14 @@ class Retraining(Pipeline):
     @cached_property
     def quick(self) -> Bundle:
         """The base with quick heads for the tasks that the file has gold labels for."""
-        name = digest(self.base.fingerprint, self.corpora.name, self.recipe.seed, __version__)
-        directory = self.directory / f"quick-{name}"
+        splits, seed = self._head_splits, self.recipe.seed
+        parts = self.base.fingerprint, self.corpora.name, splits, seed, __version__
+        directory = self.directory / f"quick-{digest(*parts)}"
         with self.accelerator.main_process_first():
             if not directory.exists():
                 quick_student(
                     self.base,
-                    self.learnt,
+                    self.head_articles,
                     self.corpora.labels,
                     self.taught,
                     directory,
@@ -172,12 +189,28 @@ class Retraining(Pipeline):
     @property
     def learnt(self) -> list[Article]:
         """All articles that are not held out to measure on."""
-        return [a for split in ("train", "validation") for a in self.corpora.articles(split)]
+        return self._articles(("train", "validation"))
+
+    @property
+    def _head_splits(self) -> tuple[str, ...]:
+        """What quick heads are fitted on. A student that begins with them is chosen and calibrated on
+        the validation articles, which it must not know then."""
+        return ("train", "validation") if self.plan.depth == "quick" else ("train",)
+
+    @property
+    def head_articles(self) -> list[Article]:
+        """The articles that quick heads are fitted on."""
+        return self._articles(self._head_splits)
+
+    def _articles(self, splits: Sequence[str]) -> list[Article]:
+        return [article for split in splits for article in self.corpora.articles(split)]
 
     @cached_property
     def beginning(self) -> MultiTaskModel:
         """The student as it begins."""
-        return revive_student(self.quick)
+        student = revive_student(self.quick)
+        dither(student, self.recipe.seed)
+        return student
 
     @cached_property
     def teachers(self) -> list[MultiTaskModel]:

@@ -96,6 +96,22 @@ def test_one_below_tf_idf_is_not_promoted() -> None:
     assert "new: accuracy 92.5% is below TF-IDF and logistic regression, 95.0%" in failure
 
 
+def test_a_new_task_that_nothing_measures_is_not_promoted() -> None:
+    truth = np.arange(N) % 2
+    found = compare_students(
+        {"old": sure(truth)},
+        {"old": sure(truth), "new": sure(truth)},
+        {"old": truth, "new": np.full(N, IGNORE)},
+        SPACE,
+        taught=["new"],
+        baseline={"new": sure(truth)},
+        limits=Limits(),
+    )
+    [failure] = found.failures
+    assert "new: none of the articles to measure on has a label of it" in failure
+    assert "No gold labels" not in found.table()
+
+
 def test_without_gold_labels_agreement_stands_in_and_this_is_said() -> None:
     same = verdict(
         old=TRUTH, after=flip(TRUTH, slice(0, 20)), new=TRUTH, baseline=TRUTH, gold=False

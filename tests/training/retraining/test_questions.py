@@ -42,6 +42,12 @@ def test_a_column_called_as_a_task_with_other_labels_has_to_be_decided(tmp_path:
     file = labelled(tmp_path, ["crime"] * 6 + ["court"] * 6 + ["sports"] * 4, "section")
     with pytest.raises(LabelError, match=r"knows the labels of 25%.*--task NAME=section.*--map"):
         find_questions(file, LABELS)
+    other = labelled(tmp_path, ["Sports"] * 6 + ["Bussiness"] * 6, "section")
+    with pytest.raises(
+        LabelError, match=r"\(perhaps --map Bussiness=business --map Sports=sports\)"
+    ):
+        find_questions(other, LABELS)
+    file = labelled(tmp_path, ["crime"] * 6 + ["court"] * 6 + ["sports"] * 4, "section")
     [new] = find_questions(file, LABELS, tasks=["courts=section"])
     assert (new.name, new.known) == ("courts", ())
     [extended] = find_questions(file, LABELS, tasks=["section=section"])

@@ -20,9 +20,9 @@ from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.errors import BundleError, InputError, QualityGateError, ReadError, TrainingError
 from newsie.training.retraining.gate import Limits
-from newsie.training.retraining.material import Sources
+from newsie.training.retraining.material import Sources, gather_material
 from newsie.training.retraining.retrain import Retrained, retrain
-from newsie.training.retraining.retraining import Depth, choose_depth
+from newsie.training.retraining.retraining import Depth, Plan, Retraining, choose_depth
 from tests.tiny import tiny_articles, write_tiny_corpus, write_tiny_encoder
 from tests.training.retraining.files import heard_by, write_rows, write_volume
 
@@ -135,6 +135,38 @@ def test_old_articles_without_old_labels(file: Path, tiny_bundle: Path, tmp_path
         run(Sources(file, replay=[file]), tiny_bundle, tmp_path)
     with pytest.raises(ReadError, match="there is no such file"):
         run(Sources(file, replay=[tmp_path / "none.csv"]), tiny_bundle, tmp_path)
+
+
+def test_what_a_file_is_for_counts(file: Path, tmp_path: Path) -> None:
+    old = write_tiny_corpus(tmp_path / "old.jsonl", 20)
+    ways = [Sources(file, replay=[old]), Sources(file, unlabelled=[old]), Sources(file, test=old)]
+    assert len({sources.fingerprint() for sources in ways}) == 3
+
+
+def test_few_articles_are_refused_in_the_words_of_a_newsroom(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    texts = [("the goal says new", "a"), ("the bank says old", "b")] * 4
+    file = write_rows(tmp_path / "ours.csv", ("headline", "category"), texts)
+    with pytest.raises(InputError, match=r"too few different articles .* --test FILE"):
+        run(Sources(file), tiny_bundle, tmp_path)
+
+
+def test_heads_to_begin_with_know_nothing_of_the_articles_that_choose(
+    file: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    base = read_bundle(tiny_bundle)
+    material = gather_material(Sources(file), base, tmp_path / "runs", say=lambda _text: None)
+    quick, student = (
+        Retraining(material, base, Plan("ours", depth), runs=tmp_path / "runs")
+        for depth in ("quick", "student")
+    )
+    ids = {article.id for article in student.head_articles}
+    chosen_on = {article.id for article in student.corpora.articles("validation")}
+    assert chosen_on
+    assert not ids & chosen_on
+    assert {article.id for article in quick.head_articles} == ids | chosen_on
+    assert len(student.learnt) == len(ids | chosen_on)
 
 
 def test_another_bundle_is_not_written_over(

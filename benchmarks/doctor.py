@@ -6,6 +6,7 @@ A tenth of the labels of a file is exchanged for others at random; then the doct
 are likely wrong. Beside its rule stand two of cleanlab's, on the same probabilities. What is wrong in the
 file to begin with counts as a false alarm, for nobody knows of it. With --data the corpora are those of
 the data card, and the whole of the largest is examined, for time and memory; without it, the sample.
+Interrupted, the same command goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.corpus import SAMPLE
+from benchmarks.notebook import Keep, Notebook, Rows, measure_again
 from benchmarks.processes import run
-from benchmarks.report import RESULTS, Spread, circumstances, table, write_report
+from benchmarks.report import RESULTS, Spread, circumstances, table, write_rows
 from benchmarks.sides import positive
 from newsie.doctor.reading import find_rules, read_file
 from newsie.doctor.suspects import Suspects, find_suspects
@@ -79,38 +81,46 @@ def exchange(
     return changed, np.isin(np.arange(len(labels)), chosen)
 
 
-def measure_case(case: Case, seeds: Sequence[int], articles: int) -> list[dict[str, Any]]:
+def measure_case(
+    case: Case, seeds: Sequence[int], articles: int, keep: Keep = measure_again
+) -> Rows:
     """Figures of each rule and seed."""
     file = read_file(case.path, find_rules(case.path, [case.column]))
     labels = file.labels(case.column.casefold())
     known = np.array([i for i, label in enumerate(labels) if label is not None], np.int64)
     kept = np.sort(np.random.default_rng(0).permutation(known)[:articles])
-    texts = [file.texts[i] for i in kept]
-    rows: list[dict[str, Any]] = []
-    for seed in seeds:
-        changed, wrong = exchange([labels[i] for i in kept], SHARE, seed)
-        found = find_suspects(texts, changed)
-        if found is None:
-            raise RuntimeError(f"{case.name} has too few articles to look for wrong labels")
-        for rule, chosen in _by_rule(found).items():
-            right = int(wrong[found.looked_at][chosen].sum())
-            rows.append(
-                {
-                    "corpus": case.name,
-                    "labels": len(found.labels),
-                    "articles": len(kept),
-                    "seed": seed,
-                    "rule": rule,
-                    "exchanged": int(wrong.sum()),
-                    "suspects": len(chosen),
-                    "found": right / int(wrong.sum()),
-                    "precision": right / max(1, len(chosen)),
-                    "expected_precision": (
-                        float(found.wrongness.probabilities[chosen].mean()) if len(chosen) else None
-                    ),
-                }
-            )
-            print(rows[-1], file=sys.stderr)
+    texts, given = [file.texts[i] for i in kept], [labels[i] for i in kept]
+    return [
+        row
+        for seed in seeds
+        for row in keep(f"{case.name} {seed}", partial(_measure, case.name, texts, given, seed))
+    ]
+
+
+def _measure(name: str, texts: Sequence[str], labels: Sequence[str | None], seed: int) -> Rows:
+    changed, wrong = exchange(labels, SHARE, seed)
+    found = find_suspects(texts, changed)
+    if found is None:
+        raise RuntimeError(f"{name} has too few articles to look for wrong labels")
+    rows: Rows = []
+    for rule, chosen in _by_rule(found).items():
+        right = int(wrong[found.looked_at][chosen].sum())
+        expected = found.wrongness.probabilities[chosen]
+        rows.append(
+            {
+                "corpus": name,
+                "labels": len(found.labels),
+                "articles": len(texts),
+                "seed": seed,
+                "rule": rule,
+                "exchanged": int(wrong.sum()),
+                "suspects": len(chosen),
+                "found": right / int(wrong.sum()),
+                "precision": right / max(1, len(chosen)),
+                "expected_precision": float(expected.mean()) if len(chosen) else None,
+            }
+        )
+        print(rows[-1], file=sys.stderr)
     return rows
 
 
@@ -193,20 +203,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args(given)
     report = circumstances("doctor", given)
-    chosen = cases(options.data)
-    rows = [r for c in chosen for r in measure_case(c, range(options.seeds), options.articles)]
+    notebook = Notebook(options.results, report)
+    rows = [
+        row
+        for case in cases(options.data)
+        for row in measure_case(case, range(options.seeds), options.articles, notebook.keep)
+    ]
     cost = (
         measure_cost(SAMPLE, "section")
         if options.data is None
         else measure_cost(options.data / "newsapi" / "train.parquet", "section")
     )
-    packages = {name: version(name) for name in PACKAGES}
-    report |= {
-        "sides": {"newsie": {"packages": packages}},
-        "summary": {"cost": cost},
-        "measurements": rows,
-    }
-    write_report(options.results, report, render(rows, cost))
+    text, summary = render(rows, cost), {"cost": cost}
+    write_rows(options.results, report, rows, text, packages=PACKAGES, summary=summary)
+    notebook.close()
 
 
 if __name__ == "__main__":

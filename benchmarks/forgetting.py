@@ -4,23 +4,24 @@
 
 The bundled student is retrained as `newsie retrain FILE` does, without old articles. Then the old one and
 the new one answer test articles of the corpora that the old one learnt from, and are compared on the same
-articles: accuracy before and after, and the difference with its paired 95 % interval.
+articles: accuracy before and after, and the difference with its paired 95 % interval. Interrupted, the same
+command goes on; seconds are then left out for what was resumed. --runs may be deleted afterwards.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import RESULTS, circumstances, table, write_report
+from benchmarks.notebook import Notebook, Rows
+from benchmarks.report import RESULTS, circumstances, table, write_rows
 from benchmarks.sides import positive
 from newsie.bundle import Bundle, bundled_path, read_bundle
 from newsie.classifier import Classifier
@@ -86,7 +87,7 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
             "{:+.1f} ({:+.1f} to {:+.1f})".format(
                 *(100 * row["change"][name] for name in ("value", "low", "high"))
             ),
-            f"{row['seconds']:,.0f}",
+            f"{row['seconds']:,.0f}" if row["seconds"] else "resumed",
         ]
         for row in rows
     ]
@@ -96,13 +97,14 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _measure(
     depth: Depth, sources: Sources, base: Bundle, articles: Sequence[Article], folder: Path
-) -> list[dict[str, Any]]:
-    began = time.perf_counter()
+) -> Rows:
+    runs = folder / base.fingerprint
+    resumed, began = (runs / depth).exists(), time.perf_counter()
     found = retrain(
-        sources, folder / depth, base=base, depth=depth, runs=folder / "runs", force=True
+        sources, runs / "bundles" / depth, base=base, depth=depth, runs=runs, force=True
     )
-    seconds = time.perf_counter() - began
-    rows = []
+    seconds = None if resumed else time.perf_counter() - began
+    rows: Rows = []
     for task, report in compare(base, found.bundle, articles).items():
         assert report.before is not None
         assert report.change is not None
@@ -126,27 +128,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--corpus", default="uci", help="whose train.parquet is learnt from")
     parser.add_argument("--depths", nargs="+", choices=DEPTHS, default=["student", "full"])
     parser.add_argument("--articles", type=positive, default=2_000, help="old ones of each corpus")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--runs", type=Path, default=Path("runs/forgetting"), help="work folder")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(given)
     found = circumstances("forgetting", given)
     base = read_bundle(bundled_path())
     articles = old_articles(options.data, base, options.articles)
     folder = options.data / options.corpus
     sources = Sources(folder / "train.parquet", test=folder / "test.parquet")
-    with tempfile.TemporaryDirectory() as scratch:
-        rows = [
-            row
-            for depth in options.depths
-            for row in _measure(depth, sources, base, articles, Path(scratch))
-        ]
-    packages = {name: version(name) for name in PACKAGES}
-    content = {
-        **found,
-        "sides": {"all": {"packages": packages}},
-        "summary": {},
-        "measurements": rows,
-    }
-    write_report(options.output, content, render(rows))
+    notebook = Notebook(options.results, found, base.fingerprint)
+    rows = [
+        row
+        for depth in options.depths
+        for row in notebook.keep(
+            depth, partial(_measure, depth, sources, base, articles, options.runs)
+        )
+    ]
+    write_rows(options.results, found, rows, render(rows), packages=PACKAGES)
+    notebook.close()
 
 
 if __name__ == "__main__":

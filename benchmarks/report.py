@@ -12,12 +12,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import ROOT
 
-__all__ = ["RESULTS", "Spread", "circumstances", "ratios", "table", "write_report"]
+__all__ = ["RESULTS", "Spread", "circumstances", "ratios", "table", "write_report", "write_rows"]
 
 RESULTS = Path(__file__).parent / "results"
 BUSY_LOAD = 0.3
@@ -117,6 +118,30 @@ def write_report(directory: Path, content: Mapping[str, Any], text: str) -> None
     text = f"{text}\n{_footer(content)}"
     (directory / f"{name}.md").write_text(text, encoding="utf-8")
     print(text, end="")
+
+
+def write_rows(
+    directory: Path,
+    found: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    text: str,
+    *,
+    packages: Sequence[str],
+    summary: Mapping[str, Any] | None = None,
+) -> None:
+    """`write_report` for rows that were all measured in this process.
+
+    Args:
+        directory: where NAME.json and NAME.md go.
+        found: the circumstances.
+        rows: the measurements.
+        text: title, table and remarks.
+        packages: whose versions matter.
+        summary: figures besides the rows.
+    """
+    sides = {"newsie": {"packages": {name: version(name) for name in packages}}}
+    content = {**found, "sides": sides, "summary": summary or {}, "measurements": rows}
+    write_report(directory, content, text)
 
 
 def _footer(content: Mapping[str, Any]) -> str:

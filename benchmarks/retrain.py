@@ -11,7 +11,7 @@ From the training articles of a corpus a number of each label is drawn, and thre
 
 All are measured on the corpus's test articles. Seconds are those from the articles to the answers'
 readiness: loading, encoding, choosing and fitting; those of answering the test articles are left out.
-The interval of the accuracy is Student's, over the draws.
+The interval of the accuracy is Student's, over the draws. Interrupted, the same command goes on.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.report import RESULTS, circumstances, table, write_report
+from benchmarks.notebook import Keep, Notebook, Rows, measure_again
+from benchmarks.report import RESULTS, circumstances, table, write_rows
 from benchmarks.sides import positive
 from newsie.baseline import BaselineConfig, fit_baseline
 from newsie.bundle import Bundle, Lineage, bundled_path, read_bundle
@@ -168,8 +169,13 @@ def draw_rows(labels: Sequence[str], count: int, seed: int) -> list[int]:
 
 
 def measure(
-    data: Path, corpus: str, labelled: Sequence[int], draws: int, systems: dict[str, Any]
-) -> list[dict[str, Any]]:
+    data: Path,
+    corpus: str,
+    labelled: Sequence[int],
+    draws: int,
+    systems: Mapping[str, Callable[[Draw], Answer]],
+    keep: Keep = measure_again,
+) -> Rows:
     """One row for each number of labelled articles, draw and system."""
     rule = {TASK: LabelRule(COLUMNS.get(corpus, TASK))}
     train, test = (
@@ -180,31 +186,33 @@ def measure(
     test = [a for a in test if a.labels[TASK] in names]
     base = read_bundle(bundled_path())
     labels = base.manifest.label_space.extend({TASK: names})
-    gold, rows = labels.encode(test)[TASK], []
+    given, rows = [article.labels[TASK] for article in train], []
     for count in labelled:
         for seed in range(draws if count else 1):  # all articles are always the same
-            chosen = [train[i] for i in draw_rows([a.labels[TASK] for a in train], count, seed)]
+            chosen = [train[i] for i in draw_rows(given, count, seed)]
             draw = Draw(chosen, test, labels, base)
+            about = {"corpus": corpus, "labelled": count, "draw": seed}
             for name, system in systems.items():
-                began = time.perf_counter()
-                answer = system(draw)
-                seconds = time.perf_counter() - began
-                predicted = answer()
-                rows.append(
-                    {
-                        "corpus": corpus,
-                        "labelled": count,
-                        "draw": seed,
-                        "system": name,
-                        "articles": len(chosen),
-                        "test_articles": len(test),
-                        "accuracy": accuracy(predicted, gold),
-                        "macro_f1": macro_f1(predicted, gold),
-                        "seconds": seconds,
-                    }
-                )
-                print(rows[-1], file=sys.stderr)
+                part = partial(_measure, draw, system, {**about, "system": name})
+                rows += keep(f"{corpus} {count} {seed} {name}", part)
     return rows
+
+
+def _measure(draw: Draw, system: Callable[[Draw], Answer], about: dict[str, Any]) -> Rows:
+    began = time.perf_counter()
+    answer = system(draw)
+    seconds = time.perf_counter() - began
+    predicted, gold = answer(), draw.labels.encode(draw.test)[TASK]
+    row = {
+        **about,
+        "articles": len(draw.train),
+        "test_articles": len(draw.test),
+        "accuracy": accuracy(predicted, gold),
+        "macro_f1": macro_f1(predicted, gold),
+        "seconds": seconds,
+    }
+    print(row, file=sys.stderr)
+    return [row]
 
 
 def render(rows: Sequence[dict[str, Any]]) -> str:
@@ -247,23 +255,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--labelled", nargs="+", type=int, default=[16, 64, 0], help="a label; 0 means all"
     )
     parser.add_argument("--draws", type=positive, default=5)
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(given)
     found = circumstances("retrain", given)
+    notebook = Notebook(options.results, found, read_bundle(bundled_path()).fingerprint)
     systems = dict(zip(SYSTEMS, (newsie_quick, MiniLM(), tfidf), strict=True))
     rows = [
         row
         for corpus in options.corpora
-        for row in measure(options.data, corpus, options.labelled, options.draws, systems)
+        for row in measure(
+            options.data, corpus, options.labelled, options.draws, systems, notebook.keep
+        )
     ]
-    packages = {name: version(name) for name in PACKAGES}
-    content = {
-        **found,
-        "sides": {"all": {"packages": packages}},
-        "summary": {},
-        "measurements": rows,
-    }
-    write_report(options.output, content, render(rows))
+    write_rows(options.results, found, rows, render(rows), packages=PACKAGES)
+    notebook.close()
 
 
 if __name__ == "__main__":

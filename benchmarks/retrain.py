@@ -259,7 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(given)
     found = circumstances("retrain", given)
     notebook = Notebook(options.results, found, read_bundle(bundled_path()).fingerprint)
-    systems = dict(zip(SYSTEMS, (newsie_quick, MiniLM(), tfidf), strict=True))
+    ways: Sequence[Callable[[Draw], Answer]] = (newsie_quick, MiniLM(), tfidf)
+    systems = dict(zip(SYSTEMS, ways, strict=True))
     rows = [
         row
         for corpus in options.corpora

@@ -30,7 +30,7 @@ from transformers import DistilBertConfig, DistilBertModel
 from benchmarks.corpus import article_files
 from benchmarks.report import RESULTS, Spread, circumstances, ratios, table, write_report
 from benchmarks.sides import positive
-from newsie.data.encoding import EncodingPolicy
+from newsie.data.encoding import VIEWS, EncodingPolicy
 from newsie.data.readers import read_articles
 from newsie.labels import LabelRule, LabelSpace, Task
 from newsie.training.batches import Batches, TokenStore, TrainingSet
@@ -161,7 +161,7 @@ def _training_set(options: argparse.Namespace) -> tuple[TrainingSet, LabelSpace]
     encoder = open_encoder("minilm", EncodingPolicy(MAX_TOKENS))
     tokens = {
         view: TokenStore.from_rows(encoder.encode(articles, view).ids, encoder.pad_id)
-        for view in ("full", "headline")
+        for view in VIEWS
     }
     corpus = np.zeros(len(articles), np.int64)
     return TrainingSet(tokens, labels.encode(articles), corpus), labels

@@ -77,6 +77,9 @@ class Pipeline(Run):
     def teachers(self) -> list[MultiTaskModel]:
         """One fitted teacher for each seed."""
         self._check_lengths()
+        return self._fit_teachers()
+
+    def _fit_teachers(self) -> list[MultiTaskModel]:
         seeds = self.recipe.teacher.seeds
         return [self._teacher(*each) for each in zip(seeds, self.teacher_names, strict=True)]
 

@@ -69,12 +69,12 @@ def test_the_attack_never_leaves_its_ball_and_does_more_harm_the_larger_that_is(
     assert (moved[mask == 0] == 0).all()
     torch.testing.assert_close(table.weight, before)  # nothing of it stays behind
 
-    found = attack(tiny_student, encoder, articles, gold, CPU)
-    assert tuple(found) == ATTACKS
-    assert all(set(answers) == set(gold) for answers in found.values())
-    assert all(len(column) == 48 for answers in found.values() for column in answers.values())
+    attacked = attack(tiny_student, encoder, articles, gold, CPU)
+    assert tuple(attacked) == ATTACKS
+    assert all(set(answers) == set(gold) for answers in attacked.values())
+    assert all(len(column) == 48 for answers in attacked.values() for column in answers.values())
     # This tokenizer knows no case.
-    assert (found["capitals"]["section"] == found["none"]["section"]).all()
+    assert (attacked["capitals"]["section"] == attacked["none"]["section"]).all()
 
 
 def test_who_reads_headlines_is_attacked_in_headlines(tiny_student: MultiTaskModel) -> None:

@@ -80,7 +80,7 @@ def test_a_model_that_fails_again_and_again(
         session = student_of(tiny_classifier)._session
 
         class Broken:
-            def run(self, *arguments: object) -> object:
+            def run(self, *arguments: Any) -> object:
                 raise RuntimeError("Secret words")
 
         with server.client() as client:
@@ -141,7 +141,7 @@ def test_texts_that_make_a_model_fail_do_not_turn_the_server_off(
     )
 
     class Picky:
-        def run(self, tasks: object, inputs: dict[str, Any]) -> object:
+        def run(self, tasks: Any, inputs: dict[str, Any]) -> object:
             if poison in inputs["input_ids"]:
                 raise RuntimeError("no orbit")
             return run(tasks, inputs)
@@ -180,7 +180,7 @@ def test_deadline(tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch) 
     run = student_of(tiny_classifier)._session.run
 
     class Slow:
-        def run(self, *arguments: object) -> object:
+        def run(self, *arguments: Any) -> object:
             time.sleep(0.3)
             return run(*arguments)
 
@@ -195,7 +195,7 @@ def test_back_pressure(tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPa
     run = student_of(tiny_classifier)._session.run
 
     class Slow:
-        def run(self, *arguments: object) -> object:
+        def run(self, *arguments: Any) -> object:
             time.sleep(0.02)
             return run(*arguments)
 
@@ -230,7 +230,7 @@ def test_who_leaves_is_counted_and_not_computed(
     go, run = threading.Event(), student_of(tiny_classifier)._session.run
 
     class Held:
-        def run(self, *arguments: object) -> object:
+        def run(self, *arguments: Any) -> object:
             assert go.wait(10)
             return run(*arguments)
 

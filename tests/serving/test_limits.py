@@ -358,7 +358,7 @@ def test_requests_that_are_sent_ahead_do_not_pile_up(
     go, run = threading.Event(), student_of(tiny_classifier)._session.run
 
     class Held:
-        def run(self, *arguments: object) -> object:
+        def run(self, *arguments: Any) -> object:
             assert go.wait(30)
             return run(*arguments)
 

@@ -235,7 +235,9 @@ def test_workers(tiny_bundle: Path, models: Path) -> None:
         before = children.read_text().split()
         os.kill(int(before[0]), signal.SIGKILL)
         wait_until(lambda: len(set(children.read_text().split()) - {before[0]}) == 2)
-        while log.read_text().count('"event":"model loaded"') < 5:  # nobody waits for one that loads
+        while (
+            log.read_text().count('"event":"model loaded"') < 5
+        ):  # nobody waits for one that loads
             assert fresh("POST", "/v1/classify", json=ASK).status_code == 200
         assert {fresh("GET", "/info").json()["model_sha"] for _ in range(20)} == {wanted}
 

@@ -219,7 +219,7 @@ class Retraining(Pipeline):
             return [self.beginning]
         config = self.recipe.teacher
         check_max_tokens(config.encoder, {"the longest training input": config.fit.max_tokens})
-        return [self._teacher(seed) for seed in config.seeds]
+        return self._fit_teachers()
 
     def soft_labels_of(
         self,

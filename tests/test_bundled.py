@@ -46,10 +46,10 @@ def test_its_tasks(student: Classifier) -> None:
     assert section.labels == broadsheet.labels == tabloid.labels
 
 
-# Of 14 sections, 6 topics and 2 answers, a model that has learnt nothing finds 7, 17 and 50 %.
+# Of 14 sections, 6 topics, 26 desks and 2 answers, a model that has learnt nothing finds 7, 17, 4 and 50 %.
 @pytest.mark.parametrize(
     ("task", "articles", "accuracy"),
-    [("section", 250, 0.45), ("topic", 170, 0.7), ("clickbait", 100, 0.65)],
+    [("section", 250, 0.52), ("topic", 170, 0.76), ("desk", 90, 0.55), ("clickbait", 100, 0.9)],
 )
 def test_it_has_learnt(found: Evaluation, task: str, articles: int, accuracy: float) -> None:
     assert found.tasks[task].support > articles
@@ -60,12 +60,12 @@ def test_the_examples_of_the_readme(student: Classifier) -> None:
     article = Article("Rain stops play", body="The third day at the Oval was lost to rain.")
     oscars = "Oscars night: the dresses everyone is talking about"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert article.headline in readme
-    assert oscars in readme
-    assert [p.label("section") for p in student.classify([article, oscars])] == [
-        "sports",
-        "entertainment",
-    ]
+    cricket, dresses = student.classify([article, oscars])
+    for prediction, text, shown in ((cricket, article.headline, 2), (dresses, oscars, 2)):
+        assert text in readme
+        for label, probability in prediction.top("section", shown):
+            assert label in readme
+            assert f"{probability:.2f}" in readme or f"{100 * probability:.0f} %" in readme
 
 
 def test_the_command_line_needs_no_training_library() -> None:

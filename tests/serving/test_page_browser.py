@@ -145,6 +145,7 @@ def test_what_comes_in_stays_text(page: Page, tmp_path: Path) -> None:
     with file.open("w", encoding="utf-8", newline="") as opened:
         csv.writer(opened).writerows([["headline", "body"], [HOSTILE, ""], ["", ""]])
     drop(page, file)
+    page.locator("td .clipping").first.wait_for()
     assert page.locator("td .clipping").all_inner_texts() == [HOSTILE]
     assert page.evaluate("window.hacked") is None
     assert page.locator("img").count() == 0

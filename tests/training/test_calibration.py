@@ -41,7 +41,7 @@ def test_points_lost_by_hand() -> None:
 def test_the_gate_names_the_task_and_the_limit() -> None:
     check_quality({"section": 0.5, "mood": -1.0}, 0.5)
     with pytest.raises(
-        QualityGateError, match=r"0\.5 points of accuracy on mood;(?s:.)*\+0\.60"
+        QualityGateError, match=r"0\.5 points of accuracy on mood:(?s:.)*\+0\.60"
     ) as caught:
         check_quality({"section": 0.1, "mood": 0.6}, 0.5)
     assert caught.value.exit_code == 3

@@ -141,14 +141,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_text_takes_time_in_proportion(text: str) -> None:
-    def seconds(text: str) -> float:
-        start = time.process_time()
-        clean_text(text)
-        return time.process_time() - start
-
-    # Quadratic work would take 64 times as long for 8 times the text, and hours in all.
-    short = min(seconds(text[: len(text) // 8]) for _ in range(3))
-    assert seconds(text) < 24 * short + 0.1
+    start = time.process_time()
+    clean_text(text)
+    assert time.process_time() - start < 10  # not a measurement: hours if it were quadratic
 
 
 PIECES = (

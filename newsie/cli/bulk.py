@@ -157,7 +157,7 @@ class Bulk:
         from newsie.errors import InputError
 
         reader = ArticleReader(job.source, columns=self.columns, strict=self.strict)
-        if (columns := reader.columns.describe()) != self._told:
+        if (columns := reader.describe_columns()) != self._told:
             self._told = columns
             note(f"columns: {columns}")
         with Parts(job.target, self._meaning(job)) as parts:

@@ -85,7 +85,7 @@ def _open(
     from newsie.data.readers import ArticleReader
 
     reader = ArticleReader(file, columns=columns, rules=rules, strict=strict)
-    note(f"columns: {reader.columns.describe()}")
+    note(f"columns: {reader.describe_columns()}")
     return reader
 
 

@@ -47,7 +47,7 @@ def evaluate(
     asked = chosen_tasks(task, classifier.labels)
     rules = gold_rules(fields, classifier.labels, asked or classifier.tasks)
     reader = ArticleReader(file, columns=fields, rules=rules, strict=strict)
-    note(f"columns: {reader.columns.describe()}")
+    note(f"columns: {reader.describe_columns()}")
     tasks = _answerable(reader, asked, classifier.labels)
     stream = classifier.classify_stream(reader, tasks=tasks)
     pairs = counted(stream, "articles", lambda: reader.share)

@@ -92,5 +92,5 @@ def open_source(
     from newsie.data.readers import ArticleReader
 
     reader = ArticleReader(source, columns=columns, strict=strict)
-    note(f"columns: {reader.columns.describe()}")
+    note(f"columns: {reader.describe_columns()}")
     return reader

@@ -21,6 +21,7 @@ __all__ = ["ArticleReader", "Problem", "Problems", "read_articles"]
 
 MAX_FIELD_CHARS = 10_000_000
 MAX_EXAMPLES = 10
+SHOWN_COLUMNS = 5
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,16 @@ class ArticleReader:
             if self.strict:
                 raise problem.error()
             self.problems.add(problem)
+
+    def describe_columns(self) -> str:
+        """Which columns are read; where there is no headline or no body, also those that may hold it."""
+        chosen = self.columns.describe()
+        left = [repr(name) for name in self.column_names if name not in self._wanted]
+        if not left or (self.columns.headline and self.columns.body):
+            return chosen
+        missing = "headline" if self.columns.headline is None else "body"
+        more = ", ..." if len(left) > SHOWN_COLUMNS else ""
+        return f"{chosen}; no {missing} among: {', '.join(left[:SHOWN_COLUMNS])}{more}"
 
     def _choose(self) -> None:
         """Settle which columns are read, for the fields and for the rules."""

@@ -1,6 +1,7 @@
 """Load tests of `newsie serve`, on this machine only.
 
-    python -m serving.load                  # beside a one-by-one FastAPI server; about 5 minutes
+    python -m serving.load                  # beside a one-by-one FastAPI server; about 15 minutes
+    python -m serving.load --shares ''      # ... with clients that wait only; about 5 minutes
     python -m serving.load --soak           # 4 times what it can do, for 10 minutes
     python -m serving.load --readme         # ... and put the sizing table into serving/README.md
 
@@ -13,19 +14,30 @@ from __future__ import annotations
 import argparse
 import resource
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.processes import ROOT
-from benchmarks.report import circumstances, write_report
+from benchmarks.report import Spread, circumstances, write_report
 from newsie import Classifier, read_articles
 from newsie.atomic import write_text
-from serving.load.compare import Comparison, compare, comparison_table, ratio_of, sizing_table
-from serving.load.requests import Request, prepare_requests
+from serving.load.compare import (
+    Comparison,
+    compare,
+    comparison_table,
+    ratio_of,
+    sizing_table,
+    start_both,
+)
+from serving.load.offered import Offer, latency_ratio, offer, offered_table
+from serving.load.requests import MIX, Request, prepare_mixed_requests, prepare_requests
 from serving.load.soak import Soak, soak
+
+T = TypeVar("T", int, float)
 
 SAMPLE = ROOT / "data" / "sample" / "articles.jsonl"
 RESULTS = Path(__file__).parent / "results"
@@ -35,6 +47,7 @@ SOAK_SIZES = (1, 1, 1, 8)
 PACKAGES = ("fastapi", "uvicorn", "onnxruntime", "tokenizers")
 AIMS = {"articles_per_second": 1.2, "p99_seconds": 5.0}
 AIM_CLIENTS = 128
+ALIKE, MIXED = "alike", "mixed"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,10 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report["sides"] = {"server": {"packages": {name: version(name) for name in PACKAGES}}}
     classifier = Classifier.from_pretrained(options.model)
     report["model"] = classifier.bundle.manifest.name
-    sizes = SOAK_SIZES if options.soak else (1,)
-    requests = prepare_requests(classifier, read_articles(options.file), sizes=sizes)
+    articles = read_articles(options.file)
+    if options.soak:
+        return _soak(options, report, prepare_requests(classifier, articles, sizes=SOAK_SIZES))
+    workloads = {
+        ALIKE: prepare_requests(classifier, articles),
+        MIXED: prepare_mixed_requests(classifier, articles),
+    }
     del classifier
-    return (_soak if options.soak else _compare)(options, report, requests)
+    return _compare(options, report, workloads)
 
 
 def _allow_many_connections() -> None:
@@ -64,7 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--soak", action="store_true", help="overload for minutes")
     parser.add_argument("--minutes", type=float, default=10.0, help="of the soak")
     parser.add_argument("--times", type=float, default=4.0, help="its load in capacities")
-    parser.add_argument("--clients", default="1,8,32,128,512", help="numbers, with commas")
+    parser.add_argument("--clients", type=_numbers(int), default="1,8,32,128,512", metavar="N,N...")
+    parser.add_argument(
+        "--shares",
+        type=_numbers(float),
+        default="0.5,0.8,1,1.1",
+        metavar="X,X...",
+        help="offered loads, in capacities of the one-by-one server",
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", type=Path, default=None, help="a bundle (default: the bundled)")
@@ -74,29 +99,86 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _numbers(kind: type[T]) -> Callable[[str], tuple[T, ...]]:
+    """Reads numbers with commas between them."""
+    return lambda text: tuple(map(kind, filter(None, text.split(","))))
+
+
 def _compare(
-    options: argparse.Namespace, report: dict[str, Any], requests: Sequence[Request]
+    options: argparse.Namespace,
+    report: dict[str, Any],
+    workloads: Mapping[str, Sequence[Request]],
 ) -> int:
-    clients = tuple(int(number) for number in options.clients.split(","))
-    plan = Comparison(clients, options.seconds, options.rounds)
-    found = compare(plan, requests, options.model)
+    plan = Comparison(options.clients, options.seconds, options.rounds)
+    offers = Offer(options.shares, AIM_CLIENTS, options.seconds, options.rounds)
+    with start_both(options.model, workloads[ALIKE]) as servers:
+        found = compare(plan, workloads[ALIKE], servers)
+        offered = offer(offers, workloads, servers) if offers.shares else []
     sizing = sizing_table(found, report["machine"]["cores"])
-    text = f"# newsie serve beside one request at a time\n\n{comparison_table(found)}\n"
-    text += f"{_aims(found)}## Sizing\n\n{sizing}\n{_fairness(found)}"
-    write_report(options.results, report | {"summary": {}, "measurements": found}, text)
+    text = (
+        f"# newsie serve beside one request at a time\n\n{_closed(found)}{_offered(offered)}"
+        f"## Sizing\n\n{sizing}\n{_fairness([*found, *offered])}"
+    )
+    content = {"summary": {}, "measurements": found, "offered": offered}
+    write_report(options.results, report | content, text)
     if options.readme:
         _into_readme(f"{sizing}\n`{report['command']}`, {report['date'][:10]}\n")
-    failed = [row for row in found if row["wrong"] or row["unanswered"]]
+    failed = [row for row in [*found, *offered] if row["wrong"] or row["unanswered"]]
     return 1 if failed else 0
+
+
+def _closed(found: Sequence[dict[str, Any]]) -> str:
+    if not found:
+        return ""
+    return (
+        "## Clients that wait for their answers\n\n"
+        "Each client keeps one connection and asks again when it is answered, one article a request.\n\n"
+        f"{comparison_table(found)}\n{_aims(found)}"
+        "In a closed loop N clients wait N / throughput on average (Little's law), on either side. So "
+        "where all cores are busy, times fall as far as throughput rises and no further: a p99 five "
+        "times lower than that of a server that answers in order would take five times its "
+        "throughput. What users see who do not wait for each other is below.\n\n"
+    )
+
+
+def _offered(offered: Sequence[dict[str, Any]]) -> str:
+    if not offered:
+        return ""
+    counts = Counter(MIX)
+    mixture = ", ".join(f"{count} of {len(MIX)} {kind}" for kind, count in counts.items())
+    return (
+        f"## The same load for both\n\n{AIM_CLIENTS} connections; requests come at times drawn at random "
+        "(a Poisson process), the same for both sides, whatever the answers. A load of 1 × is what the "
+        f"one-by-one server answered to {AIM_CLIENTS} clients that wait, measured before in the same "
+        "round. Times count from when a request is due, also while it waits for a connection. From 1 × "
+        "on, the one-by-one server falls behind for as long as it is asked, so that its times say how "
+        "long that was; below, they do not. Refused requests are in no time.\n\n"
+        f"One article a request:\n\n{offered_table(offered, ALIKE)}\n"
+        f"{_offered_aims(offered, ALIKE, 'article')}"
+        f"A mixture ({mixture}):\n\n{offered_table(offered, MIXED)}\n"
+    )
+
+
+def _offered_aims(offered: Sequence[dict[str, Any]], workload: str, kind: str) -> str:
+    aim = AIMS["p99_seconds"]
+    lines = [f"Aim with {AIM_CLIENTS} connections: p99 at least {aim} times lower\n\n"]
+    for share in dict.fromkeys(row["share"] for row in offered):
+        ratio = latency_ratio(offered, workload, share, kind, "p99_seconds")
+        lines.append(f"- at {share:g} ×: {ratio.text(2)} times lower: {_word(ratio, aim)}\n")
+    return "".join([*lines, "\n"])
+
+
+def _word(ratio: Spread, aim: float) -> str:
+    return "reached" if ratio.median >= aim else "**missed**"
 
 
 def _aims(found: Sequence[dict[str, Any]]) -> str:
     if AIM_CLIENTS not in {row["clients"] for row in found}:
         return ""
-    lines = [f"Aims at {AIM_CLIENTS} clients:\n"]
+    lines = [f"Aims at {AIM_CLIENTS} clients:\n\n"]
     for key, aim in AIMS.items():
         ratio = ratio_of(found, AIM_CLIENTS, key)
-        word = "reached" if ratio.median >= aim else "**missed**"
+        word = _word(ratio, aim)
         lines.append(f"- {key}: {ratio.text(2)} times better, at least {aim} wanted: {word}\n")
     busy = ratio_of(found, AIM_CLIENTS, "articles_per_cpu_second")
     lines.append(f"- articles for the same processor time: {busy.text(2)} times as many\n")
@@ -109,10 +191,8 @@ def _fairness(found: Sequence[dict[str, Any]]) -> str:
     unanswered = sum(row["unanswered"] for row in found)
     return (
         "Sides take turns in the same run; medians of the rounds, ratios with the least and the "
-        "greatest. Each client keeps one connection and asks again when it is answered, one article "
-        f"a request. The clients took at most {cores:.2f} of a core, which both sides were short "
-        f"of. Answers that were not the model's: {wrong}; requests without an answer: "
-        f"{unanswered}.\n"
+        f"greatest. The clients took at most {cores:.2f} of a core, which both sides were short of. "
+        f"Answers that were not the model's: {wrong}; requests without an answer: {unanswered}.\n"
     )
 
 

@@ -2,6 +2,8 @@
 
 Closed loop: each of N clients asks again as soon as it is answered. Open loop: requests start at a rate,
 whether the server keeps up or not, which is how overload looks (Schroeder et al. 2006, "Open versus closed").
+Schedule: N connections and a time for each request; one that finds no connection free is late, and its time
+goes on counting, since whoever asked waits (Tene, "How not to measure latency": coordinated omission).
 Only the loopback interface is ever spoken to.
 """
 
@@ -11,12 +13,12 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from serving.load.requests import Request
 
-__all__ = ["Connection", "Tally", "closed_loop", "open_loop"]
+__all__ = ["Connection", "Tally", "closed_loop", "open_loop", "scheduled_loop"]
 
 HOST = "127.0.0.1"
 TIMEOUT_SECONDS = 90.0
@@ -33,7 +35,7 @@ class Tally:
 
     Attributes:
         codes: answers by status code.
-        seconds: how long each answer of code 200 took.
+        seconds: how long each answer of code 200 took, from when it was due to be asked for.
         finished: when it came, by the clock of `time.perf_counter`.
         articles: articles in the requests of `seconds`, by request.
         unanswered: requests to which no whole answer came.
@@ -54,9 +56,9 @@ class Tally:
         """Requests that were sent."""
         return self.codes.total() + self.unanswered
 
-    async def ask(self, connection: Connection, request: Request) -> None:
-        """Send one request and note what comes of it."""
-        began = time.perf_counter()
+    async def ask(self, connection: Connection, request: Request, due: float | None = None) -> None:
+        """Send one request and note what comes of it, timed from when it was due; None: from now."""
+        began = time.perf_counter() if due is None else due
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 code, body = await connection.ask(request.content)
@@ -165,3 +167,30 @@ async def open_loop(
     for connection in free:
         await connection.close()
     return tally
+
+
+async def scheduled_loop(
+    port: int, requests: Sequence[Request], due: Sequence[float], *, connections: int
+) -> Mapping[str, Tally]:
+    """Requests at given times, whether the server keeps up or not; all of them are waited for.
+
+    Args:
+        due: seconds from the start at which request 0, 1, ... is to be sent, in order.
+        connections: requests that may be under way at once; the next ones wait for a free one.
+
+    Returns:
+        What was told to requests of each kind.
+    """
+    tallies = {request.kind: Tally() for request in requests}
+    left, began = enumerate(due), time.perf_counter()
+
+    async def client() -> None:
+        connection = Connection(port)
+        for number, seconds in left:  # the next one that no other client has taken
+            await asyncio.sleep(began + seconds - time.perf_counter())
+            request = requests[number % len(requests)]
+            await tallies[request.kind].ask(connection, request, began + seconds)
+        await connection.close()
+
+    await asyncio.gather(*(client() for _ in range(connections)))
+    return tallies

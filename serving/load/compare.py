@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,20 @@ from serving.load.client import Tally, closed_loop
 from serving.load.requests import Request
 from serving.load.servers import Server, start_newsie, start_one_by_one
 
-__all__ = ["Comparison", "compare", "comparison_table", "ratio_of", "sizing_table", "summarize"]
+__all__ = [
+    "SIDES",
+    "Comparison",
+    "Servers",
+    "compare",
+    "comparison_table",
+    "order_of",
+    "ratio_of",
+    "sizing_table",
+    "start_both",
+    "summarize",
+]
+
+Servers = Mapping[str, Server]
 
 SIDES = ("newsie", "one_by_one")
 WARM_UP_SECONDS = 1.0
@@ -38,23 +52,32 @@ class Comparison:
     rounds: int = 3
 
 
-def compare(
-    comparison: Comparison, requests: Sequence[Request], model: Path | None
-) -> list[dict[str, Any]]:
-    """A measurement for each round, number of clients and side, in the order they were taken."""
-    found = []
+@contextmanager
+def start_both(model: Path | None, requests: Sequence[Request]) -> Iterator[Servers]:
+    """Both servers, ready and warm."""
     with start_newsie(model) as newsie, start_one_by_one(model) as one_by_one:
         servers = {"newsie": newsie, "one_by_one": one_by_one}
         for server in servers.values():
             asyncio.run(closed_loop(server.port, requests, clients=8, seconds=WARM_UP_SECONDS))
-        for round_ in range(comparison.rounds):
-            # Whoever comes first changes, should the machine get slower or faster meanwhile.
-            order = SIDES if round_ % 2 == 0 else SIDES[::-1]
-            for clients in comparison.clients:
-                for side in order:
-                    measured = _measure(servers[side], requests, clients, comparison.seconds)
-                    found.append({"round": round_, "side": side, "clients": clients} | measured)
-    return found
+        yield servers
+
+
+def order_of(round_: int) -> tuple[str, ...]:
+    """Whoever comes first changes, should the machine get slower or faster meanwhile."""
+    return SIDES if round_ % 2 == 0 else SIDES[::-1]
+
+
+def compare(
+    comparison: Comparison, requests: Sequence[Request], servers: Servers
+) -> list[dict[str, Any]]:
+    """A measurement for each round, number of clients and side, in the order they were taken."""
+    return [
+        {"round": round_, "side": side, "clients": clients}
+        | _measure(servers[side], requests, clients, comparison.seconds)
+        for round_ in range(comparison.rounds)
+        for clients in comparison.clients
+        for side in order_of(round_)
+    ]
 
 
 def _measure(

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from newsie import Classifier
+from newsie import Article, Classifier
 from serving.load import __main__ as command
-from serving.load.client import Connection, Tally, closed_loop, open_loop
+from serving.load.client import Connection, Tally, closed_loop, open_loop, scheduled_loop
 from serving.load.compare import comparison_table, ratio_of, sizing_table, summarize
-from serving.load.requests import Request, prepare_requests
+from serving.load.offered import latency_ratio, offered_table, poisson_times
+from serving.load.requests import MIX, Request, prepare_mixed_requests, prepare_requests
 from serving.load.soak import _problems, reconcile, slope_of
 from tests.tiny import tiny_articles
 
@@ -136,6 +137,106 @@ def test_an_open_loop_keeps_its_rate_and_a_closed_one_waits() -> None:
     assert hurrying.not_sent > 0
 
 
+def test_times_count_from_when_a_request_is_due() -> None:
+    """One that finds no connection free waits as well: leaving that out would be coordinated omission."""
+    asked = 0
+
+    async def stuck_at_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while await reader.read(1000):
+            asked += 1
+            await asyncio.sleep(0.5 if asked == 1 else 0)
+            writer.write(http(ANSWER))
+        writer.close()
+
+    async def use(port: int) -> Tally:
+        return (await scheduled_loop(port, [REQUEST], [0.0, 0.1, 0.2], connections=1))["article"]
+
+    tally = asyncio.run(with_server(stuck_at_first, use))
+    assert tally.codes == {200: 3}
+    first, second, third = tally.seconds
+    assert first >= 0.5
+    assert second >= 0.4
+    assert third >= 0.3
+    # A second connection waits for nobody, and is not used before a request is due.
+    asked = 0
+
+    async def use_two(port: int) -> Tally:
+        return (await scheduled_loop(port, [REQUEST], [0.0, 0.1, 0.2], connections=2))["article"]
+
+    tally = asyncio.run(with_server(stuck_at_first, use_two))
+    assert tally.codes == {200: 3}
+    assert sorted(tally.seconds)[-1] >= 0.5
+    assert sorted(tally.seconds)[0] < 0.3
+    assert tally.finished[1] - tally.finished[0] > 0.05
+
+
+def test_times_are_drawn_once_and_have_the_rate() -> None:
+    times = poisson_times(200.0, 10.0, 1)
+    assert times == poisson_times(200.0, 10.0, 1) == sorted(times)
+    assert times != poisson_times(200.0, 10.0, 2)
+    assert len(times) == 2000
+    assert times[0] >= 0
+    assert times[-1] < 10
+    gaps = np.diff(times)  # exponential: as wide as their mean
+    assert np.std(gaps) == pytest.approx(np.mean(gaps), rel=0.1)
+
+
+def test_a_mixture_holds_every_kind_and_its_answers(tiny_classifier: Classifier) -> None:
+    articles = tiny_articles(40)
+    requests = prepare_mixed_requests(tiny_classifier, articles)
+    assert [request.kind for request in requests] == [*MIX, *MIX]
+    assert {request.kind: request.articles for request in requests} == {
+        "headline": 1,
+        "article": 1,
+        "32 articles": 32,
+    }
+    whole = [(article.headline, article.body) for article in articles]
+    for request in requests:
+        sent = json.loads(request.content.split(b"\r\n\r\n")[1])["articles"]
+        assert len(sent) == len(request.scores) == request.articles
+        if request.kind == "headline":
+            assert not sent[0]["body"]
+        else:
+            assert {(article["headline"], article["body"]) for article in sent} <= {*whole}
+        answers = tiny_classifier.classify([Article(**article) for article in sent])
+        body = json.dumps({"predictions": [answer.to_json(1) for answer in answers]}).encode()
+        assert request.is_answered_by(body)
+
+
+def offered(side: str, round_: int, p99: float, **others: object) -> dict[str, object]:
+    row = measurement(side, round_, 100.0, p99)
+    return row | {
+        "workload": "alike",
+        "share": 0.8,
+        "kind": "article",
+        "requests_per_second": 100.0,
+        **others,
+    }
+
+
+def test_the_table_of_offered_loads_by_hand() -> None:
+    found = [
+        offered("newsie", 0, 0.1),
+        offered("one_by_one", 0, 0.8),
+        offered("one_by_one", 1, 1.6, codes={"200": 4}),
+        offered("newsie", 1, 0.1),
+        offered("newsie", 0, 9.0, share=1.0),
+        offered("one_by_one", 0, 9.0, share=1.0),
+        offered("newsie", 0, 7.0, workload="mixed"),
+    ]
+    ratio = latency_ratio(found, "alike", 0.8, "article", "p99_seconds")
+    assert (ratio.median, ratio.least, ratio.greatest) == pytest.approx((12, 8, 16))
+    lines = offered_table(found, "alike").splitlines()
+    assert len(lines) == 4
+    assert lines[2] == (
+        "| 0.8 × | article | 100 | 100 | 50.0 | 100.0 | 25 % "
+        "| 100 | 600.0 | 1,200.0 | 12 % | 12.0 (8.0–16.0) | 12.0 (8.0–16.0) |"
+    )
+    assert "reached" in command._offered_aims(found, "alike", "article").splitlines()[2]
+    assert "**missed**" in command._offered_aims(found, "alike", "article").splitlines()[3]
+
+
 def test_a_summary_by_hand() -> None:
     tally = Tally(seconds=[0.1, 0.2, 0.3], finished=[10.5, 11.9, 12.1], articles=[1, 8, 1])
     tally.codes.update({200: 3, 429: 1})
@@ -231,8 +332,10 @@ def test_the_table_in_the_run_book(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.slow
 def test_both_servers_answer_rightly_and_in_turn(tiny_bundle: Path, tmp_path: Path) -> None:
     options = ["--clients", "1,4", "--seconds", "0.3", "--rounds", "2", "--model", str(tiny_bundle)]
+    options += ["--shares", "0.5"]
     assert command.main([*options, "--results", str(tmp_path)]) == 0
-    found = json.loads((tmp_path / "load.json").read_text("utf-8"))["measurements"]
+    written = json.loads((tmp_path / "load.json").read_text("utf-8"))
+    found = written["measurements"]
     order = [(row["round"], row["clients"], row["side"]) for row in found]
     sides = ["newsie", "one_by_one"]
     first, second = ([(r, c, s) for c in (1, 4) for s in sides[:: 1 - 2 * r]] for r in (0, 1))
@@ -242,7 +345,21 @@ def test_both_servers_answer_rightly_and_in_turn(tiny_bundle: Path, tmp_path: Pa
         assert row["wrong"] == row["unanswered"] == 0
         assert row["articles_per_second"] > 0
         assert row["articles_per_cpu_second"] > 0
-    assert "| clients |" in (tmp_path / "load.md").read_text("utf-8")
+    kinds = {(row["workload"], row["kind"]) for row in written["offered"]}
+    assert kinds == {("alike", "article"), *(("mixed", kind) for kind in MIX)}
+    for one, other in zip(*(by_side(written["offered"], side) for side in sides), strict=True):
+        assert {**one, "side": ""} == {**other, "side": ""}
+    text = (tmp_path / "load.md").read_text("utf-8")
+    assert "| clients |" in text
+    assert "| 0.5 × | headline |" in text
+
+
+def by_side(rows: list[dict[str, object]], side: str) -> list[dict[str, object]]:
+    """What a side was asked, in the order of rounds, without what came of it."""
+    keys = ("round", "workload", "share", "kind", "side", "requests_per_second")
+    mine = [{key: row[key] for key in keys} for row in rows if row["side"] == side]
+    assert all(row["wrong"] == row["unanswered"] == 0 for row in rows)
+    return mine
 
 
 @pytest.mark.slow

@@ -215,7 +215,7 @@ class Pipeline(Run):
             asdict(soft["full"].header),
         )
 
-        lessons = Lessons(self, self.teachers, config)
+        lessons = Lessons(self, self.teachers, config, stored=soft)
         build, loss = lessons.parts()
         return self.fitted(
             f"student-{name}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from functools import cached_property
@@ -27,7 +27,7 @@ from newsie.training.sources import data_fingerprint
 from newsie.training.tokens import encode_split, open_encoder
 from newsie.training.vocabulary import choose_pieces, trim_tokenizer
 
-__all__ = ["Run", "data_folder"]
+__all__ = ["Run", "data_folder", "locked"]
 
 
 class Run:
@@ -77,20 +77,9 @@ class Run:
         if self.accelerator.is_main_process:
             print(text, file=sys.stderr, flush=True)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from working in the same folder.
-
-        Raises:
-            TrainingError: one is at work there.
-        """
-        try:
-            with FileLock(self.directory / ".lock", timeout=0):
-                yield
-        except Timeout:
-            raise TrainingError(
-                f"another newsie is at work in {self.directory}; wait for it, or choose another folder"
-            ) from None
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes from working in the folder of this run; see `locked`."""
+        return locked(self.directory)
 
     @cached_property
     def corpora_name(self) -> str:
@@ -103,10 +92,12 @@ class Run:
         directory = self.directory / self.corpora_name
         with self.accelerator.main_process_first():
             if not directory.exists():
-                prepare_corpora(
-                    self.recipe.data, self.data, directory, say=self.say, seed=self.recipe.seed
-                )
+                self._prepare(directory)
         return load_corpora(directory)
+
+    def _prepare(self, directory: Path) -> None:
+        """Read, clean, split and store the articles."""
+        prepare_corpora(self.recipe.data, self.data, directory, say=self.say, seed=self.recipe.seed)
 
     def encoder(self, name: str, max_tokens: int, vocabulary: int = 0) -> Encoder:
         """The tokenizer of an encoder with the policy of this run, and its pieces or the best of them."""
@@ -170,6 +161,22 @@ class Run:
     def weights(self) -> dict[str, float]:
         """Factor of each task's loss."""
         return {task.name: task.weight for task in self.recipe.data.tasks}
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep other processes from working in the same folder, which is there.
+
+    Raises:
+        TrainingError: one is at work there.
+    """
+    try:
+        with FileLock(directory / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise TrainingError(
+            f"another newsie is at work in {directory}; wait for it, or choose another folder"
+        ) from None
 
 
 def data_folder(given: Path | None) -> Path:

@@ -24,6 +24,7 @@ from newsie.shelf import follow
 from newsie.training.retraining.gate import Limits, Promotion, compare_students
 from newsie.training.retraining.material import Sources, gather_material
 from newsie.training.retraining.retraining import Depth, Plan, Retraining, choose_depth
+from newsie.training.run import locked
 
 __all__ = ["Retrained", "retrain"]
 
@@ -80,11 +81,11 @@ def retrain(
     directory = runs / name
     with _full_disk_told(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        material = gather_material(sources, base, directory, say=_say)
-        depth = depth or choose_depth(material.labelled)
-        _say(f"depth: {depth} ({material.labelled:,} labelled articles)")
-        run = Retraining(material, base, Plan(name, depth, encoder, seed), runs=runs)
-        with run.locked():
+        with locked(directory):
+            material = gather_material(sources, base, directory, say=_say)
+            depth = depth or choose_depth(material.labelled)
+            _say(f"depth: {depth} ({material.labelled:,} labelled articles)")
+            run = Retraining(material, base, Plan(name, depth, encoder, seed), runs=runs)
             _check_output(output, run)
             candidate = read_bundle(run.bundle)
             promotion = judge(run, candidate, limits or Limits())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,6 @@ from newsie.bundle import Bundle, Lineage, read_bundle
 from newsie.data.articles import Article
 from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
 from newsie.errors import InputError, RecipeError
-from newsie.training.batches import TokenStore
 from newsie.training.bundling import commit_id, make_bundle
 from newsie.training.config import (
     DataConfig,
@@ -26,7 +25,7 @@ from newsie.training.config import (
     StudentConfig,
     TeacherConfig,
 )
-from newsie.training.corpora import Corpora, load_corpora, prepare_corpora
+from newsie.training.corpora import Corpora, prepare_corpora
 from newsie.training.dithering import dither
 from newsie.training.encoder import check_max_tokens
 from newsie.training.fingerprints import digest
@@ -135,11 +134,7 @@ class Retraining(Pipeline):
     @cached_property
     def corpora(self) -> Corpora:
         """Articles cleaned, split and stored; sites' names are those that the base removes."""
-        directory = self.directory / self.corpora_name
-        with self.accelerator.main_process_first():
-            if not directory.exists():
-                self._prepare(directory)
-        found = load_corpora(directory)
+        found = super().corpora
         self.say(found.summary)
         return replace(found, site_suffixes=self.base.manifest.encoding.site_suffixes)
 
@@ -221,19 +216,15 @@ class Retraining(Pipeline):
         check_max_tokens(config.encoder, {"the longest training input": config.fit.max_tokens})
         return self._fit_teachers()
 
-    def soft_labels_of(
-        self,
-        teachers: Sequence[MultiTaskModel],
-        tokens: Mapping[View, TokenStore],
-        data: str,
-        student: StudentConfig,
-    ) -> dict[View, SoftLabels]:
+    @cached_property
+    def soft_labels(self) -> dict[View, SoftLabels]:
         """What the student is to answer to every article, in every view."""
-        found = super().soft_labels_of(teachers, tokens, data, student)
+        found = super().soft_labels
         if self.plan.depth != "full":
             return found
-        own = self.tokens(BASE, "train", student.taught_tokens)
-        kept = super().soft_labels_of([self.beginning], own, data, student)
+        student = self.recipe.student
+        tokens = self.tokens(BASE, "train", student.taught_tokens)
+        kept = self.soft_labels_of([self.beginning], tokens, self.corpora.name, student)
         return {view: _merge(kept[view], found[view], self.taught) for view in VIEWS}
 
     def new_student(self, teacher: MultiTaskModel, config: StudentConfig) -> MultiTaskModel:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
+from filelock import FileLock
 
 from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
@@ -180,6 +181,18 @@ def test_another_bundle_is_not_written_over(
     (tmp_path / "models" / "notes").mkdir()
     with pytest.raises(BundleError, match="is there and is not a bundle"):
         retrain(Sources(file), tmp_path / "models" / "notes", base=first, runs=tmp_path / "runs")
+
+
+def test_only_one_retraining_at_a_time_in_a_folder(
+    file: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / "ours"
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        with pytest.raises(TrainingError, match="another newsie is at work in"):
+            run(Sources(file), tiny_bundle, tmp_path)
+        assert [path.name for path in folder.iterdir()] == [".lock"]  # not even the files are read
+    run(Sources(file), tiny_bundle, tmp_path)
 
 
 def test_a_base_of_another_version(file: Path, tiny_bundle: Path, tmp_path: Path) -> None:

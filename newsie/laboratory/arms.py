@@ -63,6 +63,18 @@ class Arm:
         """What its teacher reads of an article of which it reads `view`."""
         return "full" if self.student.teacher_view == "full" else self.view
 
+    @property
+    def swept(self) -> dict[Swept, float]:
+        """Where it is on the axis of each sweep."""
+        distillation = self.student.distillation
+        return {
+            "temperature": distillation.temperature,
+            "alpha": distillation.alpha,
+            "layers": self.student.layers,
+            "labelled": self.labelled,
+            "transfer": self.transfer,
+        }
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, all but the name: what decides the result."""
         from pydantic import TypeAdapter

@@ -44,6 +44,7 @@ def attack(
     gold: Labels,
     device: torch.device,
     view: View = "full",
+    autocast: bool = False,
 ) -> dict[str, dict[str, NDArray[np.int64]]]:
     """Predicted labels (N,) by task, for articles as they are ("none") and under each attack.
 
@@ -54,6 +55,7 @@ def attack(
         gold: (N,) gold labels by task; IGNORE where there is none. The gradient attack works against them.
         device: where the model is.
         view: what of each article the model reads.
+        autocast: run in bf16.
     """
     found = {}
     for name, edit in {"none": _as_it_is, **EDITS}.items():
@@ -62,12 +64,14 @@ def attack(
         ids = encoder.encode(edited, view).ids
         store = TokenStore.from_rows(ids, encoder.pad_id)
         rows, longest = np.arange(len(ids)), encoder.policy.max_tokens
-        logits = compute_logits([model], store, rows, max_tokens=longest, device=device)
+        logits = compute_logits(
+            [model], store, rows, max_tokens=longest, device=device, autocast=autocast
+        )
         found[name] = {task: z.argmax(axis=1) for task, z in logits.items()}
     ids = encoder.encode(articles, view).ids
     for radius in RADII:
         found[_gradient(radius)] = gradient_attack(
-            model, ids, gold, radius, pad_id=encoder.pad_id, device=device
+            model, ids, gold, radius, pad_id=encoder.pad_id, device=device, autocast=autocast
         )
     return found
 
@@ -80,6 +84,7 @@ def gradient_attack(
     *,
     pad_id: int,
     device: torch.device,
+    autocast: bool = False,
 ) -> dict[str, NDArray[np.int64]]:
     """Labels (N,) by task after the embeddings of all tokens were moved against the gold labels.
 
@@ -93,6 +98,7 @@ def gradient_attack(
         radius: of the ball, in parts of the mean length of a word embedding.
         pad_id: the id that fills up shorter rows.
         device: where the model is.
+        autocast: run in bf16.
     """
     table = model.encoder.get_input_embeddings()
     assert isinstance(table, nn.Embedding)
@@ -105,10 +111,11 @@ def gradient_attack(
             torch.from_numpy(array).to(device) for array in pad(ids[start:stop], pad_id)
         )
         wanted = {t: torch.from_numpy(column[start:stop]).to(device) for t, column in gold.items()}
-        moved = _descend(model, table, input_ids, mask, wanted, bound)
-        with torch.no_grad(), _added(table, moved):
-            for task, logits in model(input_ids, mask).items():
-                answers[task].append(logits.argmax(dim=-1).cpu().numpy())
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            moved = _descend(model, table, input_ids, mask, wanted, bound)
+            with torch.no_grad(), _added(table, moved):
+                for task, logits in model(input_ids, mask).items():
+                    answers[task].append(logits.argmax(dim=-1).cpu().numpy())
     return {task: np.concatenate(parts) for task, parts in answers.items()}
 
 

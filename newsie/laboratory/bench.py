@@ -310,12 +310,16 @@ class Bench:
         """Ask models, with the tokenizer of an encoder and a vocabulary, and store what they answer."""
         pipeline, longest = self.pipeline, arm.student.max_tokens
         device = pipeline.accelerator.device
+        # As it learnt: where bf16 is several times as fast, answers would else take most of the time.
+        autocast = pipeline.precision == "bf16"
         models = [model.to(device) for model in models]
 
         def answer(split: str, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
             encoder, vocabulary = tokenizer
             store = pipeline.tokens(encoder, split, longest, vocabulary, views=(view,))[view]
-            return compute_logits(models, store, rows, max_tokens=longest, device=device)
+            return compute_logits(
+                models, store, rows, max_tokens=longest, device=device, autocast=autocast
+            )
 
         pipeline.say(f"{arm.name}, seed {record['seed']}: {len(self.test_rows):,} test articles")
         logits = answer("test", self.test_rows)
@@ -328,7 +332,8 @@ class Bench:
         if self.config.attacked and len(models) == 1:
             tool = pipeline.encoder(tokenizer[0], longest, tokenizer[1])
             articles, gold = self.articles(self.config.attacked), self.attacked_gold
-            for name, labels in attack(models[0], tool, articles, gold, device, view).items():
+            found = attack(models[0], tool, articles, gold, device, view, autocast)
+            for name, labels in found.items():
                 attacked |= {f"{name}/{task}": column for task, column in labels.items()}
         # One that was resumed has taken longer than this process knows.
         record["seconds_in_all"] = max(time.monotonic() - started, record["seconds"])
@@ -346,8 +351,8 @@ class Bench:
 
     @cached_property
     def _questions(self) -> list[Any]:
-        """What every trial is asked."""
-        return [self.test_rows.tolist(), self.config.attacked]
+        """What every trial is asked, and in which precision it answers."""
+        return [self.test_rows.tolist(), self.config.attacked, self.pipeline.precision]
 
     def _inputs(self, rows: NDArray[np.int64]) -> list[Any]:
         """What every model that learns from these articles depends on."""

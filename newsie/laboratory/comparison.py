@@ -197,6 +197,7 @@ def _arm_findings(
             name: estimate(measured(answers, bench.attacked_gold, "accuracy"))
             for name, answers in _attacked(trials).items()
         },
+        swept=arm.swept | {"labelled": labelled},
         cost=cost,
     )
 

@@ -9,11 +9,13 @@ from typing import Any, get_args
 from newsie.confusion.extras import extra
 from newsie.confusion.figures import BLUE, FAINT, INK, RED, STYLE, new_figure, save_figure
 from newsie.confusion.intervals import Estimate
+from newsie.laboratory.arms import DEFAULT
 from newsie.laboratory.claims import swept_by
+from newsie.laboratory.contrasts import Verdict
 from newsie.laboratory.findings import TEACHER, Findings
 from newsie.training.experiment import Swept
 
-__all__ = ["draw_findings"]
+__all__ = ["draw_findings", "sweep_lines"]
 
 
 def draw_findings(findings: Findings, directory: Path) -> list[Path]:
@@ -22,7 +24,7 @@ def draw_findings(findings: Findings, directory: Path) -> list[Path]:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    swept = {name: _sweep(findings, name) for name in get_args(Swept)}
+    swept = {name: sweep_lines(findings, name) for name in get_args(Swept)}
     drawn = []
     with extra("matplotlib").rc_context(STYLE):
         figures = {"students": _draw_students(findings)}
@@ -40,6 +42,7 @@ def _draw_students(findings: Findings) -> Any:
         {arm.name: arm.scores["macro_f1"] for arm in arms},
         "How good is each student?",
         f"Macro-F1, mean of tasks and of {findings.seeds} seeds, with 95 % intervals",
+        "macro-F1, %",
     )
     [axes] = figure.axes
     teacher = findings.arm(TEACHER).scores["macro_f1"].value
@@ -48,48 +51,73 @@ def _draw_students(findings: Findings) -> Any:
 
 
 def _draw_differences(findings: Findings) -> Any | None:
-    found = {
-        f"{c.first} − {c.second}": c.difference
-        for c in findings.contrasts
-        if c.measure == "macro_f1" and not swept_by(c.first)
-    }
-    if not found:
+    asked = [c for c in findings.contrasts if c.measure == "macro_f1" and not swept_by(c.first)]
+    if not asked:
         return None
     figure = _draw_intervals(
-        found,
+        {f"{c.first} − {c.second}": c.difference for c in asked},
         "Which differences are real?",
-        "Points of macro-F1, paired, with 95 % intervals; those that touch the line may be chance",
+        "Paired, with 95 % intervals; grey ones touch the line and may be chance",
+        "points of macro-F1",
+        [COLOURS[c.verdict] for c in asked],
     )
     [axes] = figure.axes
     axes.axvline(0, color=INK, linewidth=1, zorder=0)
     return figure
 
 
-def _draw_intervals(rows: Mapping[str, Estimate], title: str, subtitle: str) -> Any:
-    figure, axes = new_figure(6.8, 1.6 + 0.32 * len(rows), title, subtitle)
+COLOURS: Mapping[Verdict, str] = {
+    "holds": BLUE,
+    "does not hold": RED,
+    "too close to call": FAINT,
+}
+
+
+def _draw_intervals(
+    rows: Mapping[str, Estimate],
+    title: str,
+    subtitle: str,
+    unit: str,
+    colours: Sequence[str] = (),
+) -> Any:
+    figure, axes = new_figure(6.8, 1.8 + 0.32 * len(rows), title, subtitle)
     for place, found in enumerate(rows.values()):
-        colour = RED if found.high < 0 else BLUE
+        colour = colours[place] if colours else BLUE
         axes.plot([100 * found.low, 100 * found.high], [place, place], color=colour, linewidth=2)
         axes.plot(100 * found.value, place, "o", color=colour, markersize=5)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(unit)
     axes.grid(axis="x", color=FAINT, alpha=0.25)
     return figure
 
 
 Line = Sequence[tuple[float, Estimate]]
+RECIPE, GOLD = "the recipe's student", "gold labels alone"
+STANDING: Mapping[str, Mapping[Swept, str]] = {
+    DEFAULT: dict.fromkeys(get_args(Swept), RECIPE),
+    f"{DEFAULT}, more text": {"transfer": RECIPE},
+    "gold": {"labelled": GOLD},
+}
+"""Arms that are points of a sweep under a name of their own -> swept -> the line that they are on."""
 
 
-def _sweep(findings: Findings, swept: str) -> dict[str, Line]:
-    """Lines of a sweep: the recipe's student, and where there is one that of gold labels."""
-    lines: dict[str, list[tuple[float, Estimate]]] = {}
+def sweep_lines(findings: Findings, swept: Swept) -> dict[str, Line]:
+    """Lines of a sweep by name: the recipe's student, and where there is one that of gold labels.
+
+    A line is (where on the axis, macro-F1); the recipe's own value is on it, too.
+    """
+    lines: dict[str, dict[float, Estimate]] = {}
     for arm in findings.arms:
         if swept_by(arm.name) == swept:
-            value, _, kind = arm.name.removeprefix(f"{swept} ").partition(", ")
-            point = (float(value), arm.scores["macro_f1"])
-            lines.setdefault(kind or "the recipe's student", []).append(point)
-    return {kind: sorted(points, key=lambda point: point[0]) for kind, points in lines.items()}
+            line = GOLD if arm.name.endswith(", gold") else RECIPE
+            lines.setdefault(line, {})[arm.swept[swept]] = arm.scores["macro_f1"]
+    for name, places in STANDING.items():
+        for arm in findings.arms:
+            if arm.name == name and (line := places.get(swept, "")) in lines:
+                lines[line].setdefault(arm.swept[swept], arm.scores["macro_f1"])
+    return {line: sorted(points.items()) for line, points in lines.items()}
 
 
 def _draw_sweep(swept: str, lines: Mapping[str, Line]) -> Any:

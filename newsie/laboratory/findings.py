@@ -12,10 +12,12 @@ from pydantic import TypeAdapter
 
 from newsie.atomic import write_text
 from newsie.confusion.intervals import Estimate
+from newsie.laboratory.arms import DEFAULT
 from newsie.laboratory.attacks import ATTACKS
 from newsie.laboratory.claims import claims_about
-from newsie.laboratory.contrasts import MEASURES, Contrast, Measure
+from newsie.laboratory.contrasts import MEASURES, Contrast, Measure, Verdict
 from newsie.laboratory.costs import Cost
+from newsie.training.experiment import Swept
 from newsie.training.figures import table
 
 __all__ = ["TEACHER", "ArmFindings", "Findings", "write_findings"]
@@ -40,6 +42,7 @@ class ArmFindings:
         calibrated_error: the same after one temperature a task, fitted on validation articles.
         agreement: share of the articles that get the teacher's label.
         attacks: attack -> accuracy, mean over seeds of the mean over tasks, with its 95 % interval.
+        swept: where the arm is on the axis of each sweep.
         cost: of the served form; None for a teacher.
     """
 
@@ -55,6 +58,7 @@ class ArmFindings:
     calibrated_error: float
     agreement: float
     attacks: dict[str, Estimate]
+    swept: dict[Swept, float]
     cost: Cost | None
 
 
@@ -85,13 +89,13 @@ class Findings:
         return next(arm for arm in self.arms if arm.name == name)
 
     def sentences(self) -> list[str]:
-        """Each claim with its verdict, in words; the first says whether soft labels win."""
+        """Each claim with its verdict, in words; before them whether soft labels win, and what helps."""
         by_pair: dict[tuple[str, str], dict[Measure, Contrast]] = {}
         for found in self.contrasts:
             by_pair.setdefault((found.first, found.second), {})[found.measure] = found
         claims = claims_about([arm.name for arm in self.arms])
         lines = [_sentence(claims[pair], found) for pair, found in by_pair.items()]
-        return [_in_short(by_pair), *lines]
+        return [*_in_short(by_pair), *_ladder(self.contrasts), *lines]
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, with verdicts and sentences."""
@@ -106,7 +110,8 @@ class Findings:
         c = self.circumstances
         parts = [f"# Students compared: `{c['recipe']}`", _describe(self)]
         parts += ["\n".join(f"- {line}" for line in self.sentences())]
-        parts += ["## Students", _arm_table(self), "## By task", _task_table(self)]
+        parts += ["## Students", STUDENTS_EXPLAINED, _arm_table(self)]
+        parts += ["## By task", _task_table(self)]
         if self.contrasts:
             parts += ["## Differences", _contrast_table(self.contrasts)]
         if any(arm.attacks for arm in self.arms):
@@ -115,6 +120,12 @@ class Findings:
             parts += ["### Differences under attack", _contrast_table(self.robustness)]
         return "\n\n".join(parts) + "\n"
 
+
+STUDENTS_EXPLAINED = (
+    "All in per cent. ECE: expected calibration error, as it learnt and with one temperature a task. As "
+    "teacher: articles that get the teacher's label. MB, ms (one article alone) and articles/s: of the int8 "
+    "form, on one thread. Steps and minutes: to fit it, once."
+)
 
 ATTACKS_EXPLAINED = (
     "Accuracy in per cent, mean over tasks and seeds, with 95 % intervals. A fifth of the words misspelt; "
@@ -133,20 +144,45 @@ def write_findings(findings: Findings, directory: Path) -> list[Path]:
     return [raw, text]
 
 
-def _in_short(by_pair: Mapping[tuple[str, str], Mapping[Measure, Contrast]]) -> str:
-    """Whether soft labels win, by macro-F1."""
+def _in_short(by_pair: Mapping[tuple[str, str], Mapping[Measure, Contrast]]) -> list[str]:
+    """Whether soft labels win, by macro-F1; nothing where nobody asked."""
     asked = [("soft", "hard"), ("soft", "gold")]
     found = [by_pair[pair]["macro_f1"] for pair in asked if pair in by_pair]
     if not found:
-        return "The arms that soft labels would have to beat are not among those compared."
+        return []
     verdicts = {f"{contrast.second} labels": contrast.verdict for contrast in found}
     if set(verdicts.values()) == {"holds"}:
-        return f"Soft labels win against {' and '.join(verdicts)}."
+        return [f"Soft labels win against {' and '.join(verdicts)}."]
     lost = [name for name, verdict in verdicts.items() if verdict == "does not hold"]
     if lost:
-        return f"Soft labels do not win: {' and '.join(lost)} are better."
+        return [f"Soft labels do not win: {' and '.join(lost)} are better."]
     close = [name for name, verdict in verdicts.items() if verdict == "too close to call"]
-    return f"Soft labels do not clearly win: against {' and '.join(close)} it is too close to call."
+    return [
+        f"Soft labels do not clearly win: against {' and '.join(close)} it is too close to call."
+    ]
+
+
+def _ladder(contrasts: Sequence[Contrast]) -> list[str]:
+    """Which changes of the recipe's student help and which harm, by macro-F1, where there are several."""
+    changes = [c for c in contrasts if c.second == DEFAULT and c.measure == "macro_f1"]
+    if len(changes) < 2:
+        return []
+    by_verdict: dict[Verdict, list[str]] = {}
+    for change in sorted(changes, key=lambda c: -c.difference.value):
+        by_verdict.setdefault(change.verdict, []).append(change.first)
+    parts = [
+        f"{meaning}: {', '.join(by_verdict.get(verdict, ['none']))}"
+        for verdict, meaning in LADDER.items()
+    ]
+    return [f"Changes of `{DEFAULT}`, the largest gain first. {'; '.join(parts)}."]
+
+
+LADDER: Mapping[Verdict, str] = {
+    "holds": "Better",
+    "does not hold": "harmful",
+    "too close to call": "too close to call",
+}
+"""Verdict -> what it says of a change that was hoped to help."""
 
 
 def _sentence(claim: str, found: Mapping[Measure, Contrast]) -> str:
@@ -212,7 +248,7 @@ def _arm_table(findings: Findings) -> str:
                 f"{cost.megabytes:.1f}" if cost else "",
                 f"{cost.milliseconds:.2f}" if cost else "",
                 f"{cost.articles_per_second:,.0f}" if cost else "",
-                f"{arm.steps:,}",
+                f"{arm.steps:,}" if arm.steps else "",
                 f"{arm.minutes:.1f}",
             )
         )

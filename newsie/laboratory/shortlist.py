@@ -16,6 +16,7 @@ from newsie.confusion.extras import extra
 from newsie.confusion.figures import BLUE, FAINT, INK, STYLE, new_figure, save_figure
 from newsie.laboratory.search import Budget, Candidate, front
 from newsie.training.config import Recipe
+from newsie.training.experiment import SearchConfig
 from newsie.training.figures import table
 
 __all__ = ["write_shortlist"]
@@ -86,6 +87,8 @@ def _markdown(
     budget: Budget,
     told: Mapping[str, Any],
 ) -> str:
+    limit = (recipe.search or SearchConfig()).articles
+    articles = f"{limit:,} articles" if limit else "all articles"
     states = ", ".join(f"{count} {end}" for end, count in sorted(ends.items()))
     packages = ", ".join(f"{name} {version}" for name, version in told["packages"].items())
     parts = [
@@ -93,15 +96,16 @@ def _markdown(
         f"`{told['command']}`, {told['date']}, on {told['cores']} cores of {told['processor']}. Code: "
         f"{told['commit'] or 'not in a git checkout'}. {packages}.",
         f"At most {budget.milliseconds:g} ms for an article alone on one thread, and "
-        f"{budget.megabytes:g} MB in int8. Trials: {states}. Macro-F1 is that of validation articles, of "
-        "the evaluation where it was highest, and so a little flattering; measure a student that you "
-        "choose on test articles: `newsie train RECIPE --figures DIR`.",
+        f"{budget.megabytes:g} MB in int8. Trials: {states}. Each student learns from {articles}, once, of "
+        "one seed: small differences may be chance. Macro-F1 is that of validation articles, of the "
+        "evaluation where it was highest, and so a little flattering; measure a student that you choose on "
+        "test articles: `newsie train RECIPE --figures DIR`.",
         "## The front: students that no other one beats",
         _student_table(
             [(f"{recipe.name}-{n}", candidate) for n, candidate in enumerate(best, start=1)]
         ),
-        "## All finished students",
-        _student_table([(f"{c.number}", c) for c in candidates]),
+        "## All finished students, the best first",
+        _student_table([(f"{c.number}", c) for c in sorted(candidates, key=lambda c: -c.macro_f1)]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -160,7 +164,14 @@ def _draw(candidates: Sequence[Candidate], best: Sequence[Candidate]) -> Any:
             linewidths=0,
         )
     for number, c in enumerate(best, start=1):
-        axes.annotate(f"{number}", (c.cost.milliseconds, 100 * c.macro_f1), color=INK, fontsize=7.5)
+        axes.annotate(
+            f"{number}",
+            (c.cost.milliseconds, 100 * c.macro_f1),
+            xytext=(6, 5),
+            textcoords="offset points",
+            color=INK,
+            fontsize=7.5,
+        )
     axes.set(xlabel="milliseconds, one article on one thread", ylabel="macro-F1, %")
     axes.grid(color=FAINT, alpha=0.25)
     return figure

@@ -10,9 +10,14 @@ from newsie.training.config import Recipe, recipe_from
 
 def tiny_recipe(data: Path, **changes: Any) -> Recipe:
     """A recipe over the tiny articles; `changes` are tables of it."""
+    return recipe_from(tiny_content(data) | changes)
+
+
+def tiny_content(data: Path) -> dict[str, Any]:
+    """What the TOML file of the recipe would hold."""
     fit: dict[str, Any] = {"epochs": 2, "batch_size": 16, "max_tokens": 24, "evaluations": 2}
     fit |= {"learning_rate": 2e-3, "head_learning_rate": 5e-3}
-    content = {
+    return {
         "name": "tiny",
         "data": {
             "corpora": [{"name": "tiny", "train": "train.jsonl", "test": "test.jsonl"}],
@@ -24,4 +29,3 @@ def tiny_recipe(data: Path, **changes: Any) -> Recipe:
         "student": {"layers": 1, "max_tokens": 32, "fit": fit},
         "quality": {"max_int8_loss": 50.0},
     }
-    return recipe_from(content | changes)

@@ -25,7 +25,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.serving.logs import place_of, write_line
+from newsie.serving.logs import note, place_of, write_line
 
 __all__ = ["BatchReport", "Batcher", "OverloadedError", "Row"]
 
@@ -82,6 +82,8 @@ class _Request:
     started: float
     left: int
     gone: bool = False  # answered, cancelled or failed: what is left of it is not computed
+    queue_seconds: float = 0.0  # until its last batch was begun
+    inference_seconds: float = 0.0  # of the model, for that batch
 
     def finish(self) -> None:
         """In the loop: hand over the answer, unless nobody waits any more."""
@@ -171,7 +173,12 @@ class Batcher:
         )
         self._put(request, ids)
         try:
-            return await request.future
+            rows = await request.future
+            note(
+                queue_seconds=round(request.queue_seconds, 6),
+                inference_seconds=round(request.inference_seconds, 6),
+            )
+            return rows
         finally:
             self._leave(request)
 
@@ -266,7 +273,7 @@ class Batcher:
         tokens = sum(len(text.ids) for text in batch)
         if error is None:
             self._measure(tokens, seconds)
-            self._deliver(batch, found)
+            self._deliver(batch, found, begun, seconds)
         elif len(batch) == 1:
             self._tell(batch[0].request, error)
         waits = [begun - text.request.started for text in batch]
@@ -296,13 +303,22 @@ class Batcher:
         except Exception as error:
             write_line({"level": "error", "event": "not counted", "fault": place_of(error)})
 
-    def _deliver(self, batch: list[_Text], found: Mapping[str, NDArray[np.float64]]) -> None:
+    def _deliver(
+        self,
+        batch: list[_Text],
+        found: Mapping[str, NDArray[np.float64]],
+        begun: float,
+        seconds: float,
+    ) -> None:
         done: list[_Request] = []
         with self._changed:
             for row, text in enumerate(batch):
                 request = text.request
                 request.rows[text.index] = {task: found[task][row] for task in request.tasks}
                 request.left -= 1
+                if begun - request.started > request.queue_seconds:
+                    request.queue_seconds = begun - request.started
+                    request.inference_seconds = seconds
                 if not request.left:
                     done.append(request)
         for request in done:

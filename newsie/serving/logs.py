@@ -50,7 +50,9 @@ def plain_line(fields: Mapping[str, Any]) -> str:
     parts.append(" ".join(str(rest.pop(name)) for name in ("method", "route") if name in rest))
     if "seconds" in rest:
         parts.append(f"{1000 * rest.pop('seconds'):.1f} ms")
-    parts += [f"{name} {value}" for name, value in rest.items()]
+    for name, value in rest.items():
+        kind, times, _ = name.partition("_seconds")
+        parts.append(f"{kind} {1000 * value:.1f} ms" if times else f"{name} {value}")
     if fields.get("level") not in (None, "info"):
         parts.insert(0, str(fields["level"]))
     # A route or a reason may come from outside: no control sequence reaches the terminal.

@@ -19,6 +19,7 @@ from newsie.explanation import Explanation
 from newsie.prediction import Prediction
 from newsie.serving.batching import Batcher, BatchReport
 from newsie.serving.cache import AnswerCache, Cached
+from newsie.serving.logs import note
 from newsie.serving.settings import Settings
 
 __all__ = ["Answers", "ServedModel", "TooLongError", "self_test"]
@@ -130,6 +131,7 @@ class ServedModel:
                 article, tasks=tasks, labels=labels, max_passes=max_passes
             )
         )
+        note(tokens=len(plan.ids[0]))
         rows = await self._batcher.run(plan.ids, plan.tasks)
         return self.classifier.finish_explanation(
             plan, {task: np.stack([row[task][LOGITS] for row in rows]) for task in plan.tasks}

@@ -395,7 +395,11 @@ def test_logs_hold_numbers_and_no_text(
         lines = [server.line(answer.headers["x-request-id"]) for answer in answers]
     assert lines[0]["articles"] == 1
     assert lines[0]["tokens"] >= 4
-    assert lines[0]["seconds"] > 0
+    assert lines[1]["tokens"] == lines[0]["tokens"]
+    for line in lines[:3]:
+        assert line["queue_seconds"] > 0
+        assert line["inference_seconds"] > 0
+        assert line["queue_seconds"] + line["inference_seconds"] <= line["seconds"]
     for word in ("Confidential", "merger", "Undisclosed"):
         assert word not in repr(lines)
         assert word not in "".join(capfd.readouterr())

@@ -35,3 +35,8 @@ def test_events_for_people() -> None:
     event = {"level": "error", "event": "model not loaded", "why": "no\x1b[31m such\nfile"}
     assert plain_line(event) == "error  model not loaded  why no\ufffd[31m such\ufffdfile"
     assert plain_line({"level": "info", "event": "started"}) == "started"
+
+
+def test_times_for_people() -> None:
+    line = plain_line(REQUEST | {"queue_seconds": 0.001, "inference_seconds": 0.01})
+    assert line.endswith("  12.3 ms  articles 3  queue 1.0 ms  inference 10.0 ms")

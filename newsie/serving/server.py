@@ -9,7 +9,8 @@ import sys
 import threading
 
 from newsie.errors import InputError
-from newsie.serving.settings import Settings
+from newsie.serving.logs import write_line
+from newsie.serving.settings import Settings, find_slips
 
 __all__ = ["serve"]
 
@@ -26,6 +27,9 @@ def serve(settings: Settings) -> None:
     if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to be loaded anew
     settings.read_key()  # fails before anything starts
+    for name, meant in find_slips(os.environ).items():
+        event = f"{name} is not a setting and changes nothing; is {meant} meant?"
+        write_line({"level": "warning", "event": event})
     if settings.workers > 1 and not hasattr(os, "fork"):
         raise InputError("several workers need a system that can fork; start several servers")
     with _listen(settings.host, settings.port) as listener:

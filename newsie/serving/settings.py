@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +17,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from newsie.errors import InputError
 
-__all__ = ["Settings", "read_settings"]
+__all__ = ["Settings", "find_slips", "read_settings"]
 
 MIN_KEY_CHARACTERS = 16
 """A key that is shorter could be guessed."""
+
+LIKE = 0.8
+"""How alike (difflib's ratio) a name must be to that of a setting to be taken for a slip."""
+
+OTHERS = ("NEWSIE_DATA", "NEWSIE_WORKERS_DIR")
+"""Variables of Newsie's that are none of a server's settings and look like one."""
 
 _KEY = re.compile(r"[!-~]+")
 
@@ -166,6 +173,21 @@ class Settings(BaseSettings):
             else os.cpu_count() or 1
         )
         return max(1, cores // self.workers)
+
+
+def find_slips(names: Iterable[str]) -> dict[str, str]:
+    """Variables that are no setting and look like one, such as NEWSIE_APIKEY -> NEWSIE_API_KEY.
+
+    A slip there would leave a server open whose owner believes it locked. Others may well be named
+    NEWSIE_..., by Kubernetes for one, which names the services of its cluster in the environment.
+    """
+    settings = [f"NEWSIE_{name.upper()}" for name in Settings.model_fields]
+    slips = {}
+    for name in names:
+        if name.upper().startswith("NEWSIE_") and name.upper() not in (*settings, *OTHERS):
+            for meant in get_close_matches(name.upper(), settings, 1, LIKE):
+                slips[name] = meant
+    return slips
 
 
 def read_settings(flags: Mapping[str, Any]) -> Settings:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from newsie import InputError
-from newsie.serving.settings import Settings, read_settings
+from newsie.serving.settings import Settings, find_slips, read_settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
 
@@ -66,6 +66,27 @@ def test_ports_that_hosts_give(monkeypatch: pytest.MonkeyPatch, name: str) -> No
 def test_values_that_are_not_allowed(name: str, value: object) -> None:
     with pytest.raises(InputError, match=name):
         read_settings({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("NEWSIE_APIKEY", "NEWSIE_API_KEY"),
+        ("NEWSIE_KEY", "NEWSIE_API_KEY"),
+        ("NEWSIE_API_KEYFILE", "NEWSIE_API_KEY_FILE"),
+        ("newsie_prot", "NEWSIE_PORT"),
+        ("NEWSIE_WORKER", "NEWSIE_WORKERS"),
+    ],
+)
+def test_a_slip_in_a_variable_is_noticed(name: str, meant: str) -> None:
+    assert find_slips([name, "HOME"]) == {name: meant}
+
+
+def test_other_variables_are_no_slips() -> None:
+    of_kubernetes = ["NEWSIE_SERVICE_HOST", "NEWSIE_SERVICE_PORT", "NEWSIE_PORT_80_TCP"]
+    of_ours = ["NEWSIE_RUNTIME", "NEWSIE_WORKERS_DIR", "NEWSIE_DEBUG", "NEWSIE_DATA"]
+    settings = [f"NEWSIE_{name.upper()}" for name in Settings.model_fields]
+    assert find_slips([*of_kubernetes, *of_ours, *settings, "newsie_port"]) == {}
 
 
 def test_settings_do_not_change() -> None:

@@ -121,8 +121,10 @@ class Shelf:
         return was, found
 
 
-def follow(path: Path) -> None:
-    """Make a new bundle the current one of its folder, where that has one."""
+def follow(path: Path) -> bool:
+    """Make a new bundle the current one of its folder, where that has one; returns whether it has."""
     directory = path.absolute().parent
-    if (directory / CURRENT).is_symlink():
+    has_one = (directory / CURRENT).is_symlink()
+    if has_one:
         Shelf(directory, (), {}).use(read_bundle(path))
+    return has_one

@@ -79,10 +79,10 @@ def test_back_to_the_bundled_student(tiny_bundle: Path, tmp_path: Path) -> None:
 
 
 def test_current_follows_new_bundles_only_where_there_is_one(shelf: Path) -> None:
-    follow(shelf / "second")
+    assert not follow(shelf / "second")
     assert not os.path.lexists(shelf / "current")
     Shelf.of(shelf).use(Shelf.of(shelf).find("first"))
-    follow(shelf / "second")
+    assert follow(shelf / "second")
     assert (shelf / "current").readlink() == Path("second")
 
 

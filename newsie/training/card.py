@@ -61,7 +61,7 @@ def transformers_card(manifest: Manifest, task: str) -> str:
     return (
         "\n\n".join(
             [
-                _header(manifest, None).replace('"newsie"', '"transformers"', 1),
+                _header(manifest, None, "transformers"),
                 f"# {manifest.name}: {task}",
                 f"One task of the news classifier {manifest.name} (bundle {manifest.fingerprint}) for plain "
                 f"transformers, without any other code: {task}. Labels: {labels}.",
@@ -116,18 +116,22 @@ def write_card(bundle: Bundle, figures: Figures) -> Bundle:
     )
 
 
-def _header(manifest: Manifest, figures: Figures | None) -> str:
+def _header(manifest: Manifest, figures: Figures | None, library: str = "newsie") -> str:
     """The YAML that the hub reads; values are written as JSON, which is YAML."""
     recipe = manifest.lineage.recipe
     content: dict[str, Any] = {
         "language": "en",
         "license": "apache-2.0",
-        "library_name": "newsie",
+        "library_name": library,
         "pipeline_tag": "text-classification",
         "tags": ["news", "onnx", "distillation", "multi-task"],
     }
+    if library == "transformers":
+        content["tags"] = ["news", "distillation"]
     encoder = recipe.get("teacher", {}).get("encoder")
-    if encoder:
+    if (
+        encoder and "retrained" not in recipe
+    ):  # what that began as is a bundle, and none of the hub's
         content["base_model"] = HUB_NAMES.get(encoder, encoder)
     content["datasets"] = [corpus["name"] for corpus in _corpus_list(recipe)]
     content["metrics"] = ["accuracy", "f1"]

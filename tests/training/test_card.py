@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from newsie.bundle import Lineage, Manifest, read_bundle, write_bundle
 from newsie.data.encoding import EncodingPolicy
-from newsie.training.card import model_card, write_card
+from newsie.training.card import model_card, transformers_card, write_card
 from newsie.training.config import read_recipe, recipe_from
 from tests.tiny import LABELS, tiny_tokenizer
 from tests.training.tiny_figures import tiny_figures
@@ -132,6 +133,19 @@ def test_without_figures_or_recipe(tmp_path: Path) -> None:
     assert header(card)["datasets"] == []
     assert "base_model" not in header(card)
     assert "its corpora are not known" in card
+
+
+def test_a_retrained_student_began_as_a_bundle_and_no_model_of_the_hub(manifest: Manifest) -> None:
+    assert "base_model" in header(model_card(manifest))
+    recipe = {**manifest.lineage.recipe, "retrained": {"depth": "full", "tasks": ["mood"]}}
+    after = replace(manifest, lineage=replace(manifest.lineage, recipe=recipe))
+    assert "base_model" not in header(model_card(after))
+
+
+def test_a_folder_for_transformers_is_none_of_onnx(manifest: Manifest) -> None:
+    found = header(transformers_card(manifest, "section"))
+    assert found["library_name"] == "transformers"
+    assert found["tags"] == ["news", "distillation"]
 
 
 def test_card_of_a_written_bundle(tmp_path: Path) -> None:

@@ -36,6 +36,14 @@ FEW_ARTICLES = 500
 """Below this, more of the articles are held out to calibrate on: a tenth would be a handful."""
 
 HELD_OUT = 0.2
+OWN = "the newsroom's own"
+ORIGINS = {
+    "file": "Articles with labels that it was retrained on.",
+    "replay": "Old articles with their labels, so that old tasks are not unlearnt.",
+    "unlabelled": "Articles without labels.",
+}
+"""For the model card."""
+
 GOLD = "gold:"
 """Before the names of the columns of gold labels, which may be called as fields of articles."""
 
@@ -250,9 +258,16 @@ def _data_config(target: Path, questions: Sequence[Question], labels: LabelSpace
         (target / "answered.json").read_text(encoding="utf-8")
     )
     test = "test.jsonl" if "test" in answered else ""
-    corpora = [CorpusConfig("file", "file.jsonl", test)]
-    corpora += [
-        CorpusConfig(name, f"{name}.jsonl") for name in ("replay", "unlabelled") if name in answered
+    corpora = [
+        CorpusConfig(
+            name,
+            f"{name}.jsonl",
+            test if name == "file" else "",
+            origin=origin,
+            terms=OWN,
+        )
+        for name, origin in ORIGINS.items()
+        if name in answered
     ]
     labelled = {task for tasks in answered.values() for task, found in tasks.items() if found}
     tasks = [

@@ -20,7 +20,7 @@ from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.encoding import view_text
 from newsie.errors import BundleError, InputError, TrainingError
-from newsie.shelf import follow
+from newsie.shelf import CURRENT, follow
 from newsie.training.retraining.gate import Limits, Promotion, compare_students
 from newsie.training.retraining.material import Sources, gather_material
 from newsie.training.retraining.retraining import Depth, Plan, Retraining, choose_depth
@@ -93,7 +93,8 @@ def retrain(
                 promotion.check()
             metrics = {**candidate.manifest.metrics, "promotion": promotion.to_json()}
             bundle = copy_bundle(candidate.path, output, metrics=metrics)
-            follow(bundle.path)
+            if follow(bundle.path):
+                _say(f"{output.parent / CURRENT} is {output.name} now")
     return Retrained(bundle, promotion, depth)
 
 

@@ -257,11 +257,18 @@ class Retraining(Pipeline):
         return directory
 
     def lineage(self, teacher: str) -> Lineage:
-        """Where the student comes from. The corpora of the base stay named: it learnt from them, too."""
+        """Where the student comes from. The corpora of the base stay named: it learnt from them, too.
+
+        The own ones are named after the student, so that those of one retraining are not those of the next.
+        """
         recipe = self.recipe.to_json()
         recipe["retrained"] = {"depth": self.plan.depth, "tasks": self.taught}
         old: Sequence[Any] = self.base.manifest.lineage.recipe.get("data", {}).get("corpora", ())
-        recipe["data"]["corpora"] = [*old, *recipe["data"]["corpora"]]
+        own = [
+            {**corpus, "name": f"{self.recipe.name}-{corpus['name']}"}
+            for corpus in recipe["data"]["corpora"]
+        ]
+        recipe["data"]["corpora"] = [*old, *own]
         return Lineage(
             parent=self.base.fingerprint,
             teacher=teacher,

@@ -174,6 +174,9 @@ def test_another_bundle_is_not_written_over(
     file: Path, label: Label, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     first = run(Sources(file), tiny_bundle, tmp_path).bundle
+    assert [corpus["name"] for corpus in first.manifest.lineage.recipe["data"]["corpora"]] == [
+        "ours-file"
+    ]
     assert run(Sources(file), tiny_bundle, tmp_path).bundle.fingerprint == first.fingerprint
     more = write_volume(tmp_path / "more.csv", 300, label=label)
     with pytest.raises(BundleError, match="holds another bundle, which is kept to roll back to"):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from newsie.cli.compare import compare
 from newsie.training.config import Recipe, recipe_from
 
 
@@ -29,3 +32,9 @@ def tiny_content(data: Path) -> dict[str, Any]:
         "student": {"layers": 1, "max_tokens": 32, "fit": fit},
         "quality": {"max_int8_loss": 50.0},
     }
+
+
+def compare_alone(recipe: Path, data: Path, output: Path) -> None:
+    """`newsie compare` as the whole of a process that tests can kill."""
+    torch.set_num_threads(1)  # sums are the same in every process
+    compare(recipe, output, data)

@@ -116,13 +116,15 @@ def test_the_threshold_keeps_as_many_as_it_may(
     rows: list[tuple[float, bool, bool]], limit: float
 ) -> None:
     confidence, first, last = (np.array(column) for column in zip(*rows, strict=True))
-    found = choose_threshold(confidence, first, last, max_loss_points=limit)
+    expected_loss = np.random.default_rng(len(rows)).uniform(0, 0.1, len(rows)) * (first != last)
+    found = choose_threshold(confidence, first, last, expected_loss, max_loss_points=limit)
     # Every threshold that matters, tried out.
     shares = {}
     for threshold in [0.0, 1.0, *confidence]:
         kept = confidence > threshold
         accuracy = np.where(kept, first, last).mean()
-        if 100 * (last.mean() - accuracy) <= limit + 1e-9:
+        expected = 100 * np.where(kept, expected_loss, 0).mean()
+        if max(100 * (last.mean() - accuracy), expected) <= limit + 1e-9:
             shares[float(threshold)] = float(kept.mean())
     assert found.threshold in shares or found.threshold in (0.0, 1.0)
     kept = confidence > found.threshold
@@ -138,16 +140,26 @@ def test_the_margin_by_hand() -> None:
     first, last = np.full(200, True), np.full(200, True)
     first[:6] = last[6:12] = False
     first[150:] = False
-    found = choose_threshold(confidence, first, last)
+    found = choose_threshold(confidence, first, last, np.zeros(200))
     assert (found.threshold, found.lost_points) == (0.1, 0)
     assert found.margin_points == pytest.approx(100 * 1.96 * (12 / 200 / 200) ** 0.5)
 
 
+def test_luck_on_few_articles_is_no_reason() -> None:
+    # Counted, the small student is as good as the larger one, which expects otherwise of the last 40.
+    confidence = np.repeat([0.9, 0.5], [80, 40])
+    right, expected = np.full(120, True), np.repeat([0.0, 0.3], [80, 40])
+    found = choose_threshold(confidence, right, right, expected)
+    assert (found.threshold, found.expected_points) == (0.5, 0)
+    lucky = choose_threshold(confidence, right, right, expected, max_loss_points=10)
+    assert (lucky.threshold, lucky.expected_points) == (0, pytest.approx(10))
+
+
 def test_the_larger_student_answers_alone_where_too_few_articles_tell() -> None:
     sure, right = np.full(MIN_ARTICLES - 1, 0.9), np.full(MIN_ARTICLES - 1, True)
-    found = choose_threshold(sure, right, right)
+    found = choose_threshold(sure, right, right, np.zeros(len(sure)))
     assert (found.threshold, found.passed_on) == (1.0, 1.0)
-    nothing = choose_threshold(sure[:0], right[:0], right[:0])
+    nothing = choose_threshold(sure[:0], right[:0], right[:0], sure[:0])
     assert (nothing.threshold, nothing.lost_points, nothing.margin_points) == (1.0, 0, 0)
 
 

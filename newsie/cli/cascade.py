@@ -39,7 +39,7 @@ def cascade(
     max_loss: Annotated[
         float,
         typer.Option(min=0, help="Accuracy that a task may lose on these articles, in points."),
-    ] = 0.1,
+    ] = 0.15,
     columns: Columns = None,
     strict: Strict = False,
 ) -> None:

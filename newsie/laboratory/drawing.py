@@ -122,7 +122,10 @@ def sweep_lines(findings: Findings, swept: Swept) -> dict[str, Line]:
 
 def _draw_sweep(swept: str, lines: Mapping[str, Line]) -> Any:
     figure, axes = new_figure(
-        6.2, 4.2, f"What {swept} does", "Macro-F1, mean of tasks and seeds, with 95 % intervals"
+        6.2,
+        4.2,
+        f"How good is the student, by {swept}?",
+        "Macro-F1, mean of tasks and seeds, with 95 % intervals",
     )
     for (kind, points), colour in zip(lines.items(), (BLUE, RED), strict=False):
         x = [value for value, _ in points]
@@ -138,6 +141,9 @@ def _draw_sweep(swept: str, lines: Mapping[str, Line]) -> Any:
         value > 0 for p in lines.values() for value, _ in p
     ):
         axes.set_xscale("log")
+    ticks = sorted({value for points in lines.values() for value, _ in points})
+    axes.set_xticks(ticks, [f"{value:,g}" for value in ticks])
+    axes.minorticks_off()
     axes.set(xlabel=swept, ylabel="macro-F1, %")
     axes.grid(axis="y", color=FAINT, alpha=0.25)
     return figure

@@ -249,7 +249,7 @@ def _arm_table(findings: Findings) -> str:
                 f"{cost.milliseconds:.2f}" if cost else "",
                 f"{cost.articles_per_second:,.0f}" if cost else "",
                 f"{arm.steps:,}" if arm.steps else "",
-                f"{arm.minutes:.1f}",
+                f"{arm.minutes:.1f}" if arm.minutes else "",
             )
         )
     header: tuple[str, ...] = (

@@ -240,6 +240,8 @@ def test_the_teacher_of_a_finished_run_teaches(data: Path, tmp_path: Path) -> No
     bench = Bench(pipeline, config, given=True)
     findings = compare(bench, tmp_path / "out", TOLD | {"taught_by": 350})
     assert "It has learnt from the labels of 350 articles" in findings.to_markdown()
+    assert findings.arm("teacher").labelled == len(bench.rows(0, 0, 0)) > 300
+    assert findings.arm("soft").labelled == 48
     stores = [path.name for path in pipeline.directory.glob("soft-labels-*")]
     # Those of whole articles are stored for all; those of the privileged arm are other ones.
     assert len(stores) == 1 + 2

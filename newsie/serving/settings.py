@@ -69,7 +69,8 @@ class Settings(BaseSettings):
         max_queue_articles: articles that wait. Before that, whatever would have to wait longer than half
             of `request_timeout_seconds`, as fast as the last batches were, is refused.
         max_queue_tokens: tokens that wait: 64 for each of these articles.
-        max_batch_tokens: tokens of a batch, padding included. More do not fit a processor's caches.
+        max_batch_tokens: tokens of a batch, padding included. More make no article cheaper, and what comes
+            next waits for them: it is begun when a batch ends.
         max_explain_passes: passes of the model for one explanation.
         cache_articles: answers that are kept for articles that come again word for word; 0 is none.
         header_timeout_seconds: from the first byte of a request to the end of its headers, and from
@@ -119,7 +120,7 @@ class Settings(BaseSettings):
     max_concurrent_requests: Count = 512
     max_queue_articles: Count = 4_096
     max_queue_tokens: Count = 262_144
-    max_batch_tokens: Count = 2_048
+    max_batch_tokens: Count = 1_024
     max_explain_passes: Annotated[int, Field(ge=2)] = 128
     cache_articles: Annotated[int, Field(ge=0)] = 0
     header_timeout_seconds: Seconds = 10

@@ -7,7 +7,7 @@ not on the other tasks that are asked for.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from newsie.bundle import Bundle, CascadeRule
 from newsie.evaluation import softmax
+from newsie.labels import LabelSpace
 from newsie.runtime import Ids, Logits, Model, Student
 
 __all__ = ["Cascade", "PassedOn", "open_model"]
@@ -50,13 +51,23 @@ class Cascade:
         last: the larger one.
         rule: when the first one's answer stands.
         calibration: task -> calibration temperature of the larger student.
+        labels: what both answer.
     """
 
     def __init__(
-        self, first: Model, last: Model, rule: CascadeRule, calibration: dict[str, float]
+        self,
+        first: Model,
+        last: Model,
+        rule: CascadeRule,
+        calibration: Mapping[str, float],
+        labels: LabelSpace,
     ) -> None:
         self._first, self._last = first, last
         self._rule, self._calibration = rule, calibration
+        self._thresholds = {
+            task.name: np.array([rule.thresholds[task.name][label] for label in task.labels])
+            for task in labels.tasks
+        }
         self._lock = threading.Lock()
         self._count = PassedOn(0, 0)
 
@@ -89,7 +100,7 @@ class Cascade:
     def unsure(self, task: str, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which of the first student's answers, (N, C), do not stand: (N,)."""
         confidence = softmax(logits / self._rule.calibration[task]).max(axis=1)
-        return np.asarray(confidence <= self._rule.thresholds[task])
+        return np.asarray(confidence <= self._thresholds[task][logits.argmax(axis=1)])
 
     def _note(self, articles: int, passed_on: int) -> None:
         with self._lock:
@@ -109,4 +120,4 @@ def open_model(bundle: Bundle, *, pad_id: int, threads: int) -> Student | Cascad
     if manifest.cascade is None:
         return last
     first = Student(bundle.first_path, manifest.label_space, pad_id=pad_id, threads=threads)
-    return Cascade(first, last, manifest.cascade, dict(manifest.calibration))
+    return Cascade(first, last, manifest.cascade, manifest.calibration, manifest.label_space)

@@ -1,16 +1,18 @@
 """From two students to a cascade: thresholds that keep the larger one's accuracy.
 
-For each task, the answers of the small student stand above a threshold of its calibrated confidence. The
-threshold is the lowest at which the cascade loses no more accuracy than allowed, both as counted and as
-expected, on labelled articles that neither student learnt from. Counting alone is not enough: on few articles
-a small student may seem as good as a larger one by luck. What is expected comes from the larger student's
-calibrated probabilities, of its own answer less of the small one's; that is never below 0 and varies less.
+The answers of the small student stand above a threshold of its calibrated confidence, one for each label: it
+may be as good as the larger one at sports and not at opinion. Thresholds keep as many answers as they can on
+articles that neither student learnt from, and lose no more accuracy there than allowed, as counted and as
+expected. Counting alone is not enough: on few articles a small student may seem as good as a larger one by
+luck. What is expected comes from the larger student's calibrated probabilities: that of its own answer less
+that of the small one's. It is never below 0, varies less, and needs no gold label.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from newsie.data.articles import Article
 from newsie.errors import InputError
 from newsie.labels import IGNORE
 
-__all__ = ["MAX_LOSS_POINTS", "TaskCascade", "build_cascade", "choose_threshold"]
+__all__ = ["MAX_LOSS_POINTS", "TaskCascade", "build_cascade", "choose_thresholds"]
 
 MAX_LOSS_POINTS = 0.15
 """Accuracy in points that a task may lose on the validation articles: less than the 0.2 that it should lose
@@ -31,6 +33,10 @@ at most on others, because a threshold that is chosen on some articles fits thes
 
 MIN_ARTICLES = 100
 """Labelled articles of a task below which nothing can be said; the larger student then answers it alone."""
+
+POOLED_ARTICLES = 50
+PRICES = np.logspace(0, 4, 81)
+"""Kept articles that one point lost in a hundred is worth, from lavish to careful."""
 
 WINDOW_ARTICLES = 4_096
 
@@ -41,8 +47,8 @@ class TaskCascade:
 
     Attributes:
         articles: labelled articles.
-        threshold: see CascadeRule.
-        passed_on: share of the articles that the larger student answers.
+        thresholds: of each label, see CascadeRule.
+        passed_on: share of the labelled articles that the larger student answers.
         accuracy: of the cascade.
         accuracy_first: of the small student alone.
         accuracy_last: of the larger one alone.
@@ -53,7 +59,7 @@ class TaskCascade:
     """
 
     articles: int
-    threshold: float
+    thresholds: tuple[float, ...]
     passed_on: float
     accuracy: float
     accuracy_first: float
@@ -67,58 +73,78 @@ class TaskCascade:
         return 100 * (self.accuracy_last - self.accuracy)
 
 
-def choose_threshold(
-    confidence: NDArray[np.float64],
-    first_right: NDArray[np.bool_],
-    last_right: NDArray[np.bool_],
-    expected_loss: NDArray[np.float64],
+def choose_thresholds(
+    first: NDArray[np.floating[Any]],
+    last: NDArray[np.floating[Any]],
+    gold: NDArray[np.int64],
     *,
     max_loss_points: float = MAX_LOSS_POINTS,
 ) -> TaskCascade:
-    """The lowest threshold of one task that loses at most so much accuracy.
+    """The thresholds of one task.
 
-    With the articles sorted by falling confidence, keeping the first n loses
-
-        100 / N * sum over the n of (larger student is right - small student is right)
-
-    points as counted, and the sum of the expected losses in place of the other as expected; the largest n for
-    which both are within the limit is taken, up to a change of confidence.
+    At a price, each label has the threshold above which most is saved: articles kept, less the price times
+    the accuracy that they are expected to lose. The lowest price is taken at which the whole loses no more
+    than allowed.
 
     Args:
-        confidence: (N,) calibrated confidence of the small student.
-        first_right: (N,) whether its answer is the gold label.
-        last_right: (N,) the same for the larger student.
-        expected_loss: (N,) the probability that the larger student gives to its own answer, less what it
-            gives to the small student's.
-        max_loss_points: accuracy that may be lost, in points.
+        first: (N, C) calibrated probabilities of the small student.
+        last: (N, C) the same of the larger one.
+        gold: (N,) label or IGNORE. Articles without one help to find what each label loses.
+        max_loss_points: accuracy that may be lost on those with one, in points.
     """
-    count = len(confidence)
-    order = np.argsort(-confidence, kind="stable")
-    ranked = confidence[order]
-    right = last_right[order].astype(int) - first_right[order]
-    # Points by the number of articles kept: as counted, and as expected.
-    lost, expected = (
-        np.concatenate([[0], np.cumsum(each)]) * 100 / max(count, 1)
-        for each in (right, expected_loss[order])
-    )
-    # Articles that are as sure as each other are kept together or not at all.
-    apart = np.concatenate([[True], ranked[1:] < ranked[:-1], [True]])[: count + 1]
-    within = np.maximum(lost, expected) <= max_loss_points + 1e-9
-    kept = int(np.flatnonzero(apart & within)[-1])
-    if count < MIN_ARTICLES:
-        kept = 0
-    threshold = 1.0 if kept == 0 else 0.0 if kept == count else float(ranked[kept])
-    accuracy_last = float(last_right.mean()) if count else 0.0
+    rows, labelled = np.arange(len(gold)), gold != IGNORE
+    confidence, label = first.max(axis=1), first.argmax(axis=1)
+    expected = last.max(axis=1) - last[rows, label]
+    first_right, last_right = label == gold, last.argmax(axis=1) == gold
+    lost = last_right.astype(int) - first_right
+    count = int(labelled.sum())
+    thresholds, kept = np.ones(first.shape[1]), np.zeros(len(gold), bool)
+    for price in PRICES if count >= MIN_ARTICLES else ():
+        tried = _thresholds(confidence, label, 1 - price * expected, first.shape[1])
+        above = labelled & (confidence > tried[label])
+        if max(lost[above].sum(), expected[above].sum()) <= max_loss_points / 100 * count + 1e-9:
+            thresholds, kept = tried, above
+            break
+    if not count:
+        return TaskCascade(0, tuple(map(float, thresholds)), 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    accuracy_last = float(last_right[labelled].mean())
     return TaskCascade(
         articles=count,
-        threshold=threshold,
-        passed_on=1 - kept / count if count else 1.0,
-        accuracy=accuracy_last - float(lost[kept]) / 100,
-        accuracy_first=float(first_right.mean()) if count else 0.0,
+        thresholds=tuple(map(float, thresholds)),
+        passed_on=1 - float(kept.sum()) / count,
+        accuracy=accuracy_last - float(lost[kept].sum()) / count,
+        accuracy_first=float(first_right[labelled].mean()),
         accuracy_last=accuracy_last,
-        expected_points=float(expected[kept]),
-        margin_points=_margin_points(right[:kept], count),
+        expected_points=100 * float(expected[kept].sum()) / count,
+        margin_points=_margin_points(lost[kept], count),
     )
+
+
+def _thresholds(
+    confidence: NDArray[np.floating[Any]],
+    label: NDArray[np.int64],
+    saved: NDArray[np.floating[Any]],
+    labels: int,
+) -> NDArray[np.float64]:
+    """For each label the threshold above which most is saved.
+
+    To the articles that the small student gives this label are added all others at a weight of
+    `POOLED_ARTICLES` together, so that a rare label has about the threshold that all have.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    ranked = confidence[order]
+    # Articles that are as sure as each other are kept together or not at all.
+    together = np.flatnonzero(ranked[1:] == ranked[:-1]) + 1
+    limits = np.concatenate([[1.0], ranked[1:], [0.0]])
+    pooled = POOLED_ARTICLES / max(len(confidence), 1)
+    found = np.empty(labels)
+    for index in range(labels):
+        weights = (label[order] == index) + pooled
+        worth = np.concatenate([[0.0], np.cumsum(weights * saved[order])])  # by articles kept
+        worth[together] = -np.inf
+        best = np.flatnonzero(worth >= worth.max() - 1e-9)[-1]
+        found[index] = limits[best]
+    return found
 
 
 def _margin_points(lost: NDArray[np.int64], count: int) -> float:
@@ -179,7 +205,11 @@ def build_cascade(
         },
         lineage=last.manifest.lineage,
         cascade=CascadeRule(
-            dict(first.manifest.calibration), {name: t.threshold for name, t in tasks.items()}
+            dict(first.manifest.calibration),
+            {
+                task.name: dict(zip(task.labels, tasks[task.name].thresholds, strict=True))
+                for task in last.manifest.label_space.tasks
+            },
         ),
         first=first.model_path,
         replace=replace,
@@ -203,34 +233,21 @@ def _check_fit(first: Bundle, last: Bundle) -> None:
 
 
 class _Answers:
-    """What both students make of labelled articles, by task."""
+    """What both students make of articles, by task."""
 
     def __init__(self, first: Bundle, last: Bundle, threads: int | None) -> None:
         self._models = [Classifier(bundle, threads=threads) for bundle in (first, last)]
         self.labels = last.manifest.label_space
-        self._rows: dict[str, list[tuple[NDArray[Any], ...]]] = {t: [] for t in self.labels.names}
+        self._parts: dict[str, list[tuple[NDArray[Any], ...]]] = {t: [] for t in self.labels.names}
 
     def read(self, articles: Iterable[Article]) -> None:
         """Classify them all; none is kept."""
-        window: list[Article] = []
-        for article in articles:
-            window.append(article)
-            if len(window) == WINDOW_ARTICLES:
-                self._add(window)
-                window = []
-        if window:
-            self._add(window)
-
-    def _add(self, window: list[Article]) -> None:
-        gold = self.labels.encode([self._known(article) for article in window])
-        found = [model.calibrate(model.logits(window)) for model in self._models]
-        for task, column in gold.items():
-            rows = np.flatnonzero(column != IGNORE)
-            first, last = (answers[task][rows] for answers in found)
-            chosen = [answer.argmax(axis=1) for answer in (first, last)]
-            right = [labels == column[rows] for labels in chosen]
-            [of_first, of_last] = [last[np.arange(len(rows)), labels] for labels in chosen]
-            self._rows[task].append((first.max(axis=1), *right, of_last - of_first))
+        remaining = iter(articles)
+        while window := list(islice(remaining, WINDOW_ARTICLES)):
+            gold = self.labels.encode([self._known(article) for article in window])
+            first, last = (model.calibrate(model.logits(window)) for model in self._models)
+            for task, column in gold.items():
+                self._parts[task].append((first[task], last[task], column))
 
     def _known(self, article: Article) -> Article:
         """The article with those of its labels that the students know."""
@@ -242,26 +259,26 @@ class _Answers:
         return replace(article, labels=known)
 
     def choose(self, max_loss_points: float) -> dict[str, TaskCascade]:
-        """The threshold of each task."""
+        """The thresholds of each task."""
         columns = {
-            task: tuple(map(np.concatenate, zip(*rows, strict=True)))
-            for task, rows in self._rows.items()
-            if rows
+            task: tuple(map(np.concatenate, zip(*parts, strict=True)))
+            for task, parts in self._parts.items()
+            if parts
         }
-        if not any(len(found[0]) for found in columns.values()):
+        if not any((gold != IGNORE).any() for _, _, gold in columns.values()):
             raise InputError(
                 "none of the articles has a gold label of these tasks: "
                 f"{', '.join(self.labels.names)}; give a file with a column for each task"
             )
         return {
-            task: choose_threshold(*found, max_loss_points=max_loss_points)
+            task: choose_thresholds(*found, max_loss_points=max_loss_points)
             for task, found in columns.items()
         }
 
 
 def _card(first: Bundle, last: Bundle, tasks: dict[str, TaskCascade]) -> str:
     rows = "".join(
-        f"| {name} | {t.articles:,} | {t.threshold:.3f} | {100 * t.passed_on:.1f} % | "
+        f"| {name} | {t.articles:,} | {100 * t.passed_on:.1f} % | "
         f"{100 * t.accuracy:.2f} % | {100 * t.accuracy_last:.2f} % | {100 * t.accuracy_first:.2f} % | "
         f"{t.lost_points:.2f} ± {t.margin_points:.2f} | {t.expected_points:.2f} |\n"
         for name, t in tasks.items()
@@ -272,7 +289,7 @@ def _card(first: Bundle, last: Bundle, tasks: dict[str, TaskCascade]) -> str:
         f"The student {first.manifest.name} (`first.onnx`, bundle {first.fingerprint}) answers what it is "
         f"sure of; the rest goes on to {last.manifest.name} (`model.onnx`, bundle {last.fingerprint}). On "
         "the validation articles that the thresholds were chosen on:\n\n"
-        "| task | articles | threshold | passed on | accuracy | larger alone | small alone | lost, points | "
+        "| task | articles | passed on | accuracy | larger alone | small alone | lost, points | "
         "expected |\n"
-        f"|---|---|---|---|---|---|---|---|---|\n{rows}" + (f"\n## {rest}" if rest else "")
+        f"|---|---|---|---|---|---|---|---|\n{rows}" + (f"\n## {rest}" if rest else "")
     )

@@ -74,18 +74,31 @@ class CascadeRule:
 
     Attributes:
         calibration: task -> calibration temperature of the small student.
-        thresholds: task -> confidence, 0 to 1, above which its answer stands. At 1 none does.
+        thresholds: task -> label -> confidence, 0 to 1, above which this answer stands. At 1 it never does.
     """
 
     calibration: Mapping[str, float]
-    thresholds: Mapping[str, float]
+    thresholds: Mapping[str, Mapping[str, float]]
 
-    def __post_init__(self) -> None:
-        for task, threshold in self.thresholds.items():
-            if not 0 <= threshold <= 1:
+    def check(self, labels: LabelSpace) -> None:
+        """Whether there is a threshold for every label.
+
+        Raises:
+            BundleError: there is not, or one is no confidence.
+        """
+        for task in labels.tasks:
+            thresholds = self.thresholds.get(task.name)
+            if not isinstance(thresholds, Mapping) or set(thresholds) != set(task.labels):
                 raise BundleError(
-                    f"the threshold of task {task!r} is {threshold}; it is a confidence, 0 to 1"
+                    f"the cascade's thresholds of task {task.name!r} are {thresholds}; one for each of its "
+                    f"labels is needed ({', '.join(task.labels)}): make it again with newsie cascade"
                 )
+            for label, threshold in thresholds.items():
+                if not 0 <= threshold <= 1:
+                    raise BundleError(
+                        f"the threshold of label {label!r} of task {task.name!r} is {threshold}; it is a "
+                        "confidence, 0 to 1"
+                    )
 
 
 @dataclass(frozen=True)
@@ -123,11 +136,7 @@ class Manifest:
         _check_calibration(self.calibration, tasks)
         if self.cascade is not None:
             _check_calibration(self.cascade.calibration, tasks)
-            if set(self.cascade.thresholds) != tasks:
-                raise BundleError(
-                    f"thresholds are given for {sorted(self.cascade.thresholds)}, the tasks are "
-                    f"{sorted(tasks)}; give every task one"
-                )
+            self.cascade.check(self.label_space)
         for name in self.files:
             if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
                 raise BundleError(

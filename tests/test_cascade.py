@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from newsie.bundle import Bundle, CascadeRule, copy_bundle, read_bundle, write_bundle
-from newsie.cascading import MIN_ARTICLES, build_cascade, choose_threshold
+from newsie.cascading import MIN_ARTICLES, build_cascade, choose_thresholds
 from newsie.classifier import Classifier
 from newsie.cli.app import app
 from newsie.data.articles import Article
 from newsie.errors import BundleError, InputError
-from newsie.labels import LabelSpace, Task
+from newsie.labels import IGNORE, LabelSpace, Task
 from tests.test_classifier import broken
 from tests.tiny import LABELS, tiny_articles, write_tiny_corpus
 
@@ -38,9 +38,14 @@ def small(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle
     return read_bundle(path)
 
 
+def for_all_labels(thresholds: dict[str, float]) -> dict[str, dict[str, float]]:
+    return {task: dict.fromkeys(LABELS[task].labels, value) for task, value in thresholds.items()}
+
+
 def cascade_of(
     small: Bundle, tiny_bundle: Path, directory: Path, **thresholds: float
 ) -> Classifier:
+    """Two students, with the same threshold for all labels of a task."""
     large = read_bundle(tiny_bundle)
     made = write_bundle(
         directory,
@@ -51,7 +56,7 @@ def cascade_of(
         model=large.model_path,
         tokenizer=large.tokenizer_path.read_text(encoding="utf-8"),
         card="",
-        cascade=CascadeRule(CALIBRATION, thresholds),
+        cascade=CascadeRule(CALIBRATION, for_all_labels(thresholds)),
         first=small.model_path,
     )
     return Classifier(made)
@@ -104,63 +109,75 @@ def test_all_or_nothing_is_passed_on(
 
 # --- thresholds -----------------------------------------------------------------------------------
 
-answers = st.lists(
-    st.tuples(st.sampled_from([0.3, 0.5, 0.5, 0.7, 0.9, 1.0]), st.booleans(), st.booleans()),
-    min_size=MIN_ARTICLES,
-    max_size=MIN_ARTICLES + 30,
-)
+
+@st.composite
+def answered(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities of both students, and gold labels, some unknown."""
+    random = np.random.default_rng(draw(st.integers(0, 10_000)))
+    count = draw(st.integers(MIN_ARTICLES, 3 * MIN_ARTICLES))
+    first = random.dirichlet([0.3, 0.3, 0.3], count)
+    last = random.dirichlet([0.2, 0.2, 0.2], count) * 0.5 + 0.5 * first
+    gold = np.array([random.choice(3, p=row) for row in last])
+    gold[MIN_ARTICLES:][random.random(count - MIN_ARTICLES) < 0.3] = IGNORE
+    return first, last, gold
 
 
-@given(answers, st.sampled_from([0.0, 1.0, 5.0]))
-def test_the_threshold_keeps_as_many_as_it_may(
-    rows: list[tuple[float, bool, bool]], limit: float
+@settings(max_examples=30, deadline=None)
+@given(answered(), st.sampled_from([0.0, 1.0, 5.0]))
+def test_thresholds_lose_no_more_than_they_may(
+    found: tuple[np.ndarray, np.ndarray, np.ndarray], limit: float
 ) -> None:
-    confidence, first, last = (np.array(column) for column in zip(*rows, strict=True))
-    expected_loss = np.random.default_rng(len(rows)).uniform(0, 0.1, len(rows)) * (first != last)
-    found = choose_threshold(confidence, first, last, expected_loss, max_loss_points=limit)
-    # Every threshold that matters, tried out.
-    shares = {}
-    for threshold in [0.0, 1.0, *confidence]:
-        kept = confidence > threshold
-        accuracy = np.where(kept, first, last).mean()
-        expected = 100 * np.where(kept, expected_loss, 0).mean()
-        if max(100 * (last.mean() - accuracy), expected) <= limit + 1e-9:
-            shares[float(threshold)] = float(kept.mean())
-    assert found.threshold in shares or found.threshold in (0.0, 1.0)
-    kept = confidence > found.threshold
-    assert found.passed_on == pytest.approx(1 - kept.mean())
-    assert found.accuracy == pytest.approx(np.where(kept, first, last).mean())
-    assert found.accuracy >= last.mean() - limit / 100 - 1e-9
-    assert kept.mean() == pytest.approx(max(shares.values()))
+    first, last, gold = found
+    task = choose_thresholds(first, last, gold, max_loss_points=limit)
+    label, labelled = first.argmax(axis=1), gold != IGNORE
+    kept = first.max(axis=1) > np.array(task.thresholds)[label]
+    answer = np.where(kept, label, last.argmax(axis=1))
+    expected = last.max(axis=1) - last[np.arange(len(gold)), answer]
+    assert task.articles == labelled.sum()
+    assert task.passed_on == pytest.approx(1 - kept[labelled].mean())
+    assert task.accuracy == pytest.approx((answer == gold)[labelled].mean())
+    assert task.expected_points == pytest.approx(100 * expected[labelled].mean())
+    assert max(task.lost_points, task.expected_points) <= limit + 1e-6
 
 
-def test_the_margin_by_hand() -> None:
-    # 150 of 200 are kept; of these the larger student alone gets 6 right, and the small one alone 6 others.
-    confidence = np.repeat([0.9, 0.1], [150, 50])
-    first, last = np.full(200, True), np.full(200, True)
-    first[:6] = last[6:12] = False
-    first[150:] = False
-    found = choose_threshold(confidence, first, last, np.zeros(200))
-    assert (found.threshold, found.lost_points) == (0.1, 0)
-    assert found.margin_points == pytest.approx(100 * 1.96 * (12 / 200 / 200) ** 0.5)
+def two_labels(*rows: tuple[int, float, float, int]) -> tuple[np.ndarray, ...]:
+    """Times, the small student's and the larger one's probability of label 0, and gold label."""
+    times, first, last, gold = (np.array(column) for column in zip(*rows, strict=True))
+    pairs = [np.repeat(np.stack([p, 1 - p], axis=1), times, axis=0) for p in (first, last)]
+    return (*pairs, np.repeat(gold, times))
+
+
+def test_a_label_has_its_own_threshold() -> None:
+    # As sure of both labels, the small student is right of label 0 and wrong of label 1.
+    found = choose_thresholds(*two_labels((500, 0.8, 0.9, 0), (500, 0.2, 0.9, 0)))
+    assert found.thresholds == (0.0, 1.0)
+    assert (found.passed_on, found.lost_points, found.expected_points) == (0.5, 0, 0)
 
 
 def test_luck_on_few_articles_is_no_reason() -> None:
-    # Counted, the small student is as good as the larger one, which expects otherwise of the last 40.
-    confidence = np.repeat([0.9, 0.5], [80, 40])
-    right, expected = np.full(120, True), np.repeat([0.0, 0.3], [80, 40])
-    found = choose_threshold(confidence, right, right, expected)
-    assert (found.threshold, found.expected_points) == (0.5, 0)
-    lucky = choose_threshold(confidence, right, right, expected, max_loss_points=10)
-    assert (lucky.threshold, lucky.expected_points) == (0, pytest.approx(10))
+    # Counted, the small student is as good as the larger one, which expects otherwise of the last 60.
+    rows = two_labels((140, 0.9, 0.9, 0), (30, 0.6, 0.35, 0), (30, 0.6, 0.35, 1))
+    found = choose_thresholds(*rows)
+    assert (found.thresholds[0], found.expected_points) == (0.6, 0)
+    assert found.passed_on == pytest.approx(0.3)
+    free = choose_thresholds(*rows, max_loss_points=10)
+    assert (free.passed_on, free.lost_points, free.expected_points) == (0, 0, pytest.approx(9))
+
+
+def test_the_margin_by_hand() -> None:
+    # All 200 are kept; of these the larger student alone gets 6 right, and the small one alone 6 others.
+    rows = two_labels((188, 0.9, 0.9, 0), (6, 0.9, 0.499, 1), (6, 0.9, 0.499, 0))
+    found = choose_thresholds(*rows)
+    assert (found.passed_on, found.lost_points) == (0, 0)
+    assert found.margin_points == pytest.approx(100 * 1.96 * (12 / 200 / 200) ** 0.5)
 
 
 def test_the_larger_student_answers_alone_where_too_few_articles_tell() -> None:
-    sure, right = np.full(MIN_ARTICLES - 1, 0.9), np.full(MIN_ARTICLES - 1, True)
-    found = choose_threshold(sure, right, right, np.zeros(len(sure)))
-    assert (found.threshold, found.passed_on) == (1.0, 1.0)
-    nothing = choose_threshold(sure[:0], right[:0], right[:0], sure[:0])
-    assert (nothing.threshold, nothing.lost_points, nothing.margin_points) == (1.0, 0, 0)
+    rows = two_labels((MIN_ARTICLES - 1, 0.9, 0.9, 0))
+    found = choose_thresholds(*rows)
+    assert (found.thresholds, found.passed_on) == ((1.0, 1.0), 1.0)
+    nothing = choose_thresholds(*(column[:0] for column in rows))
+    assert (nothing.thresholds, nothing.lost_points, nothing.margin_points) == ((1.0, 1.0), 0, 0)
 
 
 # --- bundles --------------------------------------------------------------------------------------
@@ -174,7 +191,7 @@ def test_a_cascade_is_one_bundle(small: Bundle, tiny_bundle: Path, tmp_path: Pat
     assert made.manifest.cascade is not None
     assert made.manifest.cascade.calibration == CALIBRATION
     for task, found in measured.items():
-        assert made.manifest.cascade.thresholds[task] == found["threshold"]
+        assert list(made.manifest.cascade.thresholds[task].values()) == list(found["thresholds"])
         assert found["accuracy"] >= found["accuracy_last"] - 0.03
     assert "| section | 2" in made.card
     assert len({made.fingerprint, small.fingerprint, large.fingerprint}) == 3
@@ -213,14 +230,18 @@ def test_students_that_do_not_fit(small: Bundle, tiny_bundle: Path, tmp_path: Pa
 
 
 def test_a_rule_that_makes_no_sense(small: Bundle, tiny_bundle: Path) -> None:
-    with pytest.raises(BundleError, match=r"threshold of task 'mood' is 1\.5"):
-        CascadeRule(CALIBRATION, {"section": 0.5, "mood": 1.5})
     manifest = read_bundle(tiny_bundle).manifest
-    with pytest.raises(BundleError, match="thresholds are given for"):
-        replace(manifest, cascade=CascadeRule(CALIBRATION, {"section": 0.5}))
-    whole = CascadeRule(CALIBRATION, {"section": 0.5, "mood": 0.5})
+    whole = for_all_labels({"section": 0.5, "mood": 0.5})
+    for wrong, message in (
+        (for_all_labels({"section": 0.5, "mood": 1.5}), r"label '\w+' of task 'mood' is 1\.5"),
+        (for_all_labels({"section": 0.5}), "thresholds of task 'mood' are None; one for each"),
+        (whole | {"mood": 0.5}, "thresholds of task 'mood' are 0.5; one for each"),
+        (whole | {"mood": {"calm": 0.5}}, "make it again with newsie cascade"),
+    ):
+        with pytest.raises(BundleError, match=message):
+            replace(manifest, cascade=CascadeRule(CALIBRATION, wrong))
     with pytest.raises(BundleError, match=r"does not list first\.onnx"):
-        replace(manifest, cascade=whole)
+        replace(manifest, cascade=CascadeRule(CALIBRATION, whole))
 
 
 def test_the_command(small: Bundle, tiny_bundle: Path, tmp_path: Path) -> None:

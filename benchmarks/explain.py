@@ -95,11 +95,14 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _only(run: Path, pattern: str) -> Path:
-    """The newest of a run's results of that name."""
-    found = sorted(run.glob(pattern), key=lambda path: path.stat().st_mtime)
+    """What a run holds of that name, if it is one."""
+    found = sorted(run.glob(pattern))
     if not found:
         raise SystemExit(f"{run} holds no {pattern}; it must be the folder of a finished run")
-    return found[-1]
+    if len(found) > 1:
+        names = ", ".join(str(path.relative_to(run)) for path in found)
+        raise SystemExit(f"{run} holds several: {names}; choose with --student and --model")
+    return found[0]
 
 
 def _take(file: Path, count: int) -> list[Article]:

@@ -29,7 +29,12 @@ def draw_chart(points: Mapping[str, tuple[float, float, bool]], title: str, path
         colour = NEWSIE if own else PEER
         axes.scatter(rate, 100 * accuracy, color=colour, s=36, zorder=3)
         axes.annotate(
-            name, (rate, 100 * accuracy), xytext=(6, 5), textcoords="offset points", color=colour
+            name,
+            (rate, 100 * accuracy),
+            xytext=(0, 7 if own else -14),  # so that neighbours do not write over each other
+            textcoords="offset points",
+            ha="center",
+            color=colour,
         )
     axes.set(xlabel="articles a second (log)", ylabel="accuracy, %", title=title)
     axes.grid(alpha=0.3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -18,7 +19,16 @@ from typing import Any
 
 from benchmarks.processes import ROOT
 
-__all__ = ["RESULTS", "Spread", "circumstances", "ratios", "table", "write_report", "write_rows"]
+__all__ = [
+    "RESULTS",
+    "Spread",
+    "circumstances",
+    "ratios",
+    "table",
+    "without_folders",
+    "write_report",
+    "write_rows",
+]
 
 RESULTS = Path(__file__).parent / "results"
 BUSY_LOAD = 0.3
@@ -68,7 +78,9 @@ def circumstances(module: str, arguments: Sequence[str]) -> dict[str, Any]:
         print(f"warning: load {load} on {cores} cores; figures will mislead", file=sys.stderr)
     return {
         "benchmark": module,
-        "command": shlex.join(["python", "-m", f"benchmarks.{module}", *arguments]),
+        "command": shlex.join(
+            ["python", "-m", f"benchmarks.{module}", *map(without_folders, arguments)]
+        ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "machine": {
@@ -81,6 +93,11 @@ def circumstances(module: str, arguments: Sequence[str]) -> dict[str, Any]:
         },
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
+
+
+def without_folders(argument: str) -> str:
+    """An argument whose absolute paths have lost their folders, which mean nothing elsewhere."""
+    return re.sub(r"(^|=)/.*/", r"\1.../", argument)
 
 
 def _commit() -> str:

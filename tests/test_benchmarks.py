@@ -12,7 +12,7 @@ from benchmarks.attributions import Attributions, Reading
 from benchmarks.corpus import SAMPLE, article_files, take_articles
 from benchmarks.distilbert import write_distilbert
 from benchmarks.processes import run
-from benchmarks.report import Spread, circumstances, ratios, table, write_report
+from benchmarks.report import Spread, circumstances, ratios, table, without_folders, write_report
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.readers import read_articles
@@ -161,3 +161,18 @@ def test_integrated_gradients_are_complete(tiny_bundle: Path, tiny_student: Mult
     whole, empty = tools.float_probabilities([ids, [0] * len(ids)])["section"][:, 1]
     assert found.sum() == pytest.approx(whole - empty, abs=0.01)
     assert abs(whole - empty) > 0.05
+
+
+def test_commands_are_told_without_folders() -> None:
+    given = [
+        "--data",
+        "/home/me/news",
+        "--rung",
+        "nano=/tmp/x/nano",
+        "--run",
+        "runs/default",
+        "3/4",
+    ]
+    wanted = ["--data", ".../news", "--rung", "nano=.../nano", "--run", "runs/default", "3/4"]
+    assert [without_folders(argument) for argument in given] == wanted
+    assert circumstances("tried", given)["command"].endswith(" ".join(wanted))

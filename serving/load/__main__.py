@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.processes import ROOT
-from benchmarks.report import Spread, circumstances, write_report
+from benchmarks.report import Spread, circumstances, without_folders, write_report
 from newsie import Classifier, read_articles
 from newsie.atomic import write_text
 from serving.load.compare import (
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     report = circumstances("load", given)
-    report["command"] = " ".join(["python -m serving.load", *given])
+    report["command"] = " ".join(["python -m serving.load", *map(without_folders, given)])
     report["sides"] = {"server": {"packages": {name: version(name) for name in PACKAGES}}}
     classifier = Classifier.from_pretrained(options.model)
     report["model"] = classifier.bundle.manifest.name

@@ -34,6 +34,7 @@ def recipe(tmp_path: Path) -> Iterator[Path]:
     write_tiny_corpus(tmp_path / "test.jsonl", 40, seed=1)
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE.format(encoder=write_tiny_encoder(tmp_path / "encoder")))
+    AcceleratorState._reset_state(True)  # another test may have left its precision
     yield path
     AcceleratorState._reset_state(True)
 

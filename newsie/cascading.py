@@ -35,8 +35,10 @@ MIN_ARTICLES = 100
 """Labelled articles of a task below which nothing can be said; the larger student then answers it alone."""
 
 POOLED_ARTICLES = 50
+"""Weight of all labels' articles in the threshold of each, in articles."""
+
 PRICES = np.logspace(0, 4, 81)
-"""Kept articles that one point lost in a hundred is worth, from lavish to careful."""
+"""Kept articles that make up for one answer that is expected to be lost; the lowest is tried first."""
 
 WINDOW_ARTICLES = 4_096
 

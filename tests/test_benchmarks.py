@@ -168,7 +168,7 @@ def test_commands_are_told_without_folders() -> None:
         "--data",
         "/home/me/news",
         "--rung",
-        "nano=/tmp/x/nano",
+        "nano=/models/a/nano",
         "--run",
         "runs/default",
         "3/4",

@@ -155,6 +155,14 @@ def test_a_label_has_its_own_threshold() -> None:
     assert (found.passed_on, found.lost_points, found.expected_points) == (0.5, 0, 0)
 
 
+def test_articles_without_gold_show_what_a_label_loses() -> None:
+    # The middle row makes answers dear; of label 1 the four with gold alone would seem to lose nothing.
+    labelled = (400, 0.9, 0.9, 0), (100, 0.6, 0.25, 0), (4, 0.2, 0.1, 1)
+    assert choose_thresholds(*two_labels(*labelled)).thresholds[1] < 0.8
+    more = (500, 0.2, 0.8, IGNORE)
+    assert choose_thresholds(*two_labels(*labelled, more)).thresholds[1] >= 0.8
+
+
 def test_luck_on_few_articles_is_no_reason() -> None:
     # Counted, the small student is as good as the larger one, which expects otherwise of the last 60.
     rows = two_labels((140, 0.9, 0.9, 0), (30, 0.6, 0.35, 0), (30, 0.6, 0.35, 1))

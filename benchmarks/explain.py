@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write the results and print the tables."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _options(given)
-    report = circumstances("explain", given)
+    report = circumstances("explain", given, timed=False)
     classifier = Classifier.from_pretrained(options.model or _only(options.run, "bundle-*"))
     student = MultiTaskModel.load(options.student or _only(options.run, "student-*/model"))
     torch.manual_seed(0)

@@ -67,13 +67,19 @@ def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread
     return Spread.of([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
-def circumstances(module: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """How, when and on what was measured. Call it before measuring: it notes the load."""
+def circumstances(module: str, arguments: Sequence[str], *, timed: bool = True) -> dict[str, Any]:
+    """How, when and on what was measured. Call it before measuring: it notes the load.
+
+    Args:
+        module: of this package.
+        arguments: of its command.
+        timed: whether the figures hold times, so that other work on the machine changes them.
+    """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     load = round(os.getloadavg()[0], 2)
-    busy = load > BUSY_LOAD * cores
+    busy = timed and load > BUSY_LOAD * cores
     if busy:
         print(f"warning: load {load} on {cores} cores; figures will mislead", file=sys.stderr)
     return {

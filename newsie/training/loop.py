@@ -65,10 +65,14 @@ class History:
         return self.step == steps or self.step % math.ceil(steps / evaluations) == 0
 
     def note_score(self, score: float, patience: int) -> bool:
-        """Note the score of the present step; True if it is the best so far."""
+        """Note the score of the present step; True if it is the best so far.
+
+        Of equal ones the last is the best: few validation articles cannot tell it from the first, and it has
+        learnt for longer.
+        """
         best = max(self.scores.values(), default=-math.inf)
         self.scores[self.step] = score
-        if score > best:
+        if score >= best:
             self.best_step = self.step
             return True
         worse = sum(step > self.best_step for step in self.scores)

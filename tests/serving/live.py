@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from newsie import Classifier
 from newsie.runtime import Student
 from newsie.serving.app import create_app
 from newsie.serving.process import Server
+from newsie.serving.protocol import LimitedProtocol
 from newsie.serving.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -89,8 +91,24 @@ def live(classifier: Classifier | None, **settings: Any) -> Iterator[Live]:
         yield Live(port, app, server, lines)
     finally:
         server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive()
+        thread.join(20)  # less than `shutdown_timeout_seconds`, so that what holds it up is still there
+        assert not thread.is_alive(), _held_up_by(server, thread)
+
+
+def _held_up_by(server: Server, thread: threading.Thread) -> str:
+    """Why a server has not ended: its connections, its requests, and where its thread is."""
+    connections = [
+        {name: str(value) for name, value in vars(one).items() if name in _TELLING}
+        | {"cycle": one.cycle and vars(one.cycle)}
+        for one in list(server.server_state.connections)
+        if isinstance(one, LimitedProtocol)
+    ]
+    frame = sys._current_frames().get(thread.ident or 0)
+    stack = "".join(traceback.format_stack(frame)) if frame else ""
+    return f"{connections}\n{server.server_state.tasks}\n{stack}"
+
+
+_TELLING = ("client", "transport", "_in_headers", "_in_body", "_stopped", "pipeline")
 
 
 @contextmanager

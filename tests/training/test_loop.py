@@ -152,7 +152,7 @@ def test_micro_batches_change_nothing_but_rounding(tmp_path: Path) -> None:
 
 
 def test_ends_with_the_best_weights_and_stops_early(tmp_path: Path) -> None:
-    scores = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
+    scores = iter([0.1, 0.9, 0.9, 0.2, 0.3, 0.4])  # of equal ones the last
     seen: list[torch.Tensor] = []
 
     def evaluate(model: torch.nn.Module) -> float:
@@ -171,8 +171,8 @@ def test_ends_with_the_best_weights_and_stops_early(tmp_path: Path) -> None:
         evaluate=evaluate,
     )
     assert history.stopped_early
-    assert list(history.scores.values()) == [0.1, 0.9, 0.2, 0.3]
-    assert torch.equal(next(model.parameters()), seen[1])
+    assert list(history.scores.values()) == [0.1, 0.9, 0.9, 0.2, 0.3]
+    assert torch.equal(next(model.parameters()), seen[2])
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) -> None:

@@ -16,11 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from newsie.serving.refusals import RefusedError, send_refusal
 from newsie.serving.settings import Settings
 
-__all__ = ["TOO_MANY_PIECES", "Bodies", "depth_of"]
+__all__ = ["STOPPED", "Bodies", "closing", "depth_of", "too_many_pieces"]
 
-TOO_MANY_PIECES = "newsie_too_many_pieces"
-"""Where the scope's state says that the connection stopped reading a body: too many chunks, too long
-extensions of chunks or trailers."""
+STOPPED = "newsie_stopped"
+"""Where the scope's state holds the `RefusedError` for which the connection reads no more of a body."""
 
 LINGER_SECONDS = 2.0
 """How long the rest of a body that is too large is thrown away, so that its sender sees the answer."""
@@ -81,14 +80,12 @@ class Bodies:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
+                    if STOPPED in scope["state"]:
+                        raise scope["state"][STOPPED]
                     piece, more = message.get("body", b""), message.get("more_body", False)
                     pieces, size = pieces + 1, size + len(piece)
-                    if pieces > self.settings.max_body_chunks or scope["state"].get(
-                        TOO_MANY_PIECES
-                    ):
-                        raise _closing(
-                            413, "chunks", "the body comes in too many pieces; send fewer, larger"
-                        )
+                    if pieces > self.settings.max_body_chunks:
+                        raise too_many_pieces()
                     if size <= limit:
                         unpacked.append(packed.unpack(piece, limit - held.bytes))
                         held.add(len(unpacked[-1]))
@@ -96,7 +93,7 @@ class Bodies:
                         await _throw_away(receive, more, 4 * limit)
                         raise _too_large(limit)
         except TimeoutError:
-            raise _closing(
+            raise closing(
                 408,
                 "body_timeout",
                 f"the body did not come within {self.settings.body_timeout_seconds:g} s",
@@ -146,7 +143,7 @@ class _Held:
         self.bytes += count
         self._bodies._held += count
         if self._bodies._held > self._bodies.settings.max_held_bytes:
-            raise _closing(
+            raise closing(
                 429,
                 "held_bytes",
                 "the server holds as many requests as it may; try again later",
@@ -165,7 +162,7 @@ class _Packed:
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding.strip().lower()
         if self._encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-            raise _closing(
+            raise closing(
                 415, "content_encoding", "Content-Encoding may be gzip, deflate or identity"
             )
         self._plain = self._encoding in ("", "identity")
@@ -197,7 +194,7 @@ class _Packed:
         return zlib.decompressobj(zlib.MAX_WBITS if framed else -zlib.MAX_WBITS)
 
     def _broken(self) -> RefusedError:
-        return _closing(400, "malformed", f"the body is not what {self._encoding} makes")
+        return closing(400, "malformed", f"the body is not what {self._encoding} makes")
 
 
 def depth_of(body: bytes) -> int:
@@ -245,14 +242,19 @@ async def _throw_away(receive: Receive, more: bool, limit: int) -> None:
         return
 
 
-def _closing(
+def closing(
     status: int, reason: str, message: str, headers: dict[str, str] | None = None
 ) -> RefusedError:
     """A refusal of a body that was not read to its end, after which nothing more can be read."""
     return RefusedError(status, reason, message, {"Connection": "close", **(headers or {})})
 
 
+def too_many_pieces() -> RefusedError:
+    """The refusal of a body in too many chunks, or with too long extensions of chunks or trailers."""
+    return closing(413, "chunks", "the body comes in too many pieces; send fewer, larger")
+
+
 def _too_large(limit: int) -> RefusedError:
-    return _closing(
+    return closing(
         413, "body_bytes", f"the body is larger than {limit:,} bytes, as sent or unpacked"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 import time
@@ -16,15 +17,12 @@ from newsie.serving.logs import FACTS, Log, place_of
 from newsie.serving.metrics import Metrics
 from newsie.serving.refusals import RefusedError, refuse
 
-__all__ = ["GONE", "SENT_CODE", "Observing", "request_id_of"]
+__all__ = ["GONE", "Observing", "request_id_of"]
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 GONE = 499
 """The code, as nginx has it, of a request whose client left before the answer."""
-
-SENT_CODE = "newsie_sent_code"
-"""Where the scope's state holds the code of an answer that the connection gave by itself."""
 
 _PROCESS, _NUMBERS = uuid.uuid4().hex[:16], itertools.count(1)
 """Ids of ours: unique by process and number. Random ones would cost a call of the system each."""
@@ -79,12 +77,16 @@ class Observing:
 
         try:
             await self.app(scope, receive, observed)
+        except asyncio.CancelledError:
+            if code != GONE or not self.draining():
+                raise
+            # The server waits for no more answers, see `shutdown_timeout_seconds`.
+            await refuse(_ENDING, scope["path"], request_id)(scope, receive, observed)
         except Exception as error:  # whatever it is: the client gets an id, the log where it was
             facts |= {"refused": "internal", "fault": place_of(error)}
             if code == GONE:
                 await refuse(_FAULT, scope["path"], request_id)(scope, receive, observed)
         finally:
-            code = scope["state"].get(SENT_CODE, code)
             self._note(scope, code, time.perf_counter() - started, request_id, facts)
 
     def _note(
@@ -97,4 +99,5 @@ class Observing:
         self.log(line | {"seconds": round(seconds, 6)} | facts)
 
 
+_ENDING = RefusedError(503, "not_ready", "the server is draining; ask another")
 _FAULT = RefusedError(500, "internal", "a fault of the server; its log has more under this id")

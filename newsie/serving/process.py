@@ -128,19 +128,22 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn: take no more connections, and answer those that are open."""
         self.service.health.drain()
+        loop = asyncio.get_running_loop()
         # Closing a port resets the connections that nobody has accepted yet. So the loop lets go of it,
         # what waits is accepted by hand, and the last copy is closed at once.
         kept = [listener.dup() for listener in sockets or ()]
         for server in self.servers:
             server.close()
         last = [connection for listener in kept for connection in _take_last(listener)]
-        loop = asyncio.get_running_loop()
         for connection in last:
             await loop.connect_accepted_socket(self._connect, connection)
         end = time.monotonic() + LINGER_SECONDS
+        await asyncio.sleep(0)  # what the loop has accepted by itself is known a turn later
         while self._has_new_connections() and time.monotonic() < end:
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
+        for one in list(self.server_state.connections):
+            cast(Any, one).transport.abort()  # who does not read is waited for no longer
 
     def _connect(self) -> asyncio.Protocol:
         """As uvicorn does for connections that its loop accepts."""

@@ -16,8 +16,8 @@ import orjson
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from newsie.serving.bodies import TOO_MANY_PIECES
-from newsie.serving.observing import SENT_CODE
+from newsie.serving.bodies import STOPPED, closing, too_many_pieces
+from newsie.serving.refusals import RefusedError
 from newsie.serving.settings import Settings
 
 __all__ = ["LimitedProtocol"]
@@ -96,7 +96,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._in_headers and self._bytes > self._settings.max_header_bytes:
             self._refuse_headers()
         elif self._in_body and self._bytes > 5 * self._settings.max_body_bytes + READ_BYTES:
-            self._stop_body()
+            self._stop_body(too_many_pieces())
         elif not self._in_body and self._timer is None and self._is_idle():
             self._await_headers()  # blank lines must not keep a connection open
 
@@ -116,14 +116,14 @@ class LimitedProtocol(HttpToolsProtocol):
         if size > self._settings.max_header_bytes:
             self._refuse_headers()
             raise _StoppedError
+        super().on_headers_complete()  # raises where they make no sense: there is no body then
         self._in_headers, self._in_body, self._bytes = False, True, 0
         self._arm(self._settings.body_timeout_seconds, self._body_is_late)
-        super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
         if self._chunks == self._settings.max_body_chunks + 1:
-            self._stop_body()
+            self._stop_body(too_many_pieces())
 
     def on_message_complete(self) -> None:
         self._in_body = False
@@ -173,13 +173,14 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._is_idle():
             self.transport.close()
 
-    def _stop_body(self) -> None:
-        """Read no more of a body, and let the layer that reads it answer."""
+    def _stop_body(self, refusal: RefusedError) -> None:
+        """Read no more of a body, and let the layer that reads it answer when its turn comes."""
         if self._is_idle():
             self.transport.close()
             return
-        self.cycle.scope["state"][TOO_MANY_PIECES] = True
-        self.cycle.more_body = False
+        self._stopped = True
+        self.cycle.scope["state"][STOPPED] = refusal
+        self.cycle.keep_alive = self.cycle.more_body = False
         self.cycle.message_event.set()
         self.flow.pause_reading()
 
@@ -189,20 +190,17 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, reason: str, message: str) -> None:
         """Answer without any route, and close."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._stopped:
+            return
+        if self._in_body and not self._is_idle():
+            self._stop_body(closing(status, reason, message))
             return
         self._disarm()
-        if not self._is_idle() and (
-            self.pipeline or self.cycle.response_started or not self._in_body
-        ):
+        if not self._is_idle():
             self.cycle.keep_alive = False  # first the answers that are under way
             self._stopped = True
             return
-        if self._in_body and not self._is_idle():
-            # The layers see the client leave, and count the request under this code.
-            self.cycle.scope["state"][SENT_CODE] = status
-        else:
-            self._refused(status, reason)
+        self._refused(status, reason)
         body = orjson.dumps({"error": message, "reason": reason})
         head = [STATUS_LINE[status]]
         for name, value in (

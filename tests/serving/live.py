@@ -91,7 +91,9 @@ def live(classifier: Classifier | None, **settings: Any) -> Iterator[Live]:
         yield Live(port, app, server, lines)
     finally:
         server.should_exit = True
-        thread.join(20)  # less than `shutdown_timeout_seconds`, so that what holds it up is still there
+        thread.join(
+            20
+        )  # before `shutdown_timeout_seconds` are over, while what holds it up is there
         assert not thread.is_alive(), _held_up_by(server, thread)
 
 
@@ -201,6 +203,11 @@ def post(path: str, body: bytes, *headers: str) -> bytes:
 def code_of(answer: bytes) -> int:
     """The code of the first answer."""
     return int(answer.split(b" ", 2)[1])
+
+
+def codes_of(answers: bytes) -> list[int]:
+    """The codes of answers that came one after the other."""
+    return [code_of(part) for part in answers.split(b"HTTP/1.1")[1:] if part[:1] == b" "]
 
 
 def dumps(value: Any) -> bytes:

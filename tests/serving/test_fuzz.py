@@ -9,16 +9,12 @@ import zlib
 
 import pytest
 
-from tests.serving.live import Live, code_of, dumps, exchange, post
+from tests.serving.live import Live, code_of, codes_of, dumps, exchange, post
 
 BODY = dumps({"articles": [{"headline": "goal"}]})
 GOOD = post("/v1/classify", BODY)
 FINE = {200, 400, 404, 405, 408, 411, 413, 415, 417, 422, 431, 501, 503}
 PATHS = ("/", "/predict", "/v1/classify", "/v1/explain", "/invocations", "/v2/models/tiny/infer")
-
-
-def codes_of(answer: bytes) -> list[int]:
-    return [code_of(part) for part in answer.split(b"HTTP/1.1")[1:] if part[:1] == b" "]
 
 
 def ask(server: Live, sent: bytes) -> None:

@@ -37,7 +37,7 @@ def open_other(given: str) -> Other:
     """What a person names: a file of answers, a folder of `newsie train` (its teacher), or a bundle.
 
     Raises:
-        ReadError: a file that holds no answers.
+        ReadError: a file that holds no answers, or is not there.
         InputError: a run that is not finished.
         BundleError: none of these.
         MissingExtraError: a teacher without what training needs.
@@ -55,7 +55,11 @@ def open_other(given: str) -> Other:
         teacher = open_teacher(Path(given))
         return Other("teacher", teacher.fingerprint, teacher)
     from newsie.classifier import Classifier
+    from newsie.data.formats import SUFFIXES
+    from newsie.errors import ReadError
 
+    if Path(given).suffix.lower() in SUFFIXES and not Path(given).exists():
+        raise ReadError(given, "there is no such file")
     classifier = Classifier.from_pretrained(given)
     return Other(classifier.bundle.manifest.name, classifier.bundle.fingerprint, classifier)
 
@@ -74,12 +78,17 @@ class AnswerFile:
     def __init__(self, path: Path) -> None:
         from newsie.data.formats import open_records
         from newsie.data.readers import MAX_FIELD_CHARS
+        from newsie.errors import ReadError
         from newsie.labels import LabelSpace, Task
 
         self.path = path
         self._records = open_records(path, max_field_chars=MAX_FIELD_CHARS)
         with closing(self._rows()) as rows:
-            _, _, first = next(rows)  # there is one, or it would not have been opened
+            number, _, first = next(rows)  # there is one, or it would not have been opened
+        for task, scores in first.items():
+            if len(scores) < 2:
+                reason = f"it gives {task} {len(scores)} label(s) {list(scores)}; {_ALL}"
+                raise ReadError(path, reason, row=number, column="predictions")
         self.labels = LabelSpace(tuple(Task(task, tuple(sorted(first[task]))) for task in first))
 
     def classify_stream(
@@ -88,7 +97,8 @@ class AnswerFile:
         """The articles, each with what the file answers.
 
         Raises:
-            ReadError: a row is about another article, or answers other labels than the first.
+            ReadError: a row is about another article, answers other labels than the first, or holds
+            no probabilities.
             InputError: there are more articles than rows, or fewer.
         """
         from newsie.errors import InputError
@@ -148,16 +158,22 @@ class AnswerFile:
         """(C,) probabilities of a row."""
         import numpy as np
 
+        from newsie.confusion.answers import fault_of
         from newsie.errors import ReadError
 
         labels, given = self.labels[task].labels, scores.get(task, {})
         if given.keys() != set(labels):
             reason = (
                 f"it gives {task} the labels {', '.join(sorted(given)) or '(none)'}, and the first row "
-                f"{', '.join(labels)}; give all of them in every row: classify without --top-k"
+                f"{', '.join(labels)}; {_ALL}"
             )
             raise ReadError(self.path, reason, row=number, column="predictions")
-        return np.array([given[label] for label in labels])
+        found = np.array([given[label] for label in labels])
+        if fault := fault_of(found):
+            reason = f"the scores of {task} {fault}; give probabilities, not logits"
+            raise ReadError(self.path, reason, row=number, column="predictions")
+        return found
 
 
+_ALL = "give all labels in every row: classify without --top-k"
 _SAME = "give answers to the same articles, in the same order"

@@ -103,6 +103,10 @@ class Answered:
             end -= len(piece)
         return found
 
+    def labels(self, task: str) -> tuple[str, ...]:
+        """Of a task."""
+        return tuple(self._index[task])
+
     def gold(self, task: str) -> NDArray[np.int64]:
         """(N,) class indices."""
         import numpy as np

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,12 +66,14 @@ def confusion(
     from newsie.confusion.extras import check_extras
 
     check_extras()
-    output.mkdir(parents=True, exist_ok=True)
     classifier = Classifier.from_pretrained(model)
     other = None if against is None else open_other(against)
     tasks = chosen_tasks(task, classifier.labels) or list(classifier.tasks)
+    named = set(fields) & set(tasks)
     rules = gold_rules(fields, classifier.labels, tasks)
     reader = _open(file, fields, rules, strict)
+    _check_columns(reader, named)
+    output.mkdir(parents=True, exist_ok=True)  # before the work, so that it is not done in vain
     found, articles = _analyse(reader, classifier, other, tasks, by)
     _write(found, _explain(found, classifier), output)
     _write_suspects(found, articles, output)
@@ -87,6 +89,18 @@ def _open(
     reader = ArticleReader(file, columns=columns, rules=rules, strict=strict)
     note(f"columns: {reader.describe_columns()}")
     return reader
+
+
+def _check_columns(reader: ArticleReader, named: set[str]) -> None:
+    """A task whose gold labels were said to be in a column needs that column."""
+    from newsie.errors import ReadError
+
+    for task in sorted(named & set(reader.missing_rules)):
+        raise ReadError(
+            reader.path,
+            f"no column {reader.missing_rules[task]!r} for the gold labels of {task}; the columns are: "
+            f"{', '.join(reader.column_names)}",
+        )
 
 
 def _analyse(
@@ -148,7 +162,10 @@ def _left_out(reader: ArticleReader, answered: Answered, by: By | None) -> Itera
     from newsie.confusion.sentences import count
 
     for name, column in reader.missing_rules.items():
-        yield f"{name}: the file has no column {column!r}, where its gold labels would be."
+        yield (
+            f"{name}: the file has no column {column!r}, where its gold labels would be; --columns "
+            f"{name}=COLUMN names another."
+        )
     if by is not None and not any(answered.groups):
         field = "publisher" if by is By.publisher else "published"
         yield f"No article names its {by.value}; --columns {field}=COLUMN says where that is."
@@ -158,8 +175,17 @@ def _left_out(reader: ArticleReader, answered: Answered, by: By | None) -> Itera
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             yield (
                 f"{name}: the gold labels of {count(unknown.total(), 'article')} are left out, the model "
-                f"does not know {shown}{more}."
+                f"does not know {shown}{more}.{_capitals(unknown, answered.labels(name))}"
             )
+
+
+def _capitals(unknown: Iterable[str], labels: Sequence[str]) -> str:
+    """Said where a label would be known if it were written small or large."""
+    written = {label.casefold(): label for label in labels}
+    for label in unknown:
+        if known := written.get(label.strip().casefold()):
+            return f" Labels are told apart by how they are written: {label!r} is not {known!r}."
+    return ""
 
 
 def _press(analyses: Mapping[str, Analysis], tasks: Sequence[Task]) -> Iterator[Comparison]:
@@ -272,9 +298,11 @@ def _write_suspects(report: Report, articles: Mapping[int, Article], directory: 
 
     for task, analysis in report.analyses.items():
         answers, rows = analysis.answers, suspect_rows(analysis)
+        path = directory / f"{task}-suspects.csv"
         if not rows:
+            path.unlink(missing_ok=True)  # of an earlier report
             continue
-        with open_writer(directory / f"{task}-suspects.csv") as writer:
+        with open_writer(path) as writer:
             for row in rows:
                 writer.write(
                     {

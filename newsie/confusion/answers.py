@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from newsie.errors import InputError, LabelError
 from newsie.labels import IGNORE
 
-__all__ = ["Answers", "read_answers"]
+__all__ = ["Answers", "fault_of", "read_answers"]
 
 Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
@@ -173,6 +173,16 @@ def _check_shape(labels: tuple[str, ...], p: NDArray[Any]) -> None:
         raise InputError(f"probabilities are of type {p.dtype}; give float32 or float64")
 
 
+def fault_of(row: NDArray[Any]) -> str | None:
+    """Why the numbers of an article (C,) are no probabilities, as what they do; None if they are."""
+    total = row.sum(dtype=np.float64)
+    if not np.isfinite(row).all():
+        return f"hold {row[~np.isfinite(row)][0]}, which is no number"
+    if row.min() < 0:
+        return f"hold {row.min():g}, and no probability is below 0"
+    return None if abs(total - 1) <= TOLERANCE else f"sum to {total:g} and not to 1"
+
+
 def _check_rows(part: NDArray[Any], first: int) -> None:
     """A row of an array that is no distribution is told with its number and what to do."""
     sums = part.sum(axis=1, dtype=np.float64)
@@ -180,16 +190,10 @@ def _check_rows(part: NDArray[Any], first: int) -> None:
     if not bad.any():
         return
     row = int(bad.argmax())
-    if not np.isfinite(part[row]).all():
-        reason = f"holds {part[row][~np.isfinite(part[row])][0]}, which is no number"
-    elif part[row].min() < 0:
-        reason = f"holds {part[row].min():g}, and no probability is below 0"
-    else:
-        reason = f"sums to {sums[row]:g} and not to 1"
     raise InputError(
-        f"the probabilities of article {first + row:,} {reason}; {int(bad.sum()):,} of the "
-        f"{len(part):,} articles around it are like that. Give a softmax over the labels; logits "
-        "are turned into one by newsie.evaluation.softmax"
+        f"the probabilities of article {first + row:,} (from 0) {fault_of(part[row])}; that is so for "
+        f"{int(bad.sum()):,} of the {len(part):,} articles around it. Give a softmax over the labels; "
+        "logits are turned into one by newsie.evaluation.softmax"
     )
 
 

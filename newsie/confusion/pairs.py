@@ -9,9 +9,10 @@ Each article of the one label that is read as the other is one of three:
 
 Where only some articles were examined for wrong labels (`newsie.confusion.suspects`), only these are
 counted. The verdict is what most of them are: noise, overlap, or unclear; it takes more for an overlap
-where that could be tested: probabilities that the two share beyond chance. Before all that, a label
-is scarce whose confusions go one way, and that has few articles or is hardly ever given. The advice
-follows the verdict, with what it would bring.
+where that could be tested: probabilities that the two share beyond chance. It is unclear, too, with
+fewer than 5 of them, and no overlap where there are no other labels: all that the one does not get goes
+to the other. Before all that, a label is scarce whose confusions go one way, and that has few articles
+or is hardly ever given. The advice follows the verdict, with what it would bring.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ HARDLY_GIVEN = 0.2
 """... or given to fewer articles than this share of its own, because the model learnt little of it;"""
 ONE_WAY = 3.0
 """both if its articles are lost to the other label this many times as often as the reverse."""
+ENOUGH = 5
+"""Fewer articles than this are too few to tell why they are confused."""
 
 _BORDER = 8
 _RELABEL = 200
@@ -186,7 +189,7 @@ def _examine(
         assert lift is not None  # the pair was chosen for it
         return _without_gold((a, b), lift, border)
     evidence, rows = _evidence(answers, pair, p, matrix, lift, suspects)
-    verdict = _verdict(evidence)
+    verdict = _verdict(evidence, alone=answers.classes == 2)
     merged = merge_pair(answers, *pair, p[0] + p[1]) if answers.classes > 2 else None
     confusions = int(matrix.counts[pair] + matrix.counts[pair[::-1]])
     return LabelPair(
@@ -272,12 +275,14 @@ def _separability(*p: NDArray[np.float32]) -> float | None:
     return float(below.mean() / (2 * len(of_b)))
 
 
-def _verdict(e: Evidence) -> Verdict:
+def _verdict(e: Evidence, *, alone: bool) -> Verdict:
     if _scarce(e) is not None:
         return "scarce"
+    if e.examined < ENOUGH:
+        return "unclear"
     kinds: dict[Verdict, int] = {"overlap": e.shared, "noise": e.suspect, "unclear": e.neither}
     verdict = max(kinds, key=lambda kind: kinds[kind])
-    return "unclear" if verdict == "overlap" and _shares_no_more(e) else verdict
+    return "unclear" if verdict == "overlap" and (alone or _shares_no_more(e)) else verdict
 
 
 def _shares_no_more(e: Evidence) -> bool:
@@ -357,11 +362,7 @@ def _advice(
             tuple(rows[:_RELABEL]),
         )
     if verdict == "unclear":
-        return Advice(
-            "look",
-            "Look at the articles: neither an overlap beyond chance nor wrong labels explain most of "
-            "this.",
-        )
+        return Advice("look", f"Look at the articles: {_why_unclear(e, alone=merged is None)}.")
     if merged is not None and merged.gain.low > 0 and _both_ways(e):
         return Advice(
             "merge",
@@ -370,6 +371,17 @@ def _advice(
             f"{merged.f1_before[1]:.2f}.",
         )
     return Advice("allow two labels", f"Allow both {a} and {b} for one article.")
+
+
+def _why_unclear(e: Evidence, *, alone: bool) -> str:
+    if e.examined < ENOUGH:
+        return "they are too few to tell why"
+    if alone:
+        return (
+            "wrong labels do not explain most of this, and with two labels only, what is both cannot "
+            "be told from what is hard"
+        )
+    return "neither an overlap beyond chance nor wrong labels explain most of this"
 
 
 def _both_ways(e: Evidence) -> bool:

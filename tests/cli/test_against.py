@@ -104,13 +104,13 @@ def answer_once(rows: list[Row]) -> None:
     ("spoil", "message"),
     [
         (drop_a_label, "row 4, column 'predictions': it gives section the labels"),
-        (halve, "the probabilities of article 3 sums to 0.5 and not to 1"),
-        (lose_a_number, "the probabilities of article 3 holds nan, which is no number"),
+        (halve, "row 4, column 'predictions': the scores of section sum to 0.5 and not to 1"),
+        (lose_a_number, "row 4, column 'predictions': the scores of section hold nan, which is no"),
         (exchange, "row 4: it answers 'tiny-0-4', and the article is 'tiny-0-3'; give answers"),
         (lambda rows: rows.pop(), "answers 59 articles only; give answers to the same articles"),
         (lambda rows: rows.append(rows[0]), "answers more than the 60 articles; give answers"),
         (lambda rows: rows[3].pop("predictions"), "row 4, column 'predictions': must hold"),
-        (answer_once, "task 'section' has 1 label(s)"),
+        (answer_once, "row 1, column 'predictions': it gives section 1 label(s) ['"),
     ],
 )
 def test_answers_that_cannot_be_compared(

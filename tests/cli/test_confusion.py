@@ -142,7 +142,10 @@ def test_without_gold_labels_the_report_is_smaller_and_says_so(newsie: Any, tmp_
     code, _, err = newsie("confusion", path, "-o", tmp_path / "report")
     assert code == 0
     assert "section, mood: There are no gold labels to go by" in err
-    assert "section: the file has no column 'section', where its gold labels would be." in err
+    assert (
+        "section: the file has no column 'section', where its gold labels would be; --columns "
+        "section=COLUMN names another."
+    ) in err
     found = json.loads((tmp_path / "report" / "confusion.json").read_text("utf-8"))
     assert [task["hard"] for task in found["tasks"]] == [None, None]
     assert found["tasks"][0]["soft"]["rows"] == "predicted"
@@ -158,6 +161,33 @@ def test_gold_labels_that_the_model_does_not_know(newsie: Any, tmp_path: Path) -
     ) in err
     found = json.loads((tmp_path / "report" / "confusion.json").read_text("utf-8"))
     assert (found["tasks"][0]["labelled"], len(found["left_out"])) == (1, 1)
+
+
+def test_gold_labels_in_capitals(newsie: Any, tmp_path: Path) -> None:
+    rows = [{"headline": "goal", "section": label} for label in ["weather", "Sports", "SCIENCE"]]
+    path = write(tmp_path / "a.jsonl", rows)
+    code, _, err = newsie("confusion", path, "-o", tmp_path / "report", "--task", "section")
+    assert code == 0
+    assert "Labels are told apart by how they are written: 'Sports' is not 'sports'." in err
+
+
+def test_a_column_that_is_named_must_be_there(newsie: Any, file: Path, tmp_path: Path) -> None:
+    code, out, err = newsie("confusion", file, "-o", tmp_path / "r", "--columns", "section=Ressort")
+    assert (code, out) == (1, "")
+    assert "no column 'Ressort' for the gold labels of section; the columns are: " in err
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_folder_of_an_earlier_report(newsie: Any, tmp_path: Path) -> None:
+    """What is there belongs to the new report, or to its reader."""
+    folder = tmp_path / "report"
+    folder.mkdir()
+    (folder / "section-suspects.csv").write_text("old", encoding="utf-8")
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    path = write(tmp_path / "a.jsonl", [{"headline": "goal"}])
+    assert newsie("confusion", path, "-o", folder, "--task", "section").code == 0
+    assert not (folder / "section-suspects.csv").exists()
+    assert (folder / "notes.txt").read_text("utf-8") == "mine"
 
 
 def test_only_unknown_gold_labels(newsie: Any, tmp_path: Path) -> None:
@@ -256,9 +286,12 @@ def test_an_empty_file_and_no_file(newsie: Any, tmp_path: Path) -> None:
     code, out, err = newsie("confusion", header, "-o", tmp_path / "report")
     assert (code, out) == (1, "")
     assert "no article could be read; rows read: 0" in err
-    code, _, err = newsie("confusion", tmp_path / "nothing.csv", "-o", tmp_path / "report")
-    assert code == 1
-    assert "no such file" in err
+    for given in (["nothing.csv"], ["header.csv", "--against", "nothing.jsonl"]):
+        paths = [tmp_path / name if "." in name else name for name in given]
+        code, _, err = newsie("confusion", *paths, "-o", tmp_path / "never")
+        assert code == 1
+        assert "no such file" in err
+    assert not (tmp_path / "never").exists()
 
 
 @pytest.mark.parametrize("by", ["publisher", "month"])

@@ -86,7 +86,7 @@ def test_bad_input() -> None:
         analyse(LABELS, p[:0])
     with pytest.raises(InputError, match="at least 2"):
         analyse(["a"], np.ones((5, 1)))
-    with pytest.raises(InputError, match="sums to 2 and not to 1"):
+    with pytest.raises(InputError, match="sum to 2 and not to 1"):
         analyse(LABELS, p * 2, gold)
     with pytest.raises(InputError, match="no number"):
         analyse(LABELS, np.where(p == p.max(), np.nan, p), gold)

@@ -60,10 +60,10 @@ def test_pieces_make_no_difference(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ([0.5, 0.4, 0.3], "article 1 sums to 1.2 and not to 1"),
-        ([0.5, np.nan, 0.5], "article 1 holds nan"),
-        ([np.inf, 0.0, 0.0], "article 1 holds inf"),
-        ([1.2, -0.2, 0.0], "article 1 holds -0.2, and no probability is below 0"),
+        ([0.5, 0.4, 0.3], "article 1 .from 0. sum to 1.2 and not to 1; that is so for 1 of the 3"),
+        ([0.5, np.nan, 0.5], "article 1 .from 0. hold nan"),
+        ([np.inf, 0.0, 0.0], "article 1 .from 0. hold inf"),
+        ([1.2, -0.2, 0.0], "article 1 .from 0. hold -0.2, and no probability is below 0"),
     ],
 )
 def test_rows_that_are_no_distribution(row: list[float], message: str) -> None:

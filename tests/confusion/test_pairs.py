@@ -80,14 +80,27 @@ def test_to_be_rid_of_a_bad_label_is_no_reason_to_merge() -> None:
     assert found.advice.action == "allow two labels"
 
 
-def test_the_only_two_labels_are_never_merged() -> None:
+def test_the_only_two_labels_are_never_merged_nor_both_allowed() -> None:
     p = probabilities([(0.9, 0.1), (0.4, 0.6), (0.6, 0.4), (0.1, 0.9)], [50, 30, 30, 50])
     (found,) = analyse(("calm", "loud"), p, [0] * 80 + [1] * 80).pairs
-    assert (found.verdict, found.merged, found.advice.action) == (
-        "overlap",
-        None,
-        "allow two labels",
+    assert found.evidence is not None
+    assert found.evidence.shared == found.confusions == 60
+    assert (found.verdict, found.merged, found.advice.action) == ("unclear", None, "look")
+    assert "with two labels only" in found.advice.sentence
+
+
+@pytest.mark.parametrize(
+    ("count", "verdict", "action"), [(4, "unclear", "look"), (5, "overlap", "merge")]
+)
+def test_few_articles_do_not_tell_why(count: int, verdict: str, action: str) -> None:
+    few = (
+        (count - count // 2, "a", (0.4, 0.5, 0.05, 0.05)),
+        (count // 2, "b", (0.5, 0.4, 0.05, 0.05)),
     )
+    found = pair_of(analyse_rows(*EASY, *few)[0], "a", "b")
+    assert (found.confusions, found.verdict) == (count, verdict)
+    assert (found.advice.action == "look") == (action == "look")
+    assert ("too few to tell why" in found.advice.sentence) == (count < 5)
 
 
 def test_an_overlap_that_is_tested_and_not_found_is_unclear() -> None:

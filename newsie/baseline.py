@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from newsie.errors import MissingExtraError, TrainingError
 from newsie.labels import IGNORE
 
-__all__ = ["Baseline", "BaselineConfig", "deal_folds", "fit_baseline", "out_of_fold_probabilities"]
+__all__ = [
+    "Baseline",
+    "BaselineConfig",
+    "deal_folds",
+    "fit_baseline",
+    "out_of_fold_from_vectors",
+    "out_of_fold_probabilities",
+]
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class BaselineConfig:
         inverse_penalty: scikit-learn's C; higher fits the training articles closer.
         tolerance: the solver stops where no weight changes by more than this share of the largest.
         max_iterations: passes over the texts at most.
+        solver: of scikit-learn. On words, saga ends where lbfgs does, in a tenth of the time; on a few
+            hundred numbers lbfgs is the faster one.
         seed: of the order in which the solver visits the texts.
     """
 
@@ -35,6 +44,7 @@ class BaselineConfig:
     inverse_penalty: float = 20.0
     tolerance: float = 1e-3
     max_iterations: int = 200
+    solver: str = "saga"
     seed: int = 0
 
 
@@ -130,8 +140,36 @@ def out_of_fold_probabilities(
     config = config or BaselineConfig()
     # Half the memory and time of float64; the probabilities differ in the 6th digit.
     matrix = _vectorizer(config).fit_transform(texts).astype(np.float32)
+    return _out_of_fold(matrix, labels, classes, folds, config, progress)
+
+
+def out_of_fold_from_vectors(
+    vectors: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: int,
+    *,
+    folds: int = 5,
+    config: BaselineConfig | None = None,
+) -> NDArray[np.float32]:
+    """As `out_of_fold_probabilities`, from numbers in place of words: (N, F), F a few hundred at most.
+
+    Every number is brought to mean 0 and variance 1 over all N.
+    """
+    scaled = (vectors - vectors.mean(axis=0)) / (vectors.std(axis=0) + 1e-6)
+    config = replace(config or BaselineConfig(), solver="lbfgs")
+    return _out_of_fold(scaled, labels, classes, folds, config, None)
+
+
+def _out_of_fold(
+    matrix: Any,
+    labels: NDArray[np.int64],
+    classes: int,
+    folds: int,
+    config: BaselineConfig,
+    progress: Callable[[int, int], None] | None,
+) -> NDArray[np.float32]:
     fold = deal_folds(labels, folds, config.seed)
-    answer = np.zeros((len(texts), classes), np.float32)
+    answer = np.zeros((len(labels), classes), np.float32)
     for number in range(folds):
         held_out = fold == number
         fitted = _regression(config).fit(matrix[~held_out], labels[~held_out])
@@ -155,10 +193,9 @@ def _regression(config: BaselineConfig) -> Any:
         from sklearn.linear_model import LogisticRegression
     except ImportError as error:
         raise MissingExtraError("the baseline", "scikit-learn", "analysis") from error
-    # saga ends where lbfgs does, in a tenth of the time.
     return LogisticRegression(
         C=config.inverse_penalty,
-        solver="saga",
+        solver=config.solver,
         tol=config.tolerance,
         max_iter=config.max_iterations,
         random_state=config.seed,

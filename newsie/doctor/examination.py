@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from newsie.classifier import Classifier
 from newsie.doctor.answers import SAMPLE, check_answers, sample_articles
@@ -17,6 +21,7 @@ from newsie.doctor.giveaways import check_giveaways
 from newsie.doctor.names import check_labels, spelled
 from newsie.doctor.reading import NewsFile, find_rules, read_file
 from newsie.doctor.suspects import (
+    LARGE,
     MAX_LABELS,
     MIN_ARTICLES,
     MIN_LABEL_ARTICLES,
@@ -26,10 +31,13 @@ from newsie.doctor.suspects import (
 from newsie.doctor.texts import check_columns, check_texts
 from newsie.errors import MissingExtraError
 
-__all__ = ["Examination", "examine"]
+__all__ = ["Examination", "examine", "read_beginnings"]
 
 Say = Callable[[str], None]
 ORDER = tuple(Severity)
+BEGINNING = 400
+"""Characters of an article that the student reads where wrong labels are looked for: what it is about is
+said there, and whole articles would take minutes."""
 PACKAGES = ("sklearn", "cleanlab", "datasketch", "py3langid")
 
 
@@ -42,14 +50,16 @@ class Examination:
         report: what was found.
     """
 
-    def __init__(self, file: NewsFile, test: NewsFile | None, say: Say) -> None:
-        self.file, self._test, self._say = file, test, say
+    def __init__(
+        self, file: NewsFile, test: NewsFile | None, classifier: Classifier | None, say: Say
+    ) -> None:
+        self.file, self._test, self._classifier, self._say = file, test, classifier, say
         self._found: list[Finding] = []
         self._left_out: list[str] = []
         self._seconds: dict[str, float] = {}
         self.copies: Copies
 
-    def run(self, classifier: Classifier | None) -> None:
+    def run(self) -> None:
         """All checks."""
         file = self.file
         self._take("columns", check_columns(file))
@@ -63,8 +73,8 @@ class Examination:
             self._take(f"wrong labels of {task}", self._check_suspects(task))
         if self._test is not None:
             self._take("test file", check_leak(file, self._test, self.copies))
-        if classifier is not None:
-            self._take("running student", self._check_answers(classifier))
+        if self._classifier is not None:
+            self._take("running student", self._check_answers(self._classifier))
 
     @property
     def report(self) -> Report:
@@ -112,7 +122,7 @@ class Examination:
 
     def _check_suspects(self, task: str) -> Iterator[Finding]:
         labels = spelled(self.file, task)
-        found = find_suspects(self.file.texts, labels, progress=self._step)
+        found = find_suspects(self.file.texts, labels, self._readings, progress=self._step)
         if found is None:
             self._left_out.append(
                 f"{task}: wrong labels are looked for where 2 to {MAX_LABELS} labels have "
@@ -128,6 +138,12 @@ class Examination:
             )
         yield from check_suspects(self.file, task, found)
 
+    @cached_property
+    def _readings(self) -> NDArray[np.float32] | None:
+        if self._classifier is None or len(self.file.texts) > LARGE:
+            return None
+        return read_beginnings(self._classifier, self.file.texts)
+
     def _check_answers(self, classifier: Classifier) -> Iterator[Finding]:
         chosen = sample_articles(self.file)
         if len(chosen) < len(self.file.articles):
@@ -135,6 +151,12 @@ class Examination:
                 f"the running student was asked about {SAMPLE:,} articles, chosen at random"
             )
         yield from check_answers(self.file, classifier, chosen)
+
+
+def read_beginnings(classifier: Classifier, texts: Sequence[str]) -> NDArray[np.float32]:
+    """What a student makes of the beginnings of N texts: (N, F) logits, all its tasks side by side."""
+    logits = classifier.logits([text[:BEGINNING] for text in texts])
+    return np.concatenate(list(logits.values()), axis=1)
 
 
 def examine(
@@ -173,6 +195,6 @@ def examine(
     rules = find_rules(path, tasks, known, columns)
     file = read_file(path, rules, columns)
     other = None if test is None else read_file(test, rules, columns)
-    found = Examination(file, other, say)
-    found.run(classifier)
+    found = Examination(file, other, classifier, say)
+    found.run()
     return found

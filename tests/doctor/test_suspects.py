@@ -5,7 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.corpus import SAMPLE
+from benchmarks.doctor import exchange
+from newsie import Classifier
 from newsie.doctor import suspects
+from newsie.doctor.examination import read_beginnings
 from newsie.doctor.suspects import check_suspects, estimate_wrongness, find_suspects
 from tests.doctor.files import news_file, tiny_rows, write_csv
 
@@ -37,6 +41,18 @@ def test_wrong_labels_are_found_and_named(tmp_path: Path) -> None:
     right = [c["likely"] for c in finding.details["cases"] if c["row"] - 1 in wrong]
     truth = [tiny_rows(300)[i - 1]["section"] for i in finding.rows if i - 1 in wrong]
     assert np.mean([a == b for a, b in zip(right, truth, strict=True)]) > 0.9
+
+
+def test_of_few_articles_a_student_finds_what_words_do_not() -> None:
+    file = news_file(SAMPLE, "section")
+    labels, wrong = exchange(file.labels("section"), 0.1, seed=0)
+    readings = read_beginnings(Classifier.from_pretrained(), file.texts)
+    found, by_words = find_suspects(file.texts, labels, readings), find_suspects(file.texts, labels)
+    assert found is not None
+    assert by_words is not None
+    right = int(wrong[found.looked_at][found.chosen].sum())
+    assert right >= 0.6 * wrong.sum() > wrong[by_words.looked_at][by_words.chosen].sum()
+    assert right >= 0.5 * len(found.chosen)
 
 
 def test_the_estimate_is_right_where_it_can_be_computed() -> None:

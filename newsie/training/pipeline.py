@@ -345,6 +345,7 @@ class Pipeline(Run):
                 rows,
                 max_tokens=max_tokens,
                 device=self.accelerator.device,
+                autocast=self.precision == "bf16",  # as it is trained
             )
             scores = []
             for task, labels in data.labels.items():

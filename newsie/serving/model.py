@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -74,6 +76,7 @@ class ServedModel:
         self.classifier = classifier
         self.name = classifier.bundle.manifest.name
         self.fingerprint = classifier.bundle.fingerprint
+        self.dtype = _dtype_of(classifier.bundle.model_path)
         self._users, self._unused = 0, asyncio.Event()
         self._cache = AnswerCache(settings.cache_articles)
         self._encoders = ThreadPoolExecutor(classifier.threads, "newsie-encode")
@@ -192,6 +195,12 @@ class ServedModel:
             await self._unused.wait()
         await asyncio.to_thread(self._batcher.close)
         self._encoders.shutdown()
+
+
+def _dtype_of(graph: Path) -> str:
+    """What a graph multiplies: "int8" where it was quantised, as all that Newsie trains, or "float32"."""
+    with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as found:
+        return "int8" if found.find(b"MatMulInteger") >= 0 else "float32"
 
 
 def self_test(classifier: Classifier) -> None:

@@ -30,6 +30,8 @@ def serve(settings: Settings) -> None:
     for name, meant in find_slips(os.environ).items():
         event = f"{name} is not a setting and changes nothing; is {meant} meant?"
         write_line({"level": "warning", "event": event})
+    if settings.models_dir is not None and not settings.models_dir.is_dir():
+        raise InputError(f"models_dir {settings.models_dir} is not a directory")
     if settings.workers > 1 and not hasattr(os, "fork"):
         raise InputError("several workers need a system that can fork; start several servers")
     with _listen(settings.host, settings.port) as listener:

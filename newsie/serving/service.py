@@ -41,7 +41,15 @@ class Service:
 
         Returns:
             The model before, to be closed.
+
+        Raises:
+            InputError: it does not have the task that the settings name.
         """
+        if self.settings.task is not None:
+            try:
+                classifier.labels[self.settings.task]
+            except LabelError as error:
+                raise InputError(f"setting task: {error}") from error
         waiting = self.metrics.queue_size.set
         before, self.current = (
             self.current,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -324,6 +325,7 @@ def test_a_second_signal_ends_at_once(tiny_bundle: Path) -> None:
     [
         (["--model", "no/such/model/here"], "no model 'no/such/model/here'"),
         (["--api-key-file", "/no/such/file"], "api_key_file"),
+        (["--models-dir", "/no/such/directory"], "models_dir"),
         (["--port", "PORT"], "choose another --port"),
         (["--host", "999.1.1.1"], "cannot listen"),
     ],
@@ -340,13 +342,24 @@ def test_what_cannot_start_says_why(options: list[str], message: str) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_settings_that_are_not_allowed_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEWSIE_MAX_ARTICLES", "many")
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("NEWSIE_MAX_ARTICLES", "many", "max_articles"),
+        ("NEWSIE_TASK", "weather", "setting task: no task 'weather'; there are: section, "),
+        ("NEWSIE_API_KEY", "too short", "at least 16"),
+    ],
+)
+def test_settings_that_are_not_allowed_are_told(name: str, value: str, message: str) -> None:
     command = [sys.executable, "-m", "newsie", "serve", "--port", "0"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    variables = os.environ | {name: value}
+    result = subprocess.run(
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60
+    )
     assert result.returncode == 1
-    assert "max_articles" in result.stderr
-    assert "many" not in result.stderr.split("max_articles")[0]
+    (told,) = [line for line in result.stderr.splitlines() if message in line]
+    assert value in told if name == "NEWSIE_TASK" else value not in told
+    assert "Traceback" not in result.stderr
 
 
 def test_metrics_of_a_server(tiny_classifier: Classifier) -> None:

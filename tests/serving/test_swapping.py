@@ -14,9 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from newsie import Classifier, copy_bundle, read_bundle, write_bundle
+from newsie import Classifier, LabelSpace, copy_bundle, read_bundle, write_bundle
+from newsie.training.export import export_onnx
+from newsie.training.model import MultiTaskModel
 from tests.serving.live import ROOT, Live, live, process, samples, wait_until
-from tests.tiny import LABELS
+from tests.tiny import LABELS, tiny_encoder
 
 KEY = "0123456789abcdef"
 ASK = {"articles": [{"headline": "goal match striker"}, {"headline": "shares profit merger"}]}
@@ -37,11 +39,30 @@ def write_other(bundle: Path, directory: Path) -> Path:
     ).path
 
 
+def write_float(bundle: Path, directory: Path) -> Path:
+    """A student of the first task alone, not quantised."""
+    labels = LabelSpace(LABELS.tasks[:1])
+    graph = directory.with_suffix(".onnx")
+    export_onnx(MultiTaskModel(tiny_encoder("distilbert"), labels).eval(), graph)
+    given = read_bundle(bundle)
+    return write_bundle(
+        directory,
+        name="float",
+        label_space=labels,
+        encoding=given.manifest.encoding,
+        calibration={"section": 1.0},
+        model=graph,
+        tokenizer=given.tokenizer_path.read_text(),
+        card="# float\n",
+    ).path
+
+
 @pytest.fixture(scope="module")
 def models(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models")
     copy_bundle(tiny_bundle, directory / "first")
     write_other(tiny_bundle, directory / "second")
+    write_float(tiny_bundle, directory / "float")
     broken = copy_bundle(tiny_bundle, directory / "broken").path
     with (broken / "model.onnx").open("r+b") as file:
         file.write(b"x")
@@ -59,6 +80,24 @@ def server(tiny_classifier: Classifier, models: Path) -> Iterator[Live]:
 def choose(server: Live, name: str) -> httpx.Response:
     with server.client(**{"X-API-Key": KEY}) as client:
         return client.post("/admin/model", json={"model": name})
+
+
+def test_what_a_model_computes_with_and_answers(server: Live) -> None:
+    with server.client(**{"X-API-Key": KEY}) as client:
+        assert client.get("/info").json()["model_dtype"] == "int8"
+        assert choose(server, "float").status_code == 200
+        assert client.get("/info").json()["model_dtype"] == "float32"
+        found = client.post("/v1/classify", json=ASK).json()
+        assert [list(prediction) for prediction in found["predictions"]] == [["section"]] * 2
+
+
+def test_a_model_must_have_the_task_of_the_settings(
+    tiny_classifier: Classifier, models: Path
+) -> None:
+    with live(tiny_classifier, api_key=KEY, models_dir=models, task="mood") as server:
+        answer = choose(server, "float")
+        assert (answer.status_code, answer.json()["reason"]) == (422, "bundle")
+        assert choose(server, "second").status_code == 200
 
 
 def test_another_model_answers(server: Live, models: Path) -> None:

@@ -67,7 +67,7 @@ class Info(BaseModel):
 
     model_id: str
     model_sha: str = Field(description="Fingerprint of the model: equal ones answer equally.")
-    model_dtype: str
+    model_dtype: str = Field(description="int8 or float32.")
     model_type: ModelType
     max_concurrent_requests: int
     max_input_length: int
@@ -130,7 +130,7 @@ def _describe(service: Service, model: ServedModel) -> dict[str, Any]:
     return {
         "model_id": model.name,
         "model_sha": model.fingerprint,
-        "model_dtype": "int8",
+        "model_dtype": model.dtype,
         "model_type": {
             "classifier": {
                 "id2label": {str(i): label for i, label in enumerate(labels)},

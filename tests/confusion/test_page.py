@@ -223,6 +223,33 @@ def test_every_cell_can_be_heard(page: Page) -> None:
     assert "mean probability of arts where lifestyle is gold" in label
 
 
+def test_articles_stand_beside_every_row(page: Page, content: dict[str, Any]) -> None:
+    choose(page, "sort", "name")
+    heads = page.locator(".grid tbody th")
+    shown = heads.evaluate_all("all => all.map((th) => getComputedStyle(th, '::after').content)")
+    wanted = [f'"{n}"' for n in counts(content).sum(axis=1)]
+    assert shown == wanted
+
+
+def test_factors_are_as_far_from_1_to_10_as_from_10_to_100(page: Page) -> None:
+    x = "(value) => factorScale(1, 1000).x(value)"
+    places = [page.evaluate(x, value) for value in (1, 10, 100, 1000, None)]
+    assert places == pytest.approx([0, 100 / 3, 200 / 3, 100, 100])
+    assert page.evaluate("factorScale(0.5, 74).ticks") == [1, 3, 10, 30]
+    assert page.evaluate("factorScale(1, 533).ticks") == [1, 10, 100]
+
+
+def test_shares_have_a_scale(page: Page) -> None:
+    heads = (
+        page.locator("#comparisons .scale").first.inner_text().replace("\u00a0", " ").split("\n")
+    )
+    assert heads[0] == "0 %"
+    for low, high in ((0, 1), (0, 0.01), (0.55, 0.98), (0.7, 0.8)):
+        ticks = page.evaluate("([low, high]) => shareScale(low, high).ticks", [low, high])
+        assert 1 <= len(ticks) <= 6
+        assert low <= min(ticks) <= max(ticks) <= high
+
+
 def test_rows_can_be_ordered(page: Page, content: dict[str, Any]) -> None:
     table = counts(content)
 
@@ -360,6 +387,12 @@ def test_without_gold_labels(browser: Browser, tmp_path: Path) -> None:
     with open_page(browser, path.as_uri()) as page:
         assert "gold label" not in page.locator("h1").inner_text()
         assert page.locator("input[name=measure]").count() == 1
+        soft = content["tasks"][0]["soft"]
+        mass = np.nan_to_num(np.array(soft["mean"], float)) * np.array(soft["support"])[:, None]
+        np.fill_diagonal(mass, 0)
+        row, column = divmod(int(mass.argmax()), len(LABELS))
+        first = f"{LABELS[row].capitalize()}, with some {LABELS[column]}"
+        assert page.locator("#cell h3").inner_text() == first
         cell(page, "lifestyle", "arts").hover()
         assert "where lifestyle is best" in page.locator("#cell").inner_text()
         for sentence in missing:
@@ -395,6 +428,26 @@ def test_a_single_article(browser: Browser, tmp_path: Path, gold: list[int] | No
     else:
         assert title == "Every article got its gold label"
         assert "1.00\n[0.00, 1.00]" in figures
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "title"),
+    [
+        (1, "1 article of arts is read as sports"),
+        (4, "4 articles of arts are read as sports"),
+        (5, "Arts is read as sports in 50 % of cases"),
+    ],
+)
+def test_a_share_of_few_articles_is_no_headline(
+    browser: Browser, tmp_path: Path, mistakes: int, title: str
+) -> None:
+    p = np.full((10, 6), 0.1)
+    p[:mistakes, 5] = p[mistakes:, 0] = 0.5
+    found = analyse(LABELS, p, [0] * 10)
+    made = Report("few.csv", {"name": "m", "fingerprint": "f"}, None, 10, {"t": found}, (), {})
+    path = write_page(made.to_json(), tmp_path / "few.html")
+    with open_page(browser, path.as_uri()) as page:
+        assert page.locator("h1").inner_text().replace("\u00a0", " ") == title
 
 
 def test_a_bound_that_is_not_known(browser: Browser, tmp_path: Path) -> None:

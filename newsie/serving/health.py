@@ -51,6 +51,11 @@ class Health:
         """A batch was computed."""
         self._failures = 0
 
+    @property
+    def at_limit(self) -> bool:
+        """Whether one more failed batch makes the state failing, or it is that already."""
+        return self._failures + 1 >= self._limit
+
     def failed(self) -> None:
         """A batch could not be computed."""
         self._failures += 1

@@ -2,16 +2,19 @@
 
 uvicorn has no limit to the time that headers take, none to their size with httptools, none to the number
 of connections that it accepts, none to chunks, none to the requests that a client sends without waiting for
-answers, and none to the time that a client takes to read these.
+answers, and none to the time that a client takes to read these. It also loses the body of a request that
+offers another protocol.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import httptools
 import orjson
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -46,6 +49,72 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
+class _Parser:
+    """httptools' parser, for a server that takes up no other protocol than HTTP/1.1.
+
+    A request that offers one (`Upgrade: h2c`, as Java's client and `curl --http2` do) is one like all
+    others here. httptools takes such a message to end with its head, so that another parser of it goes on.
+
+    Args:
+        protocol: takes what is parsed.
+    """
+
+    def __init__(self, protocol: LimitedProtocol) -> None:
+        self._protocol = protocol
+        self._parser = self._open()
+        self.in_known_head = False
+
+    @property
+    def loses_body(self) -> bool:
+        """Whether the end of a message that httptools tells of is none, since its body is still to come."""
+        return bool(self._parser.should_upgrade()) and bool(self._framing())
+
+    def should_upgrade(self) -> bool:
+        """Never. Called by uvicorn."""
+        return False
+
+    def should_keep_alive(self) -> bool:
+        """Called by uvicorn."""
+        return bool(self._parser.should_keep_alive())
+
+    def get_http_version(self) -> str:
+        """Called by uvicorn."""
+        return str(self._parser.get_http_version())
+
+    def get_method(self) -> bytes:
+        """Called by uvicorn."""
+        return bytes(self._parser.get_method())
+
+    def feed_data(self, data: bytes) -> None:
+        """Parse what has come. Raises httptools.HttpParserError."""
+        while data:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offered:
+                data = data[offered.args[0] :]
+            if framing := self._framing():
+                self._parser = self._open()
+                self.in_known_head = True
+                self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n")
+                self.in_known_head = False
+
+    def _framing(self) -> bytes:
+        """The headers that say how long a body is, as they came."""
+        return b"".join(
+            b"%b: %b\r\n" % (name, value)
+            for name, value in self._protocol.headers
+            if name in (b"content-length", b"transfer-encoding")
+        )
+
+    def _open(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self._protocol)
+        with contextlib.suppress(AttributeError):  # httptools before 0.6.3
+            # As uvicorn: answer the first request of those that were sent ahead.
+            parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """A connection with limits.
 
@@ -59,6 +128,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self, *, settings: Settings, refused: Callable[[int, str], None], **rest: Any
     ) -> None:
         super().__init__(**rest)
+        self.parser = cast(Any, _Parser(self))
+        self.headers = []
         self._settings, self._refused = settings, refused
         self._timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.TimerHandle | None = None
@@ -101,17 +172,25 @@ class LimitedProtocol(HttpToolsProtocol):
             self._await_headers()  # blank lines must not keep a connection open
 
     def on_message_begin(self) -> None:
+        if self._reading.in_known_head:
+            return
         if len(self.pipeline) >= MAX_PIPELINED:
             raise _StoppedError
         super().on_message_begin()
         self._in_headers, self._bytes, self._chunks = True, 0, 0
         self._await_headers()
 
+    def on_url(self, url: bytes) -> None:
+        if not self._reading.in_known_head:
+            super().on_url(url)
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_headers:  # and not in trailers, which nobody reads
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._reading.in_known_head:
+            return
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self._settings.max_header_bytes:
             self._refuse_headers()
@@ -126,6 +205,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._stop_body(too_many_pieces())
 
     def on_message_complete(self) -> None:
+        if self._reading.loses_body:
+            return
         self._in_body = False
         self._disarm()
         super().on_message_complete()
@@ -133,6 +214,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP. Called by uvicorn."""
         self._refuse(400, "http", "this is not HTTP/1.1, or its headers contradict each other")
+
+    @property
+    def _reading(self) -> _Parser:
+        return cast(_Parser, self.parser)
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete

@@ -176,16 +176,17 @@ class Service:
             if self.health.state == "failing":
                 await asyncio.to_thread(self._try)
 
-    def _try(self) -> None:
+    def _try(self) -> bool:
         """Whether the model works with texts that are known to work."""
         if self.current is None:
-            return
+            return False
         try:
             self_test(self.current.classifier)
         except Exception as error:  # whatever it is, the next trial comes
             write_line({"level": "error", "event": "the model fails", "fault": place_of(error)})
-            return
+            return False
         self.health.worked()
+        return True
 
     def _check(self, articles: Sequence[Article]) -> None:
         if not articles:
@@ -213,9 +214,9 @@ class Service:
         if report.error is None:
             self.health.worked()
             return
-        self.health.failed()
-        if self.health.state == "failing":
-            self._try()  # or is it the texts? Nobody may turn a server off by sending these
+        # Or is it the texts? Nobody may turn a server off by sending these, not even while it is tried.
+        if not (self.health.at_limit and self._try()):
+            self.health.failed()
 
 
 def _too_long(tokens: int) -> RefusedError:

@@ -154,6 +154,43 @@ def test_pipelining(served: Live) -> None:
     assert places == sorted(places)
 
 
+@pytest.mark.parametrize("size", [1, 70, 1_000_000])
+def test_an_offer_of_another_protocol_is_not_taken_up(served: Live, size: int) -> None:
+    """As Java's client makes with its first request: the body is read, and what comes behind it."""
+    offer = (
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAEAAEAAAAIAAAAA",
+    )
+    chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    nothing = b"GET /health HTTP/1.1\r\nHost: x\r\n" + "\r\n".join(offer).encode() + b"\r\n\r\n"
+    sent = [
+        post("/v1/classify", BODY, f"Content-Length: {len(BODY)}", *offer),
+        nothing,
+        post("/v1/classify", chunks, *offer, "Transfer-Encoding: chunked"),
+        post("/v1/classify", b"", *offer, "Content-Length: 0"),
+        nothing,
+    ]
+    whole = b"".join(one.replace(b"Connection: close\r\n", b"") for one in sent) + GOOD
+    pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
+    assert codes_of(exchange(served.port, pieces)) == [200, 200, 200, 422, 200, 200]
+
+
+def test_offers_do_not_hide_what_is_broken(served: Live) -> None:
+    offer = "Connection: Upgrade", "Upgrade: h2c"
+    for body, *framing in (
+        (b"0\r\n\r\n", "Content-Length: 5", "Transfer-Encoding: chunked"),
+        (b"zz\r\n", "Transfer-Encoding: chunked"),
+        (b"", "Transfer-Encoding: gzip"),
+        (b"", "Content-Length: 1", "Content-Length: 2"),
+    ):
+        smuggled = b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n"
+        answer = exchange(served.port, post("/v1/classify", body, *offer, *framing) + smuggled)
+        assert codes_of(answer) == [400]
+    many = b"GET /ping HTTP/1.1\r\nHost: x\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+    assert set(codes_of(exchange(served.port, many * 4_000))) <= {200}
+
+
 def test_what_follows_a_broken_request_is_not_taken_as_one(served: Live) -> None:
     """A good one before is answered; what is smuggled in behind a contradiction is not."""
     keep = GOOD.replace(b"Connection: close\r\n", b"")

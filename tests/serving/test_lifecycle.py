@@ -19,6 +19,7 @@ from newsie import BundleError, Classifier
 from newsie.serving.health import Health
 from newsie.serving.process import run
 from newsie.serving.server import _listen
+from newsie.serving.service import Service
 from newsie.serving.settings import Settings
 from tests.serving.live import ROOT, live, process, samples, student_of, wait_until
 from tests.tiny import tiny_articles
@@ -31,8 +32,9 @@ def test_health() -> None:
     assert (health.state, health.ready) == ("loading", False)
     health.loaded()
     assert (health.state, health.ready) == ("ready", True)
+    assert (health.ready, health.at_limit) == (True, False)
     health.failed()
-    assert health.ready
+    assert (health.ready, health.at_limit) == (True, True)
     health.failed()
     assert (health.state, health.ready) == ("failing", False)
     health.worked()
@@ -147,12 +149,21 @@ def test_texts_that_make_a_model_fail_do_not_turn_the_server_off(
                 raise RuntimeError("no orbit")
             return run(tasks, inputs)
 
+    states: set[str] = set()
+    tried = Service._try
+
+    def trial(service: Service) -> bool:
+        states.add(service.health.state)
+        return tried(service)
+
+    monkeypatch.setattr(Service, "_try", trial)
     with live(tiny_classifier, failures_until_unready=2) as server, server.client() as client:
         monkeypatch.setattr(student_of(tiny_classifier), "_session", Picky())
         for _ in range(5):
             body = {"articles": [{"headline": "orbit"}]}
             assert client.post("/v1/classify", json=body).status_code == 424
-        wait_until(lambda: client.get("/health/ready").status_code == 200)
+            assert client.get("/health/ready").status_code == 200
+        wait_until(lambda: states == {"ready"})  # also while the model was tried
         assert client.post("/v1/classify", json=ASK).status_code in (200, 424)
         assert client.post("/predict", json={"inputs": "goal"}).status_code == 200
 

@@ -73,7 +73,7 @@ def confusion(
     rules = gold_rules(fields, classifier.labels, tasks)
     reader = _open(file, fields, rules, strict)
     _check_columns(reader, named)
-    output.mkdir(parents=True, exist_ok=True)  # before the work, so that it is not done in vain
+    _make_folders(output)  # before the work, so that it is not done in vain
     found, articles = _analyse(reader, classifier, other, tasks, by)
     _write(found, _explain(found, classifier), output)
     _write_suspects(found, articles, output)
@@ -101,6 +101,22 @@ def _check_columns(reader: ArticleReader, named: set[str]) -> None:
             f"no column {reader.missing_rules[task]!r} for the gold labels of {task}; the columns are: "
             f"{', '.join(reader.column_names)}",
         )
+
+
+def _make_folders(output: Path) -> None:
+    """The folders of a report, where files can be written."""
+    import tempfile
+
+    from newsie.errors import InputError
+
+    try:
+        for folder in (output, output / "figures"):
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"no report can be written to {output}: {error.strerror or error}; name another folder"
+        ) from error
 
 
 def _analyse(
@@ -280,7 +296,6 @@ def _write(report: Report, explanations: Explanations, directory: Path) -> None:
     write_text(directory / "confusion.json", text + "\n")
     write_page(document, directory / "report.html")
     figures = directory / "figures"
-    figures.mkdir(exist_ok=True)
     for task, analysis in report.analyses.items():
         note(f"drawing {task}")
         draw_figures(task, analysis, figures)
@@ -322,9 +337,10 @@ def _tell(report: Report, directory: Path) -> None:
     import textwrap
 
     from newsie.cli.terminal import Style, note
+    from newsie.confusion.sentences import count
 
     style = Style(sys.stdout)
-    print(style.bold(f"{report.articles:,} articles of {report.source}"))
+    print(style.bold(f"{count(report.articles, 'article')} of {report.source}"))
     for number, sentence in enumerate(report.summary, 1):
         lines = textwrap.wrap(sentence, max(style.width - 3, 40))
         print(f"{number}. " + "\n   ".join(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +27,7 @@ Columns = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FIELD=COLUMN",
-        help="Where a field is, if its column's name does not tell: headline=Titel. Repeatable.",
+        help="Where a field is, if its column's name does not tell: headline=Titel. Once for each.",
     ),
 ]
 GoldColumns = Annotated[
@@ -35,7 +36,7 @@ GoldColumns = Annotated[
         "--columns",
         metavar="FIELD=COLUMN",
         help="Where a field or the gold label of a task is, if its column's name does not tell: "
-        "headline=Titel, section=Ressort. Repeatable.",
+        "headline=Titel or section=Ressort. Once for each.",
     ),
 ]
 Model = Annotated[
@@ -97,6 +98,12 @@ def parse_columns(pairs: Sequence[str] | None) -> dict[str, str]:
         if not (field and equals and column):
             raise typer.BadParameter(
                 f"{pair!r} is not FIELD=COLUMN; write for example headline=Titel",
+                param_hint="--columns",
+            )
+        if several := re.search(r",\s*(\w+=.+)", column):
+            raise typer.BadParameter(
+                f"{pair!r} names several columns; give each its own: --columns "
+                f"{field}={column[: several.start()]} --columns {several[1]}",
                 param_hint="--columns",
             )
         columns[field.strip()] = column

@@ -188,8 +188,8 @@ def _left_out(answers: Answers, suspects: Suspects | None, *, asked_groups: bool
         )
     elif len(answers) < MINIMUM_ARTICLES:
         said.append(
-            f"Overlap in the probabilities is left out: it takes {MINIMUM_ARTICLES} articles, and "
-            f"there are {len(answers)}."
+            f"Overlap in the probabilities is left out: it takes {MINIMUM_ARTICLES} articles and not "
+            f"{len(answers)}."
         )
     if answers.classes < 3:
         said.append("Clusters are left out: there are only two labels.")

@@ -260,6 +260,6 @@ def _compared(comparison: Comparison) -> str:
     pair = comparison.pairs[0]
     return (
         f"{comparison.b} files {interval(pair.share)} of what {comparison.a} calls {pair.a} under "
-        f"{pair.b} ({pair.articles:,} of {pair.of:,} articles); the two agree on "
+        f"{pair.b} ({pair.articles:,} of {count(pair.of, 'article')}); the two agree on "
         f"{percent(comparison.agreement.value)} of all articles."
     )

@@ -190,6 +190,20 @@ def test_a_folder_of_an_earlier_report(newsie: Any, tmp_path: Path) -> None:
     assert (folder / "notes.txt").read_text("utf-8") == "mine"
 
 
+@pytest.mark.parametrize("blocked", ["report", "report/figures"])
+def test_where_nothing_can_be_written_nothing_is_asked(
+    newsie: Any, file: Path, tmp_path: Path, blocked: str
+) -> None:
+    path = tmp_path / blocked
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("a file", encoding="utf-8")
+    output = tmp_path / "report" / ("inside" if blocked == "report" else "")
+    code, out, err = newsie("confusion", file, "-o", output)
+    assert (code, out) == (1, "")
+    assert f"no report can be written to {output}: " in err
+    assert "analysing" not in err
+
+
 def test_only_unknown_gold_labels(newsie: Any, tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"headline": "goal", "section": "weather"}])
     code, _, err = newsie("confusion", path, "-o", tmp_path / "report", "--task", "section")
@@ -318,6 +332,11 @@ def test_wrong_usage(newsie: Any, file: Path, tmp_path: Path) -> None:
     code, _, err = newsie("confusion", file, "-o", file)
     assert code == 2
     assert "is a file" in err
+    several = "headline=Titel,section=Ressort"
+    code, _, err = newsie("confusion", file, "-o", tmp_path / "report", "--columns", several)
+    assert code == 2
+    told = " ".join(err.replace("│", " ").split())
+    assert "give each its own: --columns headline=Titel --columns section=Ressort" in told
     assert newsie("confusion", file, "-o", tmp_path / "report", "--task", "moods").code == 2
 
 

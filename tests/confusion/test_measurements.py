@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,54 @@ def test_drawn_answers_are_calibrated(tmp_path: Path) -> None:
     assert p.sum(axis=1) == pytest.approx(np.ones(20_000), abs=1e-5)
     right = (p.argmax(axis=1) == gold).mean()
     assert right == pytest.approx(p.max(axis=1).mean(), abs=0.015)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+DOCS = (ROOT / "docs" / "confusion.md").read_text("utf-8")
+
+
+def quoted(heading: str) -> str:
+    """A part of docs/confusion.md."""
+    return DOCS.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def result(name: str) -> str:
+    return (ROOT / "benchmarks" / "results" / name).read_text("utf-8")
+
+
+def test_the_docs_quote_the_table_of_overlap() -> None:
+    measured = json.loads(result("overlap.json"))["measurements"]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in quoted("Overlap without gold labels").splitlines()
+        if re.match(r"\| (quasi|Dirichlet|independent)", line)
+    ]
+    assert len(rows) == 12
+    for null, articles, lift, alarms, discoveries, *powers in rows:
+        at = (null, int(articles.replace(",", "")), float(lift))
+        same = [m for m in measured if (m["null"], m["articles"], m["minimum_lift"]) == at]
+        assert [m["factor"] for m in same] == [1, 2, 3, 5]
+        worst = max(m["false_discoveries"] for m in same)
+        found = [same[0]["p_below_5_percent"], worst]
+        assert [alarms, discoveries] == [f"{100 * value:.1f} %" for value in found]
+        assert powers == [f"{100 * m['power']:.0f} %" for m in same[1:]]
+
+
+def test_the_docs_quote_what_explain_was_measured_to_find() -> None:
+    figures = re.findall(r"\d+\.\d+(?: \[[\d., ]+\])?", quoted("Word by word"))
+    assert len(figures) == 9
+    for figure in figures:
+        assert figure in result("explain.md")
+    assert "not to be quoted" not in result("explain.md")
+
+
+def test_the_docs_quote_the_time_of_a_million_articles() -> None:
+    measured = json.loads(result("confusion.json"))["measurements"]
+    for labels in (50, 500):
+        runs = [m for m in measured if m["labels"] == labels]
+        seconds = sorted(m["seconds"] for m in runs)[len(runs) // 2]
+        memory = max(m["peak_bytes"] for m in runs) / 1e6
+        figures = f"{seconds:.1f} s and {memory:,.0f} MB with {labels}"
+        assert figures in " ".join(DOCS.split())

@@ -368,7 +368,8 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(
     browser: Browser, server: Live, tmp_path: Path
 ) -> None:
     file = tmp_path / "long.csv"
-    file.write_text(f"headline\n{'W' * 300}\nShort\n", encoding="utf-8")
+    short = EXAMPLES[0]["headline"]
+    file.write_text(f'headline\n{"W" * 300}\n"{short}"\n', encoding="utf-8")
     with open_page(browser, server.url, size=PHONE) as page:
         width = "document.documentElement.scrollWidth"
         assert page.evaluate(width) == PHONE[0]
@@ -377,6 +378,11 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(
         page.locator(".words").wait_for()
         drop(page, file)
         assert page.evaluate(width) == PHONE[0]
+        # The table can be pushed sideways, but its first answer is seen without that.
+        answers = page.locator("#batch-result tbody td:nth-child(3)")
+        for box in [one.bounding_box() for one in answers.all()]:
+            assert box is not None
+            assert box["x"] + box["width"] <= PHONE[0]
         for button in page.locator("button:visible:not(.text-button)").all():
             box = button.bounding_box()
             assert box is not None

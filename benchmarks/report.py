@@ -176,7 +176,7 @@ def _footer(content: Mapping[str, Any]) -> str:
     threads = [f"{name}={value}" for name, value in content["environment"].items()]
     threads = threads or ["all cores for each side"]
     memory = machine["memory_bytes"] / 2**30
-    busy = "**The machine was busy with something else: not to be quoted.**\n\n"
+    busy = "**The machine was busy with something else: times are not to be quoted.**\n\n"
     return (
         f"{busy if machine['busy'] else ''}"
         f"`{content['command']}` · {content['date'][:10]} · commit {content['commit']}  \n"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from newsie.cli.options import Columns, Model, parse_columns
+from newsie.errors import InputError
 
 if TYPE_CHECKING:
     from newsie.cli.terminal import Style
@@ -69,8 +70,11 @@ def doctor(
     from newsie.doctor.findings import Severity
     from newsie.doctor.rewriting import check_target
 
+    # Before minutes of work.
     if fix is not None:
-        check_target(Path(file), fix)  # before minutes of work
+        check_target(Path(file), fix)
+    if suspects is not None:
+        _check_suspects_target(suspects, file, test, fix)
     with _Progress() as say:
         found = examine(
             file,
@@ -116,6 +120,15 @@ def _fix(found: Examination, output: Path | None) -> Fixed | None:
     from newsie.doctor.fixing import fix
 
     return fix(found, output)
+
+
+def _check_suspects_target(output: Path, file: str, test: str | None, fix: Path | None) -> None:
+    from newsie.data.writers import check_target
+
+    check_target(output)
+    for other in (Path(given) for given in (file, test, fix) if given is not None):
+        if output == other or (output.exists() and other.exists() and output.samefile(other)):
+            raise InputError(f"--suspects {output} is a file that is needed; name another one")
 
 
 def _write_suspects(found: Examination, output: Path) -> None:

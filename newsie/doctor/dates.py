@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,6 +15,9 @@ from newsie.doctor.reading import NewsFile
 __all__ = ["check_dates", "check_drift", "drift"]
 
 MIN_ARTICLES = 100
+MIN_SIDE = 20
+"""Articles before and since the moment that parts them, at least."""
+
 MIN_DRIFT = 0.1
 RESAMPLES = 200
 
@@ -65,11 +68,11 @@ def check_drift(file: NewsFile, task: str) -> Iterator[Finding]:
     ]
     if len(pairs) < MIN_ARTICLES:
         return
-    pairs.sort()
+    pairs.sort(key=lambda pair: pair[0])
+    half = _middle([moment for moment, _ in pairs])
+    if half is None:
+        return
     names, labels = np.unique([label for _, label in pairs], return_inverse=True)
-    half = len(pairs) // 2
-    if pairs[half - 1][0] == pairs[-1][0] or pairs[0][0] == pairs[half][0]:
-        return  # one day holds most of them
     distance, by_chance = drift(labels, half, len(names))
     if distance < MIN_DRIFT or distance <= by_chance:
         return
@@ -80,7 +83,7 @@ def check_drift(file: NewsFile, task: str) -> Iterator[Finding]:
         "label-drift",
         Severity.warning,
         f"The labels shift over time: {distance:.0%} of the articles would have to change label to "
-        f"make the newer half like the older one (chance alone: {by_chance:.0%})",
+        f"make the newer ones like the older (chance alone: {by_chance:.0%})",
         "Old articles teach old habits. Test on the newest ones, and if a section was renamed, "
         "give it one name.",
         len(names),
@@ -102,6 +105,14 @@ def check_drift(file: NewsFile, task: str) -> Iterator[Finding]:
             },
         },
     )
+
+
+def _middle(moments: Sequence[datetime]) -> int | None:
+    """Where the moment changes that is nearest to the middle of N sorted ones, so that articles of one
+    moment stay together; None where nearly all are of one moment."""
+    changes = [i for i in range(1, len(moments)) if moments[i - 1] != moments[i]]
+    nearest = min(changes, key=lambda i: abs(2 * i - len(moments)), default=0)
+    return nearest if min(nearest, len(moments) - nearest) >= MIN_SIDE else None
 
 
 def drift(labels: NDArray[np.int64], half: int, classes: int, seed: int = 0) -> tuple[float, float]:

@@ -55,9 +55,14 @@ def spelled(file: NewsFile, task: str) -> list[str | None]:
 
 
 def plain_label(label: str) -> str:
-    """What is left of a label without case, spaces and punctuation; the label itself if nothing."""
-    text = unicodedata.normalize("NFKC", label).casefold().replace("&", "and")
-    return "".join(c for c in text if c.isalnum()) or label
+    """What is left of a label without case, spaces and punctuation; the label itself if nothing.
+
+    Signs that tell labels apart stay: "-1" is not "1", "1.0" not "10", and "C++" not "C".
+    """
+    text = unicodedata.normalize("NFKC", label).casefold().replace("&", "and").strip()
+    if _NUMBER.fullmatch(text):
+        return text
+    return "".join(c for c in text if c.isalnum() or c in "+#") or label
 
 
 def _check_number_of_labels(

@@ -122,7 +122,7 @@ def find_rules(
     Args:
         path: the file.
         asked: columns of labels, each as COLUMN or TASK=COLUMN; None means to find them.
-        known: the tasks of the running student; their columns are found, too.
+        known: the tasks of the running student; their columns, and columns named like them, are found, too.
         columns: field of the article -> column.
 
     Raises:
@@ -132,13 +132,18 @@ def find_rules(
     reader = _open(path, columns)
     if asked:
         return _asked_rules(reader, asked)
-    wanted = [*(rule.column for rule in (known or {}).values()), *LABEL_COLUMNS]
+    known = known or {}
+    tasks = {rule.column: task for task, rule in known.items() if not rule.where}
     taken = set(reader.columns.chosen().values())
-    found = (find_column(reader.column_names, name) for name in wanted)
-    chosen = dict.fromkeys(c for c in found if c is not None and c not in taken)
-    if not chosen:
+    rules: dict[str, LabelRule] = {}
+    for name in (*(rule.column for rule in known.values()), *known, *LABEL_COLUMNS):
+        column = find_column(reader.column_names, name)
+        if column is not None and column not in taken:
+            taken.add(column)
+            rules[tasks.get(name) or _task_name(column)] = LabelRule(column)
+    if not rules:
         raise ReadError(path, f"no column of labels is found; {_describe_columns(reader)}")
-    return {_task_name(column): LabelRule(column) for column in chosen}
+    return rules
 
 
 def _open(

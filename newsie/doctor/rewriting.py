@@ -74,6 +74,8 @@ def check_target(source: Path, output: Path) -> None:
             f"{source} cannot be written again; files that can: {', '.join(_FORMATS)}, all but "
             ".parquet also with .gz. Save it as one of these first"
         )
+    if not output.parent.is_dir():
+        raise InputError(f"{output} cannot be written: there is no folder {output.parent}")
     if wanted != given:
         raise InputError(
             f"{output}: the cleaned file has the format of {source.name}; give it a name that "

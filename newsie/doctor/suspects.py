@@ -259,7 +259,7 @@ def check_suspects(file: NewsFile, task: str, suspects: Suspects) -> Iterator[Fi
         "suspect-labels",
         Severity.warning,
         f"{plural(len(rows), 'label is', 'labels are')} likely wrong ({len(rows):,} of "
-        f"{len(suspects.given):,}); expect {wrong.mean():.0%} of these to be",
+        f"{len(suspects.given):,}); more than half of these should be",
         "Look at them, the first ones first, and correct the labels in the file; --suspects FILE "
         "writes all of them as a table. --fix leaves them alone.",
         len(rows),

@@ -71,6 +71,26 @@ def test_fix_refuses_before_the_work(newsie: Any, file: Path) -> None:
     assert "the file that is examined, which stays" in err
 
 
+@pytest.mark.parametrize(
+    ("option", "output", "why"),
+    [
+        ("--suspects", "a.csv", "is a file that is needed"),
+        ("--suspects", "a.txt", "a.txt"),
+        ("--suspects", "nowhere/a.csv", "there is no folder"),
+        ("--fix", "nowhere/a.csv", "there is no folder"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_the_work(
+    newsie: Any, tmp_path: Path, option: str, output: str, why: str
+) -> None:
+    path = write_csv(tmp_path / "a.csv", tiny_rows(120))
+    before = path.read_bytes()
+    code, out, err = newsie("doctor", path, option, tmp_path / output)
+    assert (code, out) == (1, "")
+    assert why in err
+    assert path.read_bytes() == before
+
+
 def test_suspects_as_a_table(newsie: Any, tmp_path: Path) -> None:
     rows = tiny_rows(200)
     for row in rows[:20]:

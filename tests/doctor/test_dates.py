@@ -61,6 +61,13 @@ def test_articles_of_one_day_have_no_drift(tmp_path: Path) -> None:
     assert "label-drift" not in check(tmp_path, [r | {"published": "2024-01-01"} for r in rows])
 
 
+def test_articles_of_one_date_stay_together(tmp_path: Path) -> None:
+    labels = ["business", "science", "sports"] * 50  # the same mixture each year
+    years = np.repeat(["2021-01-01", "2022-01-01", "2023-01-01"], 50)
+    rows = [r | {"published": str(y)} for r, y in zip(dated(labels), years, strict=True)]
+    assert "label-drift" not in check(tmp_path, rows)
+
+
 def test_distance_by_hand() -> None:
     # Before: 3/4 and 1/4; after: 1/4 and 3/4.
     distance, by_chance = drift(np.array([0, 0, 0, 1, 0, 1, 1, 1]), 4, 2)

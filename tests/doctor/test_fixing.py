@@ -199,5 +199,5 @@ def test_folders_are_not_written_again(tmp_path: Path) -> None:
 
 
 def test_nowhere_to_write(tmp_path: Path, found: Examination) -> None:
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(InputError, match="there is no folder"):
         fix(found, tmp_path / "none" / "clean.csv")

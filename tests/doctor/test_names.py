@@ -62,6 +62,7 @@ def test_spellings_go_to_the_most_frequent() -> None:
     }
     assert spellings({"b-1": 1, "B1": 1}) == {"b-1": "B1"}  # a draw goes by the alphabet
     assert spellings({"!": 1, "?": 1}) == {}
+    assert spellings({"1": 3, "-1": 2, "1.0": 2, "10": 1, "C": 1, "C++": 1, "C#": 1}) == {}
 
 
 def test_spellings_are_found_and_count_as_one(tmp_path: Path) -> None:

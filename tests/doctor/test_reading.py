@@ -30,6 +30,9 @@ def test_columns_of_labels_are_found_by_name(tmp_path: Path) -> None:
     assert find_rules(path, None) == {"category": LabelRule("Category")}
     known = {"mood": LabelRule("mood"), "press": LabelRule("press")}
     assert list(find_rules(path, None, known)) == ["mood", "category"]
+    # A column that a task of the student came from is that task again, and so is one called like it.
+    assert list(find_rules(path, None, {"genre": LabelRule("Category")})) == ["genre"]
+    assert "other" in find_rules(path, None, {"other": LabelRule("elsewhere")})
 
 
 @pytest.mark.parametrize(

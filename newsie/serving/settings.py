@@ -82,7 +82,8 @@ class Settings(BaseSettings):
             estimate may be wrong by a factor of two, and an answer that comes too late is work for nobody.
         send_timeout_seconds: how long an answer may wait for its client to read it.
         drain_seconds: after SIGTERM, how long requests are still taken, while `/health/ready` says no.
-        shutdown_timeout_seconds: after that, how long answers under way may take.
+        shutdown_timeout_seconds: after that, how long answers under way may take; who has none
+            by then is told 503.
         failures_until_unready: batches that fail in a row until `/health/ready` says no.
         probe_seconds: how often a model that fails is tried again.
     """

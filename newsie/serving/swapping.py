@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar, cast
 
 from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
@@ -20,6 +24,8 @@ from newsie.serving.settings import Settings
 from newsie.serving.workers import READY, SHARED_VARIABLE
 
 __all__ = ["Swapper"]
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -98,7 +104,7 @@ class Swapper:
         return path
 
     async def _load(self, source: str | None) -> bool:
-        classifier = await asyncio.to_thread(self._open, source)
+        classifier = await _aside(lambda: self._open(source))
         if classifier is None:
             return False
         before = self._service.serve(classifier)
@@ -137,3 +143,29 @@ class Swapper:
             file.write(str(path))
         os.replace(file.name, self._choice)
         os.kill(os.getppid(), signal.SIGHUP)
+
+
+async def _aside(function: Callable[[], T]) -> T:
+    """Call in a thread that does not hold up the end of the process: a download may take long."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: T | None, error: BaseException | None) -> None:
+        if future.done():  # nobody waits any more
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(T, result))
+
+    def work() -> None:
+        result, caught = None, None
+        try:
+            result = function()
+        except BaseException as error:  # whatever it is, who waits must hear of it
+            caught = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(finish, result, caught)
+
+    threading.Thread(target=work, name="newsie-load", daemon=True).start()
+    return await future

@@ -182,3 +182,22 @@ def test_a_connection_of_the_last_moment(
     with held[0] as connection:
         assert server_knows == [0]
         assert connection.recv(1) == b""
+
+
+def test_a_model_that_is_still_being_loaded(
+    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(classifier: Classifier) -> None:
+        begun.set()
+        assert go.wait(60)
+
+    monkeypatch.setattr("newsie.serving.swapping.self_test", slow)
+    try:
+        with live(tiny_classifier, **PATIENT) as server:
+            loop = server.server.servers[0].get_loop()
+            loop.call_soon_threadsafe(server.server.reload)
+            assert begun.wait(20)
+    finally:
+        go.set()

@@ -169,7 +169,7 @@ class Bulk:
                 raise InputError(
                     f"{reader.path}: no article could be classified; rows read: {reader.rows:,}"
                 )
-            parts.finish(reader.rows)
+            parts.finish()
         tell_truncated(parts.tally, self.classifier)
         tell_skipped(reader)
         note(f"{parts.tally['articles']:,} predictions written to {job.target}")

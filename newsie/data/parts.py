@@ -51,6 +51,7 @@ class Parts:
         progress = self._read_progress()
         self.done: int = progress.get("done", 0)
         self.tally: Counter[str] = Counter(progress.get("tally", {}))
+        self._last = self.done
         self._parts: int = progress.get("parts", 0)
         self._writer: RowWriter | None = None
         self._open = ExitStack()
@@ -83,10 +84,12 @@ class Parts:
             path = self.folder / f"{self._parts:05d}{self.target.suffix.lower()}"
             self._writer = self._open.enter_context(open_writer(path))
         self._writer.write(row)
+        self._last = number
 
-    def finish(self, rows: int) -> None:
-        """Put all parts together under the file's name; `rows` is how many the source has."""
-        self._close_part(rows)
+    def finish(self) -> None:
+        """Put all parts together under the file's name."""
+        # Numbers may leave out blank lines: the number of rows read can be below the last of them.
+        self._close_part(max(self.done, self._last))
         suffix = self.target.suffix.lower()
         paths = [self.folder / f"{part:05d}{suffix}" for part in range(self._parts)]
         if not paths:

@@ -119,6 +119,22 @@ def test_rows_that_were_skipped_and_cut_off_are_told_of_all_parts(
     assert "1 row skipped" in err
 
 
+def test_a_full_disk_at_the_very_end_answers_no_row_twice(newsie: Any, tmp_path: Path) -> None:
+    source, target = tmp_path / "a.txt", tmp_path / "out.jsonl"
+    source.write_text("goal\n\n" * 17)  # numbers up to 33, and 17 rows
+    with pytest.MonkeyPatch.context() as patch:
+
+        def full(*_: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        patch.setattr(parts_module, "_join", full)
+        assert newsie("classify", "-f", source, "-o", target).code == 1
+    code, _, err = newsie("classify", "-f", source, "-o", target)
+    assert (code, "17 predictions written" in err) == (0, True)
+    found = [json.loads(line)["row"] for line in target.read_text().splitlines()]
+    assert found == list(range(1, 34, 2))
+
+
 def test_answers_without_ids_tell_their_row(newsie: Any, tmp_path: Path) -> None:
     source = tmp_path / "a.csv"
     source.write_text("headline,other\ngoal,1\n,2\ncup,3\n")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,17 @@ def test_where_nothing_can_be_written_nothing_is_asked(
     code, out, err = newsie("confusion", file, "-o", output)
     assert (code, out) == (1, "")
     assert f"no report can be written to {output}: " in err
+    assert "analysing" not in err
+
+
+def test_a_folder_that_is_locked(newsie: Any, file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "report"
+    output.mkdir(mode=0o500)
+    if os.access(output, os.W_OK):
+        pytest.skip("root may write anywhere")
+    code, _, err = newsie("confusion", file, "-o", output)
+    assert code == 1
+    assert f"no report can be written to {output}: Permission denied; name another folder" in err
     assert "analysing" not in err
 
 

@@ -172,6 +172,14 @@ def test_pointing_at_a_cell_shows_its_figures(page: Page, content: dict[str, Any
     assert shown.startswith("Politics read as sports")
     articles = int(found[3, 5])
     assert f"{articles}\nof {found[3].sum()} articles of politics read as sports" in shown
+    shares = (articles / found[3].sum(), articles / found[:, 5].sum(), found[5, 3] / found[5].sum())
+    said = (
+        "of politics\n",
+        "of what was read as sports",
+        "the reverse: of sports read as politics",
+    )
+    for share, of in zip(shares, said, strict=True):
+        assert f"{100 * share:.0f} %\n{of}" in shown
     mean = content["tasks"][0]["soft"]["mean"][3][5]
     assert f"{100 * mean:.0f} %\nmean probability of sports" in shown
 
@@ -377,6 +385,22 @@ def test_a_phone(browser: Browser, path: Path) -> None:
         assert min(box["width"], box["height"]) >= 24  # WCAG 2.2, 2.5.8: size of a target
         page.get_by_role("tab", name="Broadsheet").tap()
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+
+
+def test_many_labels_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    p, y = answers(2, 400, 20)
+    found = analyse([f"label {n}" for n in range(20)], p, y)
+    made = Report("m.csv", {"name": "m", "fingerprint": "f"}, None, 400, {"t": found}, (), {})
+    path = write_page(made.to_json(), tmp_path / "report.html")
+    with open_page(browser, path.as_uri(), size=PHONE) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+        assert page.get_by_text("more columns to the right").is_visible()
+        last = page.locator(".grid tbody tr").first.locator("td").last
+        last.tap()  # the table is scrolled, and not the page
+        assert page.evaluate("[scrollX, document.getElementById('scroll').scrollLeft > 0]") == [
+            0,
+            True,
+        ]
 
 
 def test_without_gold_labels(browser: Browser, tmp_path: Path) -> None:

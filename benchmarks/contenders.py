@@ -1,6 +1,7 @@
-"""The peers of Newsie's ladder, each fitted on the same articles as it: what is measured against it.
+"""The peers of Newsie's ladder: what is measured against it.
 
-Everything is fitted for one task of newsapi, on headline and body as Newsie cleans them.
+Each is fitted for one task of newsapi, on headline and body as Newsie cleans them. Newsie's students learnt
+from these articles, too, and by their teacher from those of the other corpora of their recipe.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from benchmarks.distilbert import write_distilbert
 __all__ = ["PEERS", "fit_peer"]
 
 HEAD_ARTICLES = 20_000
-"""Articles that the heads on frozen encoders are fitted on; more than these change their accuracy little."""
+"""Articles that the heads on frozen encoders are fitted on."""
 
 STATIC_DIMENSIONS, SIF = 256, 1e-4
 """model2vec's own defaults: principal components kept, and the coefficient of its weighting."""

@@ -2,8 +2,8 @@
 
     python -m benchmarks.ladder --data DIR --rung default=BUNDLE --rung nano=BUNDLE --rung cascade=BUNDLE
 
-Every contender is fitted on the same training articles (Newsie's bundles were, by their recipe) and measured
-in a process of its own: texts of 50 and of 250 tokens in bulk, one text at a time, start, memory, size, and
+Every peer is fitted on newsapi's training articles, Newsie's bundles by their recipe. Each is measured in a
+process of its own: texts of 50 and of 250 tokens in bulk, one text at a time, start, memory, size, and
 accuracy on newsapi's test split for one task, section or topic. The contenders take turns. The extra `bench`
 installs the peers.
 """

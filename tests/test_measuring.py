@@ -24,17 +24,16 @@ def test_the_last_tenth_by_the_first() -> None:
     assert found["articles_per_second"] == pytest.approx(200 / 2.25)
     assert found["speed_last_to_first"] == pytest.approx(0.8)
     assert found["memory_last_to_first"] == pytest.approx(1.04)
-    text = endurance.render(found | {"passed_on": 0.25}, PARTS)
+    text = endurance.render(found, PARTS)
     assert "0.800 of the first one's speed" in text
-    assert "passed 25.0 % on" in text
     assert "at most 1.05 of the memory: missed." in text
 
 
 def test_speed_and_memory_must_both_be_flat() -> None:
     steady = [PARTS[0], PARTS[0] | {"peak_bytes": 106e6}]
-    assert "missed" in endurance.render(endurance.summarise(steady) | {"passed_on": None}, steady)
+    assert "missed" in endurance.render(endurance.summarise(steady), steady)
     steady[1] = PARTS[0] | {"peak_bytes": 105e6}
-    assert ": met." in endurance.render(endurance.summarise(steady) | {"passed_on": None}, steady)
+    assert ": met." in endurance.render(endurance.summarise(steady), steady)
 
 
 def test_articles_that_last(
@@ -46,8 +45,14 @@ def test_articles_that_last(
     endurance.main([*options, "--results", str(tmp_path)])
     found = json.loads((tmp_path / "endurance-tiny.json").read_text(encoding="utf-8"))
     assert [row["articles"] for row in found["measurements"]] == [20] * 10
-    assert found["summary"]["passed_on"] is None
     assert found["measurements"][-1]["peak_bytes"] >= found["measurements"][0]["peak_bytes"]
+
+
+def test_a_command_that_fails_is_told(tmp_path: Path) -> None:
+    (articles := tmp_path / "articles").mkdir()
+    (articles / "part-0.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(RuntimeError, match="nowhere"):
+        list(endurance.measure(tmp_path / "nowhere", articles, []))
 
 
 def test_ratios_of_runtimes_are_those_of_neighbours() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,10 +24,11 @@ from numpy.typing import NDArray
 
 from newsie.errors import BundleError, InputError, MissingExtraError
 
-__all__ = ["RUNTIMES", "OpenVinoSession", "Session", "choose_session"]
+__all__ = ["ONNXRUNTIME", "RUNTIMES", "VARIABLE", "OpenVinoSession", "Session", "choose_session"]
 
 VARIABLE = "NEWSIE_RUNTIME"
-RUNTIMES = ("onnxruntime", "openvino", "fastest")
+ONNXRUNTIME = "onnxruntime"
+RUNTIMES = (ONNXRUNTIME, "openvino", "fastest")
 ROUNDS, ARTICLES, TOKENS = 5, 16, 32
 """The measurement at the start: both take turns, so many times, with a batch of this shape."""
 
@@ -49,16 +51,23 @@ def choose_session(session: Session, path: Path, threads: int) -> Session:
 
     Raises:
         InputError: the variable has another value.
-        MissingExtraError: OpenVINO is asked for and not installed.
-        BundleError: OpenVINO cannot run the graph.
+        MissingExtraError: OpenVINO itself is asked for and not installed.
+        BundleError: it is asked for and cannot run the graph.
     """
-    wanted = os.environ.get(VARIABLE) or "onnxruntime"
+    wanted = os.environ.get(VARIABLE) or ONNXRUNTIME
     if wanted not in RUNTIMES:
         raise InputError(f"{VARIABLE} is {wanted!r}; give one of {', '.join(RUNTIMES)}")
-    if wanted == "onnxruntime" or (wanted == "fastest" and find_spec("openvino") is None):
+    if wanted == ONNXRUNTIME or (wanted == "fastest" and find_spec("openvino") is None):
         return session
-    other = OpenVinoSession(path, threads)
-    return other if wanted == "openvino" or _speedup(session, other) > 1 else session
+    if wanted == "openvino":
+        return OpenVinoSession(path, threads)
+    try:
+        other = OpenVinoSession(path, threads)
+        return other if _speedup(session, other) > 1 else session
+    except Exception as error:  # a runtime's errors have no common base but Exception
+        reason = error.__cause__ or error
+        warnings.warn(f"OpenVINO fails, ONNX Runtime is used instead: {reason}", stacklevel=2)
+        return session
 
 
 def _speedup(session: Session, other: Session) -> float:
@@ -93,10 +102,11 @@ class OpenVinoSession:
             from openvino.frontend.onnx import ConversionExtension
         except ImportError as error:
             raise MissingExtraError("OpenVINO", error.name or "openvino", "openvino") from error
-        core = openvino.Core()
-        core.add_extension(ConversionExtension("QuantizeLinear", _keep))
-        core.add_extension(ConversionExtension("MatMulIntegerToFloat", "com.microsoft", _multiply))
+        multiply = ConversionExtension("MatMulIntegerToFloat", "com.microsoft", _multiply)
         try:
+            core = openvino.Core()
+            core.add_extension(ConversionExtension("QuantizeLinear", _keep))
+            core.add_extension(multiply)
             model = core.read_model(str(path))
             _drop_scales(model)
             options = {"NUM_STREAMS": str(threads), "INFERENCE_NUM_THREADS": str(threads)}

@@ -7,8 +7,7 @@ than one call on several threads, and one session serves them all.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -63,6 +62,7 @@ class Student:
         self._path, self._labels = path, labels
         self._pad_id, self._threads = pad_id, threads
         self._session = _open_session(path, labels, threads)
+        self._kept: tuple[int, Executor] | None = None
 
     def run_batch(self, ids: Ids, tasks: Sequence[str]) -> Logits:
         """See `Model.run_batch`.
@@ -90,11 +90,21 @@ class Student:
             for task, answer in self.run_batch([ids[row] for row in rows], tasks).items():
                 logits[task][rows] = answer
 
-        with _executor(min(self._threads, len(batches))) as executor:
-            # The longest batches come first, so that none of them is left over at the end.
-            for _ in (executor.map if executor else map)(compute, reversed(batches)):
-                pass
+        several = self._threads > 1 and len(batches) > 1
+        # The longest batches come first, so that none of them is left over at the end.
+        for _ in (self._executor().map if several else map)(compute, reversed(batches)):
+            pass
         return logits
+
+    def _executor(self) -> Executor:
+        """Its threads, kept as long as the student, for OpenVINO keeps a request for each. They are not
+        there in a process that was forked off, which starts its own."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        process = os.getpid()
+        if self._kept is None or self._kept[0] != process:
+            self._kept = process, ThreadPoolExecutor(self._threads, thread_name_prefix="newsie")
+        return self._kept[1]
 
     def _call(self, ids: Ids, tasks: Sequence[str]) -> list[NDArray[np.float32]]:
         input_ids, attention_mask = pad(ids, self._pad_id)
@@ -178,18 +188,3 @@ def _check_outputs(path: Path, labels: LabelSpace, found: Mapping[str, int]) -> 
             f"bundle {path.parent}: the outputs of {path.name} (name: labels) are {dict(found)}, the "
             f"label space asks for {wanted}"
         )
-
-
-@contextmanager
-def _executor(threads: int) -> Iterator[Executor | None]:
-    """Threads for the time of a call; None where one is enough."""
-    if threads < 2:
-        yield None
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    executor = ThreadPoolExecutor(threads, thread_name_prefix="newsie")
-    try:
-        yield executor
-    finally:
-        executor.shutdown(cancel_futures=True)

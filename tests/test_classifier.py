@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -131,13 +135,41 @@ def test_several_threads_may_ask_at_once(tiny_classifier: Classifier) -> None:
             ]
 
 
-def test_no_thread_is_left_behind(tiny_classifier: Classifier) -> None:
-    before = threading.active_count()
-    tiny_classifier.classify(ARTICLES)
-    stream = tiny_classifier.classify_stream(ARTICLES)
-    next(stream)
-    stream.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
+def test_threads_are_kept_as_long_as_the_classifier(tiny_bundle: Path) -> None:
+    before = set(threading.enumerate())
+    classifier = Classifier.from_pretrained(tiny_bundle, threads=2)
+    classifier.classify(ARTICLES)
+    own = set(threading.enumerate()) - before
+    assert own
+    for _ in range(5):
+        stream = classifier.classify_stream(ARTICLES)
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+    assert all(thread.is_alive() for thread in own)
+    assert len(set(threading.enumerate()) - before) <= 2
+    del classifier, stream
+    gc.collect()
+    for thread in own:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+FORKED = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+from newsie.classifier import Classifier
+classifier = Classifier.from_pretrained(sys.argv[1], threads=2)
+classifier.classify(["goal cup", "rates"] * 20)
+if child := os.fork():
+    sys.exit(os.waitpid(child, 0)[1])
+os._exit(len(classifier.classify(["goal cup", "rates"] * 20)) - 40)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_its_own_threads(tiny_bundle: Path) -> None:
+    command = [sys.executable, "-c", FORKED, str(tiny_bundle)]
+    subprocess.run(command, check=True, timeout=120)
 
 
 # --- streams --------------------------------------------------------------------------------------

@@ -62,6 +62,30 @@ def test_where_openvino_is_not_installed(graph: Path, monkeypatch: pytest.Monkey
         choose_session(session, graph, 1)
 
 
+def test_the_fastest_is_onnxruntime_where_openvino_is_broken(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "openvino"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "openvino.py").write_text("raise ImportError('libtbb.so.12 is missing')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("NEWSIE_RUNTIME", "fastest")
+    session = Asleep(0)
+    with pytest.warns(UserWarning, match=r"ONNX Runtime is used instead: libtbb\.so\.12"):
+        assert choose_session(session, graph, 1) is session
+
+
+def test_the_fastest_is_onnxruntime_where_openvino_cannot_compile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    monkeypatch.setenv("NEWSIE_RUNTIME", "fastest")
+    session = Asleep(0)
+    with pytest.warns(UserWarning, match="ONNX Runtime is used instead"):
+        assert choose_session(session, tmp_path / "model.onnx", 1) is session
+
+
 def test_answers_are_those_of_onnxruntime(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

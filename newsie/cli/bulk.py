@@ -151,12 +151,13 @@ class Bulk:
         return True
 
     def _classify(self, job: Job) -> None:
+        from newsie.cli.sources import FIELDS
         from newsie.cli.terminal import note
         from newsie.data.parts import Parts
         from newsie.data.readers import ArticleReader
         from newsie.errors import InputError
 
-        reader = ArticleReader(job.source, columns=self.columns, strict=self.strict)
+        reader = ArticleReader(job.source, columns=self.columns, fields=FIELDS, strict=self.strict)
         if (columns := reader.describe_columns()) != self._told:
             self._told = columns
             note(f"columns: {columns}")

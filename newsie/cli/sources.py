@@ -11,7 +11,10 @@ import typer
 if TYPE_CHECKING:
     from newsie.data.readers import ArticleReader
 
-__all__ = ["check_source", "find_files", "is_file", "is_pattern", "open_source"]
+__all__ = ["FIELDS", "check_source", "find_files", "is_file", "is_pattern", "open_source"]
+
+FIELDS = ("headline", "body", "id", "url")
+"""What is read of articles that are answered; a student may read addresses."""
 
 
 def check_source(texts: list[str] | None, file: str | None) -> None:
@@ -91,6 +94,6 @@ def open_source(
     from newsie.cli.terminal import note
     from newsie.data.readers import ArticleReader
 
-    reader = ArticleReader(source, columns=columns, strict=strict)
+    reader = ArticleReader(source, columns=columns, fields=FIELDS, strict=strict)
     note(f"columns: {reader.describe_columns()}")
     return reader

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_start
-from newsie.data.columns import ALIASES, find_column, find_columns
+from newsie.data.columns import ALIASES, Columns, find_column, find_columns
 from newsie.data.formats import open_records
 from newsie.data.records import BadRow, RecodedRow, Row
 from newsie.errors import InputError, ReadError
@@ -105,6 +105,7 @@ class ArticleReader:
     Args:
         source: path, "hub:...", "-" or an open stream.
         columns: field of the article -> column, where the names do not tell.
+        fields: the fields of the article that are read, the others are left empty; None means all.
         rules: task -> where its gold labels come from.
         strict: raise ReadError at the first row that cannot be used, instead of skipping it.
         max_field_chars: a row with a longer field is not used.
@@ -127,6 +128,7 @@ class ArticleReader:
         source: str | Path | IO[Any],
         *,
         columns: Mapping[str, str] | None = None,
+        fields: Collection[str] | None = None,
         rules: Mapping[str, LabelRule] | None = None,
         strict: bool = False,
         max_field_chars: int = MAX_FIELD_CHARS,
@@ -140,7 +142,8 @@ class ArticleReader:
         self._named = sorted({c for r in self._rules.values() for c in (*r.where, r.column)})
         self.column_names = list(self._records.columns)
         self._known = set(self.column_names)
-        self.columns = find_columns(self.column_names, columns, path=self.path)
+        self._only = fields
+        self.columns = self._find_columns(columns)
         self._choose()
         self._reset()
 
@@ -195,12 +198,21 @@ class ArticleReader:
     def describe_columns(self) -> str:
         """Which columns are read; where there is no headline or no body, also those that may hold it."""
         chosen = self.columns.describe()
-        left = [repr(name) for name in self.column_names if name not in self._wanted]
+        found = find_columns(self.column_names, self._fields, path=self.path).chosen().values()
+        taken = {*self._wanted, *found}
+        left = [repr(name) for name in self.column_names if name not in taken]
         if not left or (self.columns.headline and self.columns.body):
             return chosen
         missing = "headline" if self.columns.headline is None else "body"
         more = ", ..." if len(left) > SHOWN_COLUMNS else ""
         return f"{chosen}; no {missing} among: {', '.join(left[:SHOWN_COLUMNS])}{more}"
+
+    def _find_columns(self, overrides: Mapping[str, str] | None) -> Columns:
+        """The columns of the fields that are read."""
+        found = find_columns(self.column_names, overrides, path=self.path)
+        if self._only is None:
+            return found
+        return replace(found, **{name: None for name in found.chosen() if name not in self._only})
 
     def _choose(self) -> None:
         """Settle which columns are read, for the fields and for the rules."""
@@ -217,7 +229,7 @@ class ArticleReader:
         self._known.update(new)
         useful = (*chain.from_iterable(ALIASES.values()), *self._named)
         if any(find_column(new, name) is not None for name in useful):
-            self.columns = find_columns(self.column_names, self._fields, path=self.path)
+            self.columns = self._find_columns(self._fields)
             self._choose()
 
     def _check(self, row: Row) -> BadRow | None:

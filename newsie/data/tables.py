@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from newsie.data.records import BadRow, Record, Records, Row, as_text
 from newsie.errors import MissingExtraError, ReadError
@@ -12,6 +13,16 @@ from newsie.errors import MissingExtraError, ReadError
 __all__ = ["open_arrow", "open_hub", "open_parquet"]
 
 BATCH_ROWS = 4096
+BATCH_BYTES = 16 * 2**20
+"""Rows are taken out at most so many at a time, and at most so many bytes unless a row is longer."""
+BUFFER_BYTES = 2**20
+
+
+class _Lost(NamedTuple):
+    """Rows that cannot be read, and why."""
+
+    rows: int
+    why: str
 
 
 def _pyarrow(path: Path) -> Any:
@@ -23,13 +34,16 @@ def _pyarrow(path: Path) -> Any:
 
 
 def open_parquet(path: Path) -> Records:
-    """The rows of a Parquet file; only the wanted columns are read from the disk."""
+    """The rows of a Parquet file; only the wanted columns are read from the disk. Of a row group that
+    is damaged, the rows that cannot be read are bad; the others are read."""
     pyarrow = _pyarrow(path)
     import pyarrow.parquet as parquet
 
     def batches(wanted: Sequence[str]) -> Iterator[Any]:
-        with parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(BATCH_ROWS, columns=list(wanted))
+        # A buffer instead of pre_buffer, with which Arrow keeps all bytes that it has read.
+        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES) as file:
+            for group in range(file.num_row_groups):
+                yield from _row_group(pyarrow, file, group, wanted)
 
     try:
         about = parquet.read_metadata(path)
@@ -39,6 +53,31 @@ def open_parquet(path: Path) -> Records:
     return _table(path, names, batches, (pyarrow.ArrowException, OSError), about.num_rows)
 
 
+def _row_group(pyarrow: Any, file: Any, group: int, wanted: Sequence[str]) -> Iterator[Any]:
+    about = file.metadata.row_group(group)
+    columns = (about.column(number) for number in range(about.num_columns))
+    size = sum(c.total_uncompressed_size for c in columns if _belongs(c.path_in_schema, wanted))
+    rows, left = _rows_at_once(about.num_rows, size), about.num_rows
+    try:
+        for batch in file.iter_batches(rows, row_groups=[group], columns=list(wanted)):
+            left -= batch.num_rows
+            yield batch
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None):
+            raise  # of the machine, and not of the file
+        yield _Lost(left, str(error))
+
+
+def _belongs(path: str, wanted: Sequence[str]) -> bool:
+    """Whether a column of the file is one of the wanted, or lies in it: "tags.list.element"."""
+    return any(path == name or path.startswith(f"{name}.") for name in wanted)
+
+
+def _rows_at_once(rows: int, size: int) -> int:
+    """How many of rows that take so many bytes are taken out at a time."""
+    return max(1, min(BATCH_ROWS, rows * BATCH_BYTES // max(size, 1)))
+
+
 def open_arrow(path: Path) -> Records:
     """The rows of an Arrow file, in the file (Feather) or the stream format."""
     pyarrow = _pyarrow(path)
@@ -46,8 +85,10 @@ def open_arrow(path: Path) -> Records:
     def batches(wanted: Sequence[str]) -> Iterator[Any]:
         with pyarrow.memory_map(str(path)) as source:
             for batch in _arrow_batches(pyarrow, source):
-                for start in range(0, batch.num_rows, BATCH_ROWS):
-                    yield batch.select(list(wanted)).slice(start, BATCH_ROWS)
+                chosen = batch.select(list(wanted))
+                rows = _rows_at_once(chosen.num_rows, chosen.nbytes)
+                for start in range(0, chosen.num_rows, rows):
+                    yield chosen.slice(start, rows)
 
     try:
         with pyarrow.memory_map(str(path)) as source:
@@ -86,7 +127,9 @@ def _table(
         number = 0
         try:
             for batch in batches(wanted):
-                for content in _batch_rows(batch):
+                for content in (
+                    _lost_rows(batch) if isinstance(batch, _Lost) else _batch_rows(batch)
+                ):
                     number += 1
                     yield Record(number, content)
         except damage as error:
@@ -95,11 +138,15 @@ def _table(
     return Records(tuple(names), read, (lambda: number / rows) if rows else None)
 
 
+def _lost_rows(lost: _Lost) -> Iterator[BadRow]:
+    return itertools.repeat(BadRow("in a damaged row group", lost.why), lost.rows)
+
+
 def _batch_rows(batch: Any) -> Iterator[Row | BadRow]:
     names = batch.schema.names
     try:
         columns = [[as_text(v) for v in column.to_pylist()] for column in batch.columns]
-    except UnicodeDecodeError:
+    except (ValueError, ArithmeticError):  # not UTF-8; a date that Python cannot hold
         yield from (_single_row(batch, row) for row in range(batch.num_rows))
         return
     for cells in zip(*columns, strict=True):
@@ -113,6 +160,8 @@ def _single_row(batch: Any, row: int) -> Row | BadRow:
             content[name] = as_text(column[row].as_py())
         except UnicodeDecodeError:
             return BadRow("not UTF-8", column=name)
+        except (ValueError, ArithmeticError) as error:
+            return BadRow("a value that cannot be read", str(error), name)
     return content
 
 

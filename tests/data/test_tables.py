@@ -11,6 +11,7 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
+from newsie.data import tables
 from newsie.data.readers import ArticleReader, read_articles
 from newsie.data.records import BadRow, Record
 from newsie.data.tables import BATCH_ROWS, open_arrow, open_hub, open_parquet
@@ -109,16 +110,75 @@ def test_files_that_end_early(tmp_path: Path, kind: str) -> None:
         list(KINDS[kind](path).read(["headline"]))
 
 
-def test_damaged_pages_are_told_with_the_row(tmp_path: Path) -> None:
-    table = pyarrow.table({"headline": [str(random.Random(i).random()) for i in range(20_000)]})
+def test_of_a_damaged_row_group_the_others_are_read(tmp_path: Path) -> None:
+    table = pyarrow.table({"headline": [str(random.Random(i).random()) for i in range(40_000)]})
     path = tmp_path / "news.parquet"
     pyarrow.parquet.write_table(table, path, row_group_size=10_000, compression="zstd")
+    start = pyarrow.parquet.read_metadata(path).row_group(1).column(0).data_page_offset
     content = bytearray(path.read_bytes())
-    middle = len(content) * 3 // 4
-    content[middle : middle + 1000] = bytes(1000)
+    content[start + 3000 : start + 4000] = bytes(1000)
     path.write_bytes(content)
-    with pytest.raises(ReadError, match=r"row \d+: the file is damaged"):
-        list(open_parquet(path).read(["headline"]))
+    reader = ArticleReader(path)
+    good = [reader.number for _ in reader]
+    assert {*range(1, 10_001), *range(20_001, 40_001)} <= set(good)
+    assert good == sorted(good)
+    assert reader.rows == 40_000 == len(good) + reader.problems.counts["in a damaged row group"]
+    assert len(good) < 40_000
+    with pytest.raises(ReadError, match=r"row 1\d{4}: in a damaged row group \("):
+        list(ArticleReader(path, strict=True))
+
+
+def test_memory_does_not_grow_with_a_parquet_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "BATCH_BYTES", 500_000)
+    words = random.Random(0)
+    body = [words.randbytes(1000).hex() for _ in range(4_000)]
+    table = pyarrow.table({"headline": body, "other": body})
+    path = tmp_path / "news.parquet"  # of one row group
+    pyarrow.parquet.write_table(table, path, use_dictionary=False, data_page_size=2**16)
+    records = open_parquet(path)
+    before, most = pyarrow.total_allocated_bytes(), 0
+    for _ in records.read(["headline"]):
+        most = max(most, pyarrow.total_allocated_bytes() - before)
+    assert 0 < most < 5_000_000 < path.stat().st_size / 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_long_rows_are_taken_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    table = pyarrow.table({"headline": [str(i) * 1000 for i in range(1000, 1100)]})
+    records = KINDS[kind](save(table, tmp_path / "news.x", kind))
+    taken: list[int] = []
+    batch_rows = tables._batch_rows
+
+    def counted(batch: Any) -> Any:
+        taken.append(batch.num_rows)
+        return batch_rows(batch)
+
+    monkeypatch.setattr(tables, "_batch_rows", counted)
+    monkeypatch.setattr(tables, "BATCH_BYTES", 50_000)
+    assert len(list(records.read(["headline"]))) == sum(taken) == 100
+    assert max(taken) == 12
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dates_beyond_all_calendars(tmp_path: Path, kind: str) -> None:
+    seconds = pyarrow.array([0, 10**14, 60], pyarrow.int64())
+    table = pyarrow.table(
+        {"headline": ["Rain", "Sun", "Wind"], "published": seconds.cast(pyarrow.timestamp("s"))}
+    )
+    path = save(table, tmp_path / f"news.{'parquet' if kind == 'parquet' else 'arrow'}", kind)
+    reader = ArticleReader(path)
+    assert [article.headline for article in reader] == ["Rain", "Wind"]
+    assert "published" in reader.problems.summary()
+    assert reader.problems.counts == {"a value that cannot be read": 1}
+    fewer = ArticleReader(path, fields=("headline", "body"))
+    assert [(a.headline, a.published) for a in fewer] == [
+        (h, None) for h in ("Rain", "Sun", "Wind")
+    ]
+    assert fewer.describe_columns() == "headline <- 'headline'"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from serving.ray_serve import app
 
 def main(model: str, port: int) -> None:
     ray.init(
+        address="local",  # and not one that another test has started
         num_cpus=2,
         object_store_memory=80_000_000,
         include_dashboard=False,

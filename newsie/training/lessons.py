@@ -71,7 +71,7 @@ class Lessons:
     def parts(self) -> tuple[Callable[[], MultiTaskModel], Loss]:
         """What makes a new student, and the loss that it learns with."""
         config = self.student.distillation
-        answers = DistillationLoss.of(config, self.pipeline.weights)
+        answers = DistillationLoss.of(config, self.pipeline.weights, self.pipeline.absent)
 
         def build() -> MultiTaskModel:
             return self.pipeline.new_student(self.teachers[0], self.student)

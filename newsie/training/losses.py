@@ -7,7 +7,7 @@ gradient of the whole batch, however it was cut.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,18 +48,28 @@ class HardLoss:
 
     Attributes:
         weights: factor by task; 1 where none is given.
+        absent: task -> class indices that no article has; they stay out of the softmax, and so are not
+            unlearnt.
     """
 
     weights: Mapping[str, float]
+    absent: Mapping[str, Sequence[int]] | None = None
 
     def __call__(self, logits: Logits, batch: MicroBatch) -> Tensor:
         terms = [
             self.weights.get(task, 1.0)
-            * hard_loss(logits[task], batch.labels[task])
+            * hard_loss(self._present(task, logits[task]), batch.labels[task])
             / max(batch.labelled[task], 1)
             for task in logits
         ]
         return torch.stack(terms).sum()
+
+    def _present(self, task: str, logits: Tensor) -> Tensor:
+        """(b, C) logits, minus infinity where no article has the label."""
+        absent = (self.absent or {}).get(task)
+        if not absent:
+            return logits
+        return logits.index_fill(-1, torch.tensor(absent, device=logits.device), -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,7 @@ class DistillationLoss:
         sparse: leave out the soft loss where there is no gold label.
         weights: factor by task; 1 where none is given.
         teacher_temperature: of the softmax of the teacher; must equal `temperature`.
+        absent: see `HardLoss`.
     """
 
     temperature: float
@@ -88,6 +99,7 @@ class DistillationLoss:
     sparse: bool = False
     weights: Mapping[str, float] | None = None
     teacher_temperature: float | None = None
+    absent: Mapping[str, Sequence[int]] | None = None
 
     def __post_init__(self) -> None:
         if self.teacher_temperature not in (None, self.temperature):
@@ -98,7 +110,12 @@ class DistillationLoss:
             )
 
     @classmethod
-    def of(cls, config: DistillationConfig, weights: Mapping[str, float]) -> DistillationLoss:
+    def of(
+        cls,
+        config: DistillationConfig,
+        weights: Mapping[str, float],
+        absent: Mapping[str, Sequence[int]] | None = None,
+    ) -> DistillationLoss:
         """The loss that a recipe asks for."""
         return cls(
             config.temperature,
@@ -107,6 +124,7 @@ class DistillationLoss:
             config.final_alpha,
             config.sparse,
             weights,
+            absent=absent,
         )
 
     def __call__(self, logits: Logits, batch: MicroBatch) -> Tensor:
@@ -121,7 +139,7 @@ class DistillationLoss:
                 for task, answer in logits.items()
             ]
         ).sum()
-        return alpha * HardLoss(weights)(logits, batch) + soft
+        return alpha * HardLoss(weights, self.absent)(logits, batch) + soft
 
     def _alpha_at(self, progress: float) -> float:
         final = self.alpha if self.final_alpha is None else self.final_alpha

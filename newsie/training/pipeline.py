@@ -73,6 +73,11 @@ class Pipeline(Run):
             stages[until]()
         return self.bundle if until == "bundle" else self.directory
 
+    @property
+    def absent(self) -> Mapping[str, Sequence[int]]:
+        """Task -> class indices that gold labels must not unlearn: see `HardLoss`."""
+        return {}
+
     @cached_property
     def teachers(self) -> list[MultiTaskModel]:
         """One fitted teacher for each seed."""

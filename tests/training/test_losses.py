@@ -124,3 +124,21 @@ def test_two_temperatures_are_refused() -> None:
 def test_distillation_without_soft_labels_is_refused() -> None:
     with pytest.raises(TrainingError, match="needs soft labels"):
         DistillationLoss(2.0, 0.5)({"section": torch.randn(1, 3)}, batch(torch.tensor([0])))
+
+
+def test_labels_that_no_article_has_are_told_nothing_of() -> None:
+    logits = torch.randn(4, 3, requires_grad=True)
+    piece = batch(torch.tensor([0, 2, 0, IGNORE]))
+    value = HardLoss({}, {"section": [1]})({"section": logits}, piece)
+    [slope] = torch.autograd.grad(value, [logits])
+    assert (slope[:, 1] == 0).all()
+    assert (slope[:3, 0] != 0).all()
+    others = batch(torch.tensor([0, 1, 0, IGNORE]))
+    alone = HardLoss({})({"section": logits.detach()[:, [0, 2]]}, others)
+    assert value.item() == pytest.approx(alone.item())
+    teacher = torch.randn(4, 3)
+    piece = batch(torch.tensor([0, 2, 0, IGNORE]), teacher)
+    both = DistillationLoss(2.0, 0.5, absent={"section": [1]})({"section": logits.detach()}, piece)
+    soft = DistillationLoss(2.0, 0.5)({"section": logits.detach()}, piece)
+    whole = HardLoss({})({"section": logits.detach()}, piece)
+    assert both.item() == pytest.approx((soft + 0.5 * (value - whole)).item())

@@ -6,6 +6,7 @@ written as the two layers of a `Head`, so that a quick student is a student like
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,7 @@ class FittedHead:
         fit: on all articles.
         penalty: lambda.
         temperature: calibration temperature, from articles that each fit had not seen.
-        loss: mean negative log-likelihood on those.
+        loss: mean cross entropy on those.
         accuracy: on those.
     """
 
@@ -77,6 +78,7 @@ def fit_linear(
     penalty: float,
     *,
     prior: LinearFit | None = None,
+    absent: Sequence[int] = (),
     start: Floats | None = None,
 ) -> LinearFit:
     """Logistic regression, minimised by L-BFGS:
@@ -86,15 +88,21 @@ def fit_linear(
     where s is nearly the standard deviation of each column of x, so that none weighs more for its scale:
     see `FLOOR`.
 
+    Labels that are there before and that no article has would be unlearnt by this, since every article
+    speaks against them. Their weights stay as they are, and so does what they weigh beside the others:
+    an article with a label of before must leave them the probability that W_0 gives them (learning
+    without forgetting), one with a new label is not compared with them.
+
     Args:
         x: (N, F).
         y: (N,) class indices.
         classes: C.
         penalty: lambda.
-        prior: W_0 and b_0, what there is to begin with; None means zeros.
+        prior: W_0 and b_0 of the first labels, those of before; zeros for the others. None: for all.
+        absent: labels of before that no article has.
         start: where to begin, see `_solve`.
     """
-    return _solve(_Problem.of(x, y, classes, prior), penalty, start)[0]
+    return _solve(_Problem.of(x, y, classes, prior, absent), penalty, start)[0]
 
 
 @dataclass(frozen=True)
@@ -102,21 +110,43 @@ class _Problem:
     """Standardised articles and what is added to their logits."""
 
     z: Floats  # (N, F + 1), the last column 1
-    y: Indices
-    offset: Floats  # (N, C)
+    targets: Floats  # (N, C), rows that sum to 1
+    offset: Floats  # (N, C), minus infinity where an article is not compared with a label
+    free: NDArray[np.bool_]  # (C, 1): whether the weights of a label may change
     mean: Floats
     scale: Floats
     prior: LinearFit
 
     @classmethod
     def of(
-        cls, x: NDArray[np.floating], y: Indices, classes: int, prior: LinearFit | None
+        cls,
+        x: NDArray[np.floating],
+        y: Indices,
+        classes: int,
+        prior: LinearFit | None,
+        absent: Sequence[int],
     ) -> _Problem:
         mean, scale = np.asarray(x.mean(axis=0, dtype=np.float64), np.float64), _scale(x)
         if prior is None:
-            prior = LinearFit(np.zeros((classes, x.shape[1])), np.zeros(classes))
+            prior = LinearFit(np.zeros((0, x.shape[1])), np.zeros(0))
+        known = len(prior.bias)
+        new = classes - known
+        whole = LinearFit(np.pad(prior.weights, ((0, new), (0, 0))), np.pad(prior.bias, (0, new)))
         z = np.hstack([(x - mean) / scale, np.ones((len(x), 1))])
-        return cls(z, y, prior.logits(x), mean, scale, prior)
+        targets, offset, free = np.eye(classes)[y], whole.logits(x), np.ones((classes, 1), np.bool_)
+        if absent:
+            columns, of_before = np.array(absent), y < known
+            kept = softmax(prior.logits(x))[:, columns] * of_before[:, None]
+            targets *= 1 - kept.sum(axis=1, keepdims=True)
+            targets[:, columns] = kept
+            offset[np.ix_(~of_before, columns)] = -np.inf
+            free[columns] = False
+        return cls(z, targets, offset, free, mean, scale, whole)
+
+    def mean_loss(self, logits: Floats) -> float:
+        """Mean cross entropy of the targets with softmax(logits), (N, C)."""
+        p = softmax(np.where(np.isfinite(self.offset), logits, -np.inf))
+        return float(-(self.targets * np.log(np.maximum(p, 1e-12))).sum(axis=1).mean())
 
 
 def _scale(x: NDArray[np.floating]) -> Floats:
@@ -133,19 +163,16 @@ def _solve(problem: _Problem, penalty: float, start: Floats | None) -> tuple[Lin
     except ImportError as error:
         raise MissingExtraError("fitting a head", error.name or "scipy", "train") from error
     shape = problem.offset.shape[1], problem.z.shape[1]
-    rows = np.arange(len(problem.y))
-    free = np.append(np.ones(shape[1] - 1), 0.0)  # the bias is not penalised
+    targets = problem.targets
+    penalised = np.append(np.ones(shape[1] - 1), 0.0)  # the bias is not
 
     def loss(flat: Floats) -> tuple[float, Floats]:
         d = flat.reshape(shape)
         logits = problem.offset + problem.z @ d.T
         p = softmax(logits)
-        value = -np.log(np.maximum(p[rows, problem.y], 1e-300)).sum()
-        p[rows, problem.y] -= 1.0
-        return (
-            float(value + penalty / 2 * (d**2 * free).sum()),
-            (p.T @ problem.z + penalty * d * free).ravel(),
-        )
+        value = -(targets * np.log(np.maximum(p, 1e-300))).sum()
+        slope = (p - targets).T @ problem.z + penalty * d * penalised
+        return float(value + penalty / 2 * (d**2 * penalised).sum()), (slope * problem.free).ravel()
 
     begin = np.zeros(shape) if start is None else start
     found = minimize(
@@ -171,19 +198,19 @@ def choose_linear(
         x: (N, F).
         y: (N,) class indices.
         classes: C.
-        prior: what there is to begin with; None means zeros.
+        prior: what there is to begin with, see `fit_linear`; its labels that no article has are kept.
         seed: of the folds.
     """
+    there = np.bincount(y, minlength=classes) > 0
+    absent = np.flatnonzero(~there[: 0 if prior is None else len(prior.bias)]).tolist()
     rows = _sample(y, seed)
-    held_out = _held_out_logits(x[rows], y[rows], classes, prior, seed)
-    gold, number = y[rows], np.arange(len(rows))
-    losses = {
-        penalty: float(-np.log(np.maximum(softmax(logits)[number, gold], 1e-12)).mean())
-        for penalty, logits in held_out.items()
-    }
+    gold = y[rows]
+    held_out = _held_out_logits(x[rows], gold, classes, prior, absent, seed)
+    problem = _Problem.of(x[rows], gold, classes, prior, absent)
+    losses = {penalty: problem.mean_loss(logits) for penalty, logits in held_out.items()}
     best = min(losses, key=lambda penalty: losses[penalty])
     return FittedHead(
-        fit_linear(x, y, classes, best, prior=prior),
+        fit_linear(x, y, classes, best, prior=prior, absent=absent),
         best,
         fit_calibration_temperature(held_out[best], gold),
         losses[best],
@@ -192,7 +219,12 @@ def choose_linear(
 
 
 def _held_out_logits(
-    x: NDArray[np.floating], y: Indices, classes: int, prior: LinearFit | None, seed: int
+    x: NDArray[np.floating],
+    y: Indices,
+    classes: int,
+    prior: LinearFit | None,
+    absent: Sequence[int],
+    seed: int,
 ) -> dict[float, Floats]:
     """Penalty -> (N, C) logits of each article by a fit that had not seen it."""
     present = np.bincount(y, minlength=classes)
@@ -201,7 +233,7 @@ def _held_out_logits(
     held_out = {penalty: np.zeros((len(y), classes)) for penalty in PENALTIES}
     for number in range(folds):
         out = fold == number
-        problem, start = _Problem.of(x[~out], y[~out], classes, prior), None
+        problem, start = _Problem.of(x[~out], y[~out], classes, prior, absent), None
         for penalty in PENALTIES:
             fit, start = _solve(problem, penalty, start)
             held_out[penalty][out] = fit.logits(x[out])

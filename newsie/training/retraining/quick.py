@@ -40,7 +40,8 @@ def quick_student(
     """Fit heads for tasks on the states of the frozen base, and write the bundle.
 
     A task that the base has keeps its inner layer, and its outer layer is what the new one is drawn
-    towards. All other tasks answer as before, bit for bit.
+    towards; a label that none of the articles has is kept, see `fit_linear`. All other tasks answer as
+    before, bit for bit.
 
     Args:
         base: the student.
@@ -118,8 +119,7 @@ def _fit(
         for layer in ("pre_classifier", "classifier")
         for kind in ("weight", "bias")
     )
-    added = classes - len(outer)
-    prior = LinearFit(np.pad(outer, ((0, added), (0, 0))), np.pad(outer_bias, (0, added)))
+    prior = LinearFit(outer.astype(np.float64), outer_bias.astype(np.float64))
     found = choose_linear(states.inner[task][rows], gold[rows], classes, prior=prior, seed=seed)
     fit = found.fit
     head = HeadWeights(

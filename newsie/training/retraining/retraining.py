@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from newsie.bundle import Bundle, Lineage, read_bundle
 from newsie.data.articles import Article
 from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
 from newsie.errors import InputError, RecipeError
+from newsie.labels import IGNORE
 from newsie.training.bundling import commit_id, make_bundle
 from newsie.training.config import (
     DataConfig,
@@ -37,7 +39,7 @@ from newsie.training.revival import read_weights, revive_student
 from newsie.training.soft_labels import SoftLabels
 from newsie.version import __version__
 
-__all__ = ["Depth", "Plan", "Retraining", "choose_depth"]
+__all__ = ["Depth", "Plan", "Retraining", "choose_depth", "with_own_answers"]
 
 Depth = Literal["quick", "student", "full"]
 
@@ -186,6 +188,19 @@ class Retraining(Pipeline):
         """All articles that are not held out to measure on."""
         return self._articles(("train", "validation"))
 
+    @cached_property
+    def absent(self) -> dict[str, list[int]]:
+        """Task of the base -> its labels that none of the articles has that heads are fitted on, as class
+        indices, where others of its labels are there: what could be unlearnt."""
+        targets = [self.corpora.targets(split) for split in self._head_splits]
+        found = {}
+        for task in self.base.manifest.label_space.tasks:
+            there = set(np.concatenate([labels[task.name] for labels in targets]).tolist())
+            missing = [index for index in range(len(task.labels)) if index not in there]
+            if missing and there != {IGNORE}:
+                found[task.name] = missing
+        return found
+
     @property
     def _head_splits(self) -> tuple[str, ...]:
         """What quick heads are fitted on. A student that begins with them is chosen and calibrated on
@@ -225,7 +240,7 @@ class Retraining(Pipeline):
         student = self.recipe.student
         tokens = self.tokens(BASE, "train", student.taught_tokens)
         kept = self.soft_labels_of([self.beginning], tokens, self.corpora.name, student)
-        return {view: _merge(kept[view], found[view], self.taught) for view in VIEWS}
+        return {view: _merge(kept[view], found[view], self.taught, self.absent) for view in VIEWS}
 
     def new_student(self, teacher: MultiTaskModel, config: StudentConfig) -> MultiTaskModel:
         """The student as it begins, to be fitted."""
@@ -278,7 +293,38 @@ class Retraining(Pipeline):
         )
 
 
-def _merge(own: SoftLabels, teacher: SoftLabels, taught: Sequence[str]) -> SoftLabels:
+def _merge(
+    own: SoftLabels,
+    teacher: SoftLabels,
+    taught: Sequence[str],
+    absent: Mapping[str, Sequence[int]],
+) -> SoftLabels:
     """Soft labels of the teacher for the tasks that it was taught, the student's own for the others."""
     header = replace(own.header, teacher=(*own.header.teacher, *teacher.header.teacher))
-    return SoftLabels(header, {**own.logits, **{task: teacher.logits[task] for task in taught}})
+    merged = {
+        task: with_own_answers(teacher.logits[task], own.logits[task], absent.get(task, ()))
+        for task in taught
+    }
+    return SoftLabels(header, {**own.logits, **merged})
+
+
+def with_own_answers(
+    teacher: NDArray[np.float16], own: NDArray[np.float16], absent: Sequence[int]
+) -> NDArray[np.float16]:
+    """A teacher's logits (N, C), and the student's own for labels that the teacher has not met.
+
+    Among themselves the labels that it has met are as probable as the teacher says; together they are
+    as probable, beside the others, as the student says.
+    """
+    if not absent:
+        return teacher
+    met = np.setdiff1d(np.arange(teacher.shape[1]), absent)
+    merged = own.astype(np.float64)
+    theirs, ours = teacher[:, met].astype(np.float64), merged[:, met]
+    merged[:, met] = theirs + (_log_sum(ours) - _log_sum(theirs))
+    return merged.astype(np.float16)
+
+
+def _log_sum(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, C) -> (N, 1): log of the sum of the exponentials."""
+    return np.logaddexp.reduce(logits, axis=1, keepdims=True)

@@ -87,3 +87,22 @@ def test_states_that_hardly_move_get_no_large_weights() -> None:
     weights = choose_linear(x, y, 3).fit.weights
     assert np.abs(weights[:, 0]).max() < 3 * np.abs(weights[:, 1:]).max()
     assert np.isfinite(fit_linear(np.zeros((6, 4)), y[:6], 3, penalty=1.0).bias).all()
+
+
+def test_labels_that_no_article_has_keep_their_weights_and_their_share() -> None:
+    x, y = articles(1_200, classes=4)
+    of_before = y < 3
+    prior = choose_linear(x[of_before], y[of_before], 3).fit  # the fourth is new
+    rows = (y != 1) & (np.arange(len(y)) < 600)
+    found = choose_linear(x[rows], y[rows], 4, prior=prior).fit
+    np.testing.assert_array_equal(found.weights[1], prior.weights[1])
+    assert found.bias[1] == prior.bias[1]
+    test = np.arange(len(y)) >= 600
+
+    def recall(fit: LinearFit, label: int) -> float:
+        return float((fit.logits(x[test & (y == label)]).argmax(axis=1) == label).mean())
+
+    assert recall(found, 1) > recall(prior, 1) - 0.05
+    assert recall(found, 3) > 0.5
+    forgetful = fit_linear(x[rows], y[rows], 4, penalty=1.0, prior=prior)
+    assert recall(forgetful, 1) < 0.5 * recall(prior, 1)

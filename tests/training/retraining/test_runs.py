@@ -16,14 +16,21 @@ import pytest
 from accelerate.state import AcceleratorState
 from filelock import FileLock
 
-from newsie.bundle import read_bundle
+from newsie.bundle import Bundle, read_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.errors import BundleError, InputError, QualityGateError, ReadError, TrainingError
+from newsie.evaluation import softmax
 from newsie.training.retraining.gate import Limits
 from newsie.training.retraining.material import Sources, gather_material
 from newsie.training.retraining.retrain import Retrained, retrain
-from newsie.training.retraining.retraining import Depth, Plan, Retraining, choose_depth
+from newsie.training.retraining.retraining import (
+    Depth,
+    Plan,
+    Retraining,
+    choose_depth,
+    with_own_answers,
+)
 from tests.tiny import tiny_articles, write_tiny_corpus, write_tiny_encoder
 from tests.training.retraining.files import heard_by, write_rows, write_volume
 
@@ -111,6 +118,56 @@ def test_a_known_task_is_extended_behind_its_labels(tiny_bundle: Path, tmp_path:
     assert report["mood"].change is not None
     assert report["mood"].change.value == 0
     assert "category" not in found.bundle.manifest.label_space.names
+
+
+def answers(bundle: Bundle, articles: list[Article]) -> list[str]:
+    return [p.label("desk") for p in Classifier(bundle, threads=1).classify(articles)]
+
+
+@pytest.fixture
+def sure(tiny_classifier: Classifier, tiny_bundle: Path, tmp_path: Path) -> Bundle:
+    """A student that is sure of its answers to "desk": those of the tiny one to "section"."""
+
+    def desk(article: Article) -> str:
+        [prediction] = tiny_classifier.classify([article], tasks=["section"])
+        return prediction.label("section")
+
+    file = write_volume(tmp_path / "desks.csv", 600, label=desk, column="desk")
+    given: dict[str, Any] = {"depth": "quick", "runs": tmp_path / "runs", "force": True}
+    output = tmp_path / "models" / "sure"
+    return retrain(Sources(file), output, base=read_bundle(tiny_bundle), **given).bundle
+
+
+@pytest.fixture
+def lacking(sure: Bundle, tmp_path: Path) -> Path:
+    """Articles with the answers of the student that is sure, but none that it calls business."""
+    articles = tiny_articles(400, seed=3)
+    rows = [
+        (a.id, a.headline, a.body, desk)
+        for a, desk in zip(articles, answers(sure, articles), strict=True)
+        if desk != "business"
+    ]
+    return write_rows(tmp_path / "lacking.csv", ("id", "headline", "body", "desk"), rows)
+
+
+@pytest.mark.parametrize(
+    "depth",
+    [
+        "quick",
+        pytest.param("student", marks=pytest.mark.slow),
+        pytest.param("full", marks=pytest.mark.slow),
+    ],
+)
+def test_a_label_that_the_file_lacks_is_not_unlearnt(
+    depth: Depth, lacking: Path, sure: Bundle, tmp_path: Path
+) -> None:
+    encoder = str(write_tiny_encoder(tmp_path / "encoder", "distilbert"))
+    found = run(Sources(lacking), sure.path, tmp_path, depth=depth, encoder=encoder, force=True)
+    articles = tiny_articles(300, seed=7)
+    pairs = zip(answers(sure, articles), answers(found.bundle, articles), strict=True)
+    kept = [now for was, now in pairs if was == "business"]
+    assert len(kept) > 50
+    assert kept.count("business") > 0.8 * len(kept)
 
 
 def test_a_file_to_test_on_and_texts_without_labels(
@@ -306,3 +363,19 @@ def test_killed_anywhere_it_ends_with_the_same_bundle(
         assert start(place).wait() == 0
         assert content(place / "ours") == wanted
         assert not list(place.glob(".ours*"))
+
+
+def test_a_teacher_says_nothing_of_labels_that_it_has_not_met() -> None:
+    random = np.random.default_rng(0)
+    teacher, own = (random.normal(size=(5, 4)).astype(np.float16) for _ in range(2))
+    teacher[:, 1] = -9
+    merged = with_own_answers(teacher, own, [1])
+    p, q, theirs = (softmax(x.astype(np.float64)) for x in (merged, own, teacher))
+    np.testing.assert_allclose(p[:, 1], q[:, 1], atol=2e-3)
+    met = [0, 2, 3]
+    np.testing.assert_allclose(
+        p[:, met] / p[:, met].sum(1, keepdims=True),
+        theirs[:, met] / theirs[:, met].sum(1, keepdims=True),
+        atol=2e-3,
+    )
+    assert with_own_answers(teacher, own, []) is teacher

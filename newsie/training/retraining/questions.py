@@ -56,6 +56,24 @@ class Question:
         """Labels that the base does not have, sorted."""
         return sorted(set(self.counts) - set(self.known))
 
+    @property
+    def doubtful(self) -> list[str]:
+        """Warnings of new labels that may be known ones, misspelt in the file or in the mapping."""
+        named = set(self.rule.merge.values())
+        found = []
+        for label in self.new_labels if self.known else ():
+            if other := _alike(label, self.known):
+                found.append(
+                    f"{label!r} is new, and nearly {other!r}, which the model knows; if it is the same: "
+                    f"{_maps({label: other}, self.rule)}"
+                )
+            elif label in named:
+                found.append(
+                    f"--map names the label {label!r}, which the model does not know for this task, so it "
+                    f"is new; it knows {_some(self.known)}"
+                )
+        return found
+
     def describe(self) -> str:
         """What is done with it, in a line."""
         column = f"column {self.rule.column!r}, {self.articles:,} articles"
@@ -159,8 +177,11 @@ def _question(
             column=column,
         )
     if known and not asked:
-        _check_known(path, name, column, counts, known)
-    if len(counts) > MAX_LABELS or len(counts) * MIN_ARTICLES > total:
+        _check_known(path, name, rule, counts, known)
+    _check_spelling(path, name, rule, counts, known)
+    kept = {label: n for label, n in counts.most_common() if n >= MIN_ARTICLES}
+    rare = {label: n for label, n in counts.most_common() if n < MIN_ARTICLES}
+    if len(kept) > MAX_LABELS or sum(rare.values()) > total / 2:
         raise ReadError(
             path,
             f"{len(counts):,} different labels in {total:,} articles; at most {MAX_LABELS:,} labels "
@@ -168,8 +189,6 @@ def _question(
             "labels, name that one: --task COLUMN; or merge labels: --map theirs=ours",
             column=column,
         )
-    kept = {label: n for label, n in counts.most_common() if n >= MIN_ARTICLES}
-    rare = {label: n for label, n in counts.most_common() if n < MIN_ARTICLES}
     if len(kept) < 2:
         shown = ", ".join(f"{label!r} ({n:,})" for label, n in counts.most_common(5))
         raise ReadError(
@@ -189,13 +208,14 @@ def _question(
 
 
 def _check_known(
-    path: str, name: str, column: str, counts: Counter[str], known: Sequence[str]
+    path: str, name: str, rule: LabelRule, counts: Counter[str], known: Sequence[str]
 ) -> None:
+    column = rule.column
     share = sum(n for label, n in counts.items() if label in known) / counts.total()
     if share < KNOWN_SHARE:
         strange = sorted(set(counts) - set(known))
         alike = {label: other for label in strange if (other := _alike(label, known))}
-        maps = " ".join(f"--map {shlex.quote(f'{a}={b}')}" for a, b in list(alike.items())[:8])
+        maps = _maps(dict(list(alike.items())[:8]), rule)
         raise LabelError(
             f"{path}, column {column!r}: the model has a task {name!r}, which knows the labels of "
             f"{share:.0%} of these articles; it does not know {_some(strange)}. If this is another "
@@ -203,6 +223,31 @@ def _check_known(
             f"--task {name}={column} extends the task, and --map theirs=ours says what is called "
             f"otherwise{maps and f' (perhaps {maps})'}"
         )
+
+
+def _check_spelling(
+    path: str, name: str, rule: LabelRule, counts: Counter[str], known: Sequence[str]
+) -> None:
+    """Refuse labels that the model knows in another case or with other spaces: they would be new ones."""
+    plain = {plain_label(other): other for other in known}
+    other = {
+        label: plain[plain_label(label)]
+        for label in sorted(set(counts) - set(known))
+        if plain_label(label) in plain
+    }
+    if other:
+        raise LabelError(
+            f"{path}, column {rule.column!r}: {_some(list(other))} would be new labels of the task "
+            f"{name!r}, which knows {_some(list(other.values()))}; say that they are the same: "
+            f"{_maps(other, rule)}"
+        )
+
+
+def _maps(same: Mapping[str, str], rule: LabelRule) -> str:
+    """The options that make labels others; of labels that `--map` names, what it makes into them."""
+    merged = {theirs: same[ours] for theirs, ours in rule.merge.items() if ours in same}
+    own = {label: ours for label, ours in same.items() if label not in rule.merge.values()}
+    return " ".join(f"--map {shlex.quote(f'{a}={b}')}" for a, b in {**own, **merged}.items())
 
 
 def _alike(label: str, known: Sequence[str]) -> str | None:

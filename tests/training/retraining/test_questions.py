@@ -62,6 +62,42 @@ def test_labels_are_merged(tmp_path: Path) -> None:
         find_questions(file, LABELS, mapping={"Sports": "sports"})
 
 
+def test_labels_that_are_known_in_another_spelling_are_refused(tmp_path: Path) -> None:
+    labels = ["Sports "] * 6 + ["science"] * 8 + ["business"] * 8
+    file = labelled(tmp_path, labels, "section")
+    with pytest.raises(
+        LabelError, match=r"'Sports' would be new .*'sports'.*: --map Sports=sports"
+    ):
+        find_questions(file, LABELS)
+    [question] = find_questions(file, LABELS, mapping={"Sports": "sports"})
+    assert question.new_labels == []
+    file = labelled(tmp_path, ["Football"] * 6 + ["science"] * 8, "section")
+    with pytest.raises(LabelError, match=r"--map Football=sports"):
+        find_questions(file, LABELS, mapping={"Football": "SPORTS"})
+
+
+def test_new_labels_that_may_be_known_ones_are_told(tmp_path: Path) -> None:
+    file = labelled(tmp_path, ["bussiness"] * 6 + ["science"] * 12 + ["crime"] * 4, "section")
+    [question] = find_questions(file, LABELS)
+    [warning] = question.doubtful
+    assert "'bussiness' is new, and nearly 'business'" in warning
+    assert "--map bussiness=business" in warning
+    file = labelled(tmp_path, ["Football"] * 6 + ["science"] * 8, "section")
+    [question] = find_questions(file, LABELS, mapping={"Football": "sprots"})
+    assert "--map Football=sports" in question.doubtful[0]
+    [question] = find_questions(file, LABELS, mapping={"Football": "athletics"})
+    [warning] = question.doubtful
+    assert "--map names the label 'athletics', which the model does not know" in warning
+
+
+def test_a_long_tail_of_rare_labels_is_left_out(tmp_path: Path) -> None:
+    tail = [f"tag {n}" for n in range(30)]
+    file = labelled(tmp_path, ["news"] * 40 + ["sport"] * 40 + tail)
+    [question] = find_questions(file, LABELS)
+    assert set(question.counts) == {"news", "sport"}
+    assert len(question.rare) == 30
+
+
 def test_labels_that_are_numbers(tmp_path: Path) -> None:
     file = labelled(tmp_path, ["0", "1", "2"] * 5)
     with pytest.raises(ReadError, match=r"the labels are numbers \('0', '1', '2'\).*--map 0=NAME"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -92,11 +92,13 @@ def prepare_corpora(
     say: Callable[[str], None],
     seed: int = 0,
     labels: LabelSpace | None = None,
+    learnt_whole: Collection[str] = (),
+    test_once: bool = False,
 ) -> Corpora:
     """Read, clean, drop duplicates, split, and write everything to a new directory.
 
-    Test articles stay as they are; training articles that duplicate one are dropped, so that no article is
-    in two splits. The report counts everything that was left out.
+    Test articles stay as they are, unless `test_once`; training articles that duplicate one are dropped, so
+    that no article is in two splits. The report counts everything that was left out.
 
     Args:
         config: the corpora and tasks.
@@ -105,6 +107,8 @@ def prepare_corpora(
         say: told how far it is, in lines for people.
         seed: of the splits, and of the choice where a corpus is limited.
         labels: the label space, where it is decided; None makes one of the labels of the training articles.
+        learnt_whole: corpora that are all for training: none of their articles is held out.
+        test_once: whether of test articles that are duplicates only the first is kept.
 
     Raises:
         RecipeError: a file is missing, a task is left with fewer than two labels, or a split with no
@@ -114,9 +118,10 @@ def prepare_corpora(
     report: dict[str, Any] = {"corpora": {}}
     articles, given, corpora = read_sources(config, root, report, say, seed)
     groups = _find_duplicates(articles, config.near_duplicates, say)
-    assigned = _assign_splits(config, articles, given, corpora, groups, seed)
-    kept = {name: _first_of_group(assigned == name, groups) for name in ("train", "validation")}
-    kept["test"] = np.flatnonzero(assigned == "test")
+    assigned = _assign_splits(config, articles, given, corpora, groups, learnt_whole, seed)
+    kept = {name: _first_of_group(assigned == name, groups) for name in SPLITS}
+    if not test_once:
+        kept["test"] = np.flatnonzero(assigned == "test")
     report["duplicates_dropped"] = {
         name: int((assigned == name).sum()) - len(kept[name]) for name in SPLITS
     } | {"shared_with_test": int((assigned == "").sum())}
@@ -242,6 +247,7 @@ def _assign_splits(
     given: NDArray[np.str_],
     corpora: Sequence[str],
     groups: NDArray[np.int64],
+    learnt_whole: Collection[str],
     seed: int,
 ) -> NDArray[np.str_]:
     """(N,) the split of each article; "" for a training article that duplicates a test article."""
@@ -262,6 +268,9 @@ def _assign_splits(
         if corpus.test_from:
             dates = [articles[int(i)].published for i in own]
             test[own] = split_by_date(dates, {"train": corpus.test_from, "test": None}) == "test"
+        elif corpus.name in learnt_whole:
+            others = groups[~np.isin(names, list(learnt_whole))]  # a copy of theirs goes with it
+            part[own[~np.isin(groups[own], others)]] = "train"
         elif not corpus.test:
             test[own] = held_out[own] == "test"
     split = np.where(test, "test", part)

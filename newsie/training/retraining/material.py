@@ -16,7 +16,9 @@ from pathlib import Path
 from newsie.atomic import new_directory
 from newsie.bundle import Bundle
 from newsie.data.articles import Article
-from newsie.data.readers import ArticleReader
+from newsie.data.columns import find_column
+from newsie.data.formats import open_records
+from newsie.data.readers import MAX_FIELD_CHARS, ArticleReader
 from newsie.data.writers import open_writer
 from newsie.doctor.names import spellings
 from newsie.errors import InputError, ReadError
@@ -30,17 +32,21 @@ from newsie.training.retraining.questions import (
 )
 from newsie.training.sources import FIELDS
 
-__all__ = ["Material", "Sources", "gather_material"]
+__all__ = ["UNLABELLED", "Material", "Sources", "gather_material"]
 
 FEW_ARTICLES = 500
 """Below this, more of the articles are held out to calibrate on: a tenth would be a handful."""
 
 HELD_OUT = 0.2
+MAX_OTHER = 0.05
+"""Share of the labelled test articles that may have a label that is not learnt."""
+
 OWN = "the newsroom's own"
+UNLABELLED = "unlabelled"
 ORIGINS = {
     "file": "Articles with labels that it was retrained on.",
     "replay": "Old articles with their labels, so that old tasks are not unlearnt.",
-    "unlabelled": "Articles without labels.",
+    UNLABELLED: "Articles without labels.",
 }
 """For the model card."""
 
@@ -145,7 +151,26 @@ def gather_material(sources: Sources, base: Bundle, directory: Path, *, say: Say
     if not target.exists():
         with new_directory(target) as aside:
             _write(sources, questions, space, labels, aside, say)
-    return Material(target, questions, labels, _data_config(target, questions, labels))
+    answered = _answered(target)
+    for question in questions:
+        found = {
+            x for role in ("file", "replay") for x in answered.get(role, {}).get(question.name, {})
+        }
+        if lacking := [label for label in question.known if label not in found]:
+            say(
+                f"task {question.name}: no articles of {', '.join(lacking)} to learn from; what the old "
+                "student answers is kept there. Old articles with these labels (--replay FILE) keep it "
+                "better, and show it"
+            )
+    return Material(target, questions, labels, _data_config(answered, questions, labels))
+
+
+def _answered(target: Path) -> dict[str, dict[str, dict[str, int]]]:
+    """What a file is for -> task -> label -> number of articles."""
+    content: dict[str, dict[str, dict[str, int]]] = json.loads(
+        (target / "answered.json").read_text(encoding="utf-8")
+    )
+    return content
 
 
 def _describe(question: Question) -> Iterator[str]:
@@ -160,6 +185,8 @@ def _describe(question: Question) -> Iterator[str]:
             f"  a label in several spellings: {pairs}. newsie doctor FILE --fix OUT writes them alike, "
             "as does --map theirs=ours"
         )
+    for line in question.doubtful:
+        yield f"  {line}"
 
 
 def _write(
@@ -175,28 +202,48 @@ def _write(
     usual = {task.name: task.rule or LabelRule(task.name) for task in space.tasks}
     file = ArticleReader(sources.file, columns=sources.columns, rules=own)
     say(f"{sources.file}: {file.columns.describe()}")
-    answered = {"file": _copy([file], kept, target / "file.jsonl")}
+    answered = {"file": _copy([file], kept, target / "file.jsonl").learnt}
     if summary := file.problems.summary():
         say(summary)
     if sources.test is not None:
-        test = ArticleReader(sources.test, columns=sources.columns, rules={**usual, **own})
-        answered["test"] = _copy([test], kept, target / "test.jsonl")
-        _check_test(sources.test, test, questions, answered["test"], say)
+        test = _open(sources.test, sources.columns, {**usual, **own})
+        copied = _copy([test], kept, target / "test.jsonl")
+        answered["test"] = copied.learnt
+        _check_test(sources.test, test, questions, copied, say)
     if sources.replay:
-        old = [ArticleReader(path, rules=usual) for path in sources.replay]
-        answered["replay"] = _copy(old, kept, target / "replay.jsonl")
+        old = [_open(path, sources.columns, usual) for path in sources.replay]
+        copied = _copy(old, kept, target / "replay.jsonl")
+        answered["replay"] = copied.learnt
         _check_replay(old, answered["replay"])
+        for task, other in copied.other.items():
+            say(f"task {task}: labels of --replay that are not learnt: {_some(other)}")
     if sources.unlabelled:
-        texts = [ArticleReader(path) for path in sources.unlabelled]
-        answered["unlabelled"] = _copy(texts, kept, target / "unlabelled.jsonl")
+        texts = [_open(path, sources.columns, {}) for path in sources.unlabelled]
+        answered["unlabelled"] = _copy(texts, kept, target / "unlabelled.jsonl").learnt
     (target / "answered.json").write_text(json.dumps(answered), encoding="utf-8")
+
+
+def _open(path: Path, columns: Mapping[str, str], rules: Mapping[str, LabelRule]) -> ArticleReader:
+    """A reader of a file beside the main one; a column that is named for a field counts where it is."""
+    names = open_records(path, max_field_chars=MAX_FIELD_CHARS).columns
+    there = {name: column for name, column in columns.items() if find_column(names, column)}
+    return ArticleReader(path, columns=there, rules=rules)
+
+
+@dataclass(frozen=True)
+class _Copied:
+    """Number of articles by label, by task: of labels that are learnt, and of others."""
+
+    learnt: dict[str, dict[str, int]]
+    other: dict[str, dict[str, int]]
 
 
 def _copy(
     readers: Sequence[ArticleReader], kept: Mapping[str, frozenset[str]], target: Path
-) -> dict[str, dict[str, int]]:
-    """Write the articles of some files into one; returns task -> label -> number of articles."""
+) -> _Copied:
+    """Write the articles of some files into one."""
     counts: dict[str, dict[str, int]] = {}
+    others: dict[str, dict[str, int]] = {}
     with open_writer(target) as writer:
         for reader in readers:
             for article in reader:
@@ -205,10 +252,12 @@ def _copy(
                 for task, label in article.labels.items():
                     found = counts.setdefault(task, {})
                     if label in kept[task]:
-                        found[label] = found.get(label, 0) + 1
                         row[GOLD + task] = label
+                    else:
+                        found = others.setdefault(task, {})
+                    found[label] = found.get(label, 0) + 1
                 writer.write(row)
-    return counts
+    return _Copied(counts, others)
 
 
 def _digest(article: Article) -> str:
@@ -221,11 +270,11 @@ def _check_test(
     path: Path,
     reader: ArticleReader,
     questions: Sequence[Question],
-    answered: Mapping[str, Mapping[str, int]],
+    copied: _Copied,
     say: Say,
 ) -> None:
     for question in questions:
-        found = answered.get(question.name, {})
+        found = copied.learnt.get(question.name, {})
         missing = sorted(set(question.counts) - set(found))
         if not found:
             raise ReadError(
@@ -238,6 +287,36 @@ def _check_test(
             )
         if missing:
             say(f"task {question.name}: not measured, not in {path}: {', '.join(missing[:8])}")
+        _check_other(path, question, found, copied.other.get(question.name, {}), say)
+
+
+def _check_other(
+    path: Path, question: Question, found: Mapping[str, int], other: Mapping[str, int], say: Say
+) -> None:
+    """Tell of test articles whose label is not learnt; refuse them where they are more than a few."""
+    lost = sum(other.values())
+    if not lost:
+        return
+    total = lost + sum(found.values())
+    text = (
+        f"{lost:,} of the {total:,} articles with a label of the task {question.name!r} have one that is "
+        f"not learnt: {_some(other)}"
+    )
+    if lost > MAX_OTHER * total:
+        raise ReadError(
+            path,
+            f"{text}. They would not be measured; train and test need the same labels: use --map "
+            "theirs=ours, take these rows out, or give more articles of these labels to learn from",
+            column=question.rule.column,
+        )
+    say(f"{path}: {text}; they are not measured")
+
+
+def _some(counts: Mapping[str, int]) -> str:
+    """Labels with their numbers of articles, most first."""
+    first = sorted(counts.items(), key=lambda item: -item[1])[:8]
+    more = f" and {len(counts) - 8:,} more" if len(counts) > 8 else ""
+    return ", ".join(f"{label} ({n:,})" for label, n in first) + more
 
 
 def _check_replay(
@@ -252,11 +331,12 @@ def _check_replay(
         )
 
 
-def _data_config(target: Path, questions: Sequence[Question], labels: LabelSpace) -> DataConfig:
+def _data_config(
+    answered: Mapping[str, Mapping[str, Mapping[str, int]]],
+    questions: Sequence[Question],
+    labels: LabelSpace,
+) -> DataConfig:
     """The material as a recipe describes it."""
-    answered: dict[str, dict[str, dict[str, int]]] = json.loads(
-        (target / "answered.json").read_text(encoding="utf-8")
-    )
     test = "test.jsonl" if "test" in answered else ""
     corpora = [
         CorpusConfig(

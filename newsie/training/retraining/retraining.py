@@ -33,7 +33,7 @@ from newsie.training.encoder import check_max_tokens
 from newsie.training.fingerprints import digest
 from newsie.training.model import MultiTaskModel
 from newsie.training.pipeline import Pipeline
-from newsie.training.retraining.material import Material
+from newsie.training.retraining.material import UNLABELLED, Material
 from newsie.training.retraining.quick import quick_student
 from newsie.training.revival import read_weights, revive_student
 from newsie.training.soft_labels import SoftLabels
@@ -149,6 +149,9 @@ class Retraining(Pipeline):
                 say=lambda _text: None,  # the files are those that `gather_material` has told of
                 seed=self.recipe.seed,
                 labels=self.material.labels,
+                learnt_whole=(UNLABELLED,),
+                # Copies of an article would make intervals narrower than they are.
+                test_once=True,
             )
         except RecipeError as error:  # a split is empty
             raise InputError(

@@ -1,7 +1,8 @@
 """The shelf: a folder of bundles, and which of them is the current one.
 
 `current` is a symbolic link beside the bundles. Whoever serves or classifies names it like any bundle.
-A promoted student becomes the current one; rolling back makes its parent the current one.
+A student that was promoted over the current one takes its place; rolling back makes its parent the
+current one again.
 """
 
 from __future__ import annotations
@@ -121,10 +122,21 @@ class Shelf:
         return was, found
 
 
-def follow(path: Path) -> bool:
-    """Make a new bundle the current one of its folder, where that has one; returns whether it has."""
-    directory = path.absolute().parent
-    has_one = (directory / CURRENT).is_symlink()
-    if has_one:
-        Shelf(directory, (), {}).use(read_bundle(path))
-    return has_one
+def follow(bundle: Bundle) -> bool | None:
+    """Make a new bundle the current one of its folder, where the current one is its parent: it was compared
+    with that one, and with no other.
+
+    Returns:
+        Whether it is the current one; None where the folder has none.
+    """
+    shelf = Shelf(bundle.path.absolute().parent, (), {})
+    if not (shelf.directory / CURRENT).is_symlink():
+        return None
+    try:
+        current = shelf.current
+    except BundleError:  # what was the current one is gone
+        return False
+    if current is None or current.fingerprint != bundle.manifest.lineage.parent:
+        return current is not None and current.path == bundle.path.resolve()
+    shelf.use(bundle)
+    return True

@@ -78,12 +78,21 @@ def test_back_to_the_bundled_student(tiny_bundle: Path, tmp_path: Path) -> None:
     assert (tmp_path / "current").resolve() == bundled_path().resolve()
 
 
-def test_current_follows_new_bundles_only_where_there_is_one(shelf: Path) -> None:
-    assert not follow(shelf / "second")
+def test_current_follows_its_children_only(shelf: Path, tiny_bundle: Path) -> None:
+    first, second = Shelf.of(shelf).bundles
+    assert follow(second) is None
     assert not os.path.lexists(shelf / "current")
-    Shelf.of(shelf).use(Shelf.of(shelf).find("first"))
-    assert follow(shelf / "second")
+    Shelf.of(shelf).use(first)
+    stranger = bundle(tiny_bundle, shelf / "stranger", "0" * 16, 3.0)
+    assert follow(stranger) is False
+    assert (shelf / "current").readlink() == Path("first")
+    assert follow(second) is True
     assert (shelf / "current").readlink() == Path("second")
+    assert follow(second) is True  # told again
+    brother = bundle(tiny_bundle, shelf / "brother", first.fingerprint, 4.0)
+    assert follow(brother) is False
+    shutil.rmtree(second.path)
+    assert follow(brother) is False
 
 
 def test_a_damaged_bundle_is_named_and_the_others_are_listed(shelf: Path) -> None:

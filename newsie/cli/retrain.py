@@ -111,7 +111,7 @@ def retrain(
         found = run(
             sources,
             output,
-            base=read_bundle(find_bundle(base)),
+            base=read_bundle(find_bundle(base).resolve()),  # `current` may move on meanwhile
             depth=depth,
             encoder=encoder,
             runs=runs,

@@ -28,12 +28,13 @@ if that matters to you, treat this model as a research model, and train one on a
 rights to (`newsie train`)."""
 
 
-def model_card(manifest: Manifest, figures: Figures | None = None) -> str:
+def model_card(manifest: Manifest, figures: Figures | None = None, *, promotion: str = "") -> str:
     """The text of a bundle's README.md.
 
     Args:
         manifest: of the bundle; what it learnt from is taken from the recipe in its lineage.
         figures: how good it is; None leaves them out.
+        promotion: the table of a retrained student beside the one before it; empty leaves it out.
     """
     recipe = manifest.lineage.recipe
     parts = [
@@ -48,6 +49,13 @@ def model_card(manifest: Manifest, figures: Figures | None = None) -> str:
     if figures is not None:
         parts += ["## Figures", _provenance(figures), figures.tables("###")]
         parts += [f"{note}" for note in figures.notes]
+    if promotion:
+        parts += [
+            "## Beside the student that it was retrained from",
+            f"Both on the same articles, which the new one did not learn from (parent: "
+            f"{manifest.lineage.parent}).",
+            f"```\n{promotion}\n```",
+        ]
     parts += ["## What it learnt from", _corpora(recipe), TERMS]
     parts += ["## Limits", _limits(manifest)]
     if figures is not None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,25 +34,54 @@ def test_from_a_file_to_a_bundle_that_becomes_the_current_one(
     assert not (models / "current").exists()
     assert newsie("models", models, "--use", "one").code == 0
 
-    options = ("--map", "crying=loud", "--task", "noise=category", "--json")
-    found = newsie("retrain", file, "-o", models / "two", "--runs", runs, "--quick", *options)
+    options: tuple[str | Path, ...] = ("--map", "crying=loud", "--task", "noise=category", "--json")
+    options += ("--runs", runs, "--quick")
+    found = newsie("retrain", file, "-o", models / "other", *options)
+    assert found.code == 0, found.err
+    assert f"{models / 'current'} stays one, not other: it was not retrained from" in found.err
+    assert f"newsie models {models} --use other" in found.err
+    base = read_bundle(tiny_bundle).fingerprint
+    assert read_bundle(models / "other").manifest.lineage.parent == base
+
+    options += ("--base", models / "current")
+    found = newsie("retrain", file, "-o", models / "two", *options)
     assert found.code == 0, found.err
     verdict = json.loads(found.out)
     assert set(verdict["tasks"]["noise"]["labels"]) == {"loud", "quiet"}
     assert (models / "current").readlink() == Path("two")
-    base = read_bundle(tiny_bundle).fingerprint
-    assert read_bundle(models / "two").manifest.lineage.parent == base
+    one, two = (read_bundle(models / name) for name in ("one", "two"))
+    assert two.manifest.lineage.parent == one.fingerprint
+    card = (models / "two" / "README.md").read_text(encoding="utf-8")
+    assert "TF-IDF" in card
+    assert f"parent: {one.fingerprint}" in card
+
+    again = newsie("retrain", file, "-o", models / "two", *options)
+    assert again.code == 0, again.err
+    assert f"{models / 'two'} is there already, retrained from {models / 'one'}" in again.err
+    assert read_bundle(models / "two").fingerprint == two.fingerprint
+    assert (models / "current").readlink() == Path("two")
 
 
-def test_not_promoted_is_exit_code_3_with_the_table(newsie: Run, tmp_path: Path) -> None:
+def test_not_promoted_is_exit_code_3_with_the_table(
+    newsie: Run, tiny_bundle: Path, tmp_path: Path
+) -> None:
     file = write_volume(
         tmp_path / "ours.csv", 300, label=lambda a: "goals" if "the" in a.headline.split() else "no"
     )
-    found = newsie("retrain", file, "-o", tmp_path / "one", "--runs", tmp_path / "runs", "--quick")
+    base = tmp_path / "base"
+    options: tuple[str | Path, ...] = ("--runs", tmp_path / "runs", "--quick")
+    shutil.copytree(tiny_bundle, base)
+    assert newsie("models", tmp_path, "--use", "base").code == 0
+    options += ("--base", tmp_path / "current")
+    found = newsie("retrain", file, "-o", tmp_path / "one", *options)
     assert found.code == 3
     assert "the new student is not promoted" in found.err
     assert "TF-IDF" in found.err
     assert not (tmp_path / "one").exists()
+    found = newsie("retrain", file, "-o", tmp_path / "one", *options, "--force")
+    assert found.code == 0, found.err
+    assert "current stays base, not one: it was not promoted" in found.err
+    assert (tmp_path / "current").readlink() == Path("base")
 
 
 def test_wrong_usage(newsie: Run, tmp_path: Path) -> None:

@@ -5,13 +5,16 @@ What the old one answered must not get worse, and what is new must be worth its 
 - a task with gold labels here: no label may lose more than `max_fall` points of recall beyond chance,
   and the task no more than `max_task_fall` points of accuracy beyond chance (paired 95 % intervals);
 - a task without: the new student must give the old one's label to `min_agreement` of the articles;
+- a label that the file has no articles of, in a task that it teaches: with no gold labels of it here
+  either, of the articles without any to which the old student answers that label, the new one must do so
+  for `min_agreement`. Fewer than `MEASURED` of them measure nothing, and then it is not promoted;
 - a task that the file teaches: there must be articles to measure it on, and accuracy must not be below
   that of TF-IDF and logistic regression on the same articles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,10 +23,16 @@ from numpy.typing import NDArray
 
 from newsie.confusion.intervals import Estimate, paired, share
 from newsie.errors import QualityGateError
-from newsie.evaluation import Interval, TaskMetrics, bootstrap_difference, evaluate
+from newsie.evaluation import Interval, TaskMetrics, bootstrap_difference, evaluate, macro_f1
 from newsie.labels import IGNORE, LabelSpace
 
 __all__ = ["Limits", "Promotion", "TaskReport", "compare_students"]
+
+MEASURED = 10
+"""Articles from which on they show whether the answers of a label are kept."""
+
+FURTHER = ("macro-F1", "change", "ECE", "agreement")
+"""The last columns of the table."""
 
 Probabilities = Mapping[str, NDArray[np.floating[Any]]]
 Indices = NDArray[np.int64]
@@ -36,7 +45,7 @@ class Limits:
     Attributes:
         max_fall: points of recall that a label may lose.
         max_task_fall: points of accuracy that a task may lose.
-        min_agreement: share of articles that must keep their label, in tasks without gold labels.
+        min_agreement: share of articles that must keep their label, where there are no gold labels.
     """
 
     max_fall: float = 2.0
@@ -58,6 +67,15 @@ class LabelReport:
 
 
 @dataclass(frozen=True)
+class KeptReport:
+    """Articles without a gold label to which the old student answers a label, and the share to which the
+    new one does; None of no articles."""
+
+    support: int
+    kept: Estimate | None
+
+
+@dataclass(frozen=True)
 class TaskReport:
     """A task before and after.
 
@@ -66,10 +84,13 @@ class TaskReport:
         after: the new student's metrics; None without gold labels.
         before: the old student's, on the articles whose label it has; None without any.
         change: after - before, accuracy on those articles, with its paired interval.
+        f1_change: after - before, macro-F1 on those articles, with its paired bootstrap interval.
         labels: label -> its report.
         baseline: accuracy of TF-IDF and logistic regression, and after - baseline with its interval;
             None for a task that is not taught.
-        agreement: share of articles to which both give the same label; None for a new task.
+        agreement: share of the articles without a gold label to which both give the same one; None for
+            a new task, and where there are none.
+        kept: label that was not learnt and has no gold labels -> whether its answers are kept.
         failures: why it is not good enough, in sentences; empty if it is.
     """
 
@@ -77,9 +98,11 @@ class TaskReport:
     after: TaskMetrics | None
     before: TaskMetrics | None
     change: Estimate | None
+    f1_change: Estimate | None
     labels: Mapping[str, LabelReport]
     baseline: tuple[float, Interval] | None
     agreement: Estimate | None
+    kept: Mapping[str, KeptReport]
     failures: tuple[str, ...]
 
 
@@ -114,7 +137,7 @@ class Promotion:
 
     def table(self) -> str:
         """The figures of all tasks, for people."""
-        header = ("task", "articles", "before", "after", "change", "TF-IDF", "ECE", "agreement")
+        header = ("task", "articles", "before", "after", "change", "TF-IDF", *FURTHER)
         rows = [header, *(_row(name, report) for name, report in self.tasks.items())]
         widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
         lines = ["  ".join(f"{x:<{w}}" for x, w in zip(r, widths, strict=True)) for r in rows]
@@ -127,6 +150,18 @@ class Promotion:
         ]
         if fallen:
             lines += ["labels that fall, in points with 95 % intervals:", *fallen]
+        kept = [
+            f"  {name}, {label}: {_percent(found.kept.value)} of {found.support:,} articles"
+            for name, report in self.tasks.items()
+            for label, found in report.kept.items()
+            if found.kept is not None
+        ]
+        if kept:
+            lines += [
+                "labels without articles to learn or to measure; what keeps them, of the articles without "
+                "a gold label that had them:",
+                *kept,
+            ]
         without = [n for n, r in self.tasks.items() if r.after is None and not r.taught]
         if without:
             lines.append(
@@ -145,6 +180,7 @@ def compare_students(
     taught: Sequence[str],
     baseline: Mapping[str, NDArray[np.floating[Any]]],
     limits: Limits,
+    absent: Mapping[str, Sequence[int]] | None = None,
 ) -> Promotion:
     """Measure both on the same N articles.
 
@@ -156,7 +192,9 @@ def compare_students(
         taught: the tasks that the file has gold labels for.
         baseline: probabilities of TF-IDF and logistic regression, (N, C), of these.
         limits: what must be kept.
+        absent: task that is taught -> class indices of the old labels that there were no articles of.
     """
+    absent = absent or {}
     tasks = {
         task.name: _report(
             task.name,
@@ -165,6 +203,7 @@ def compare_students(
             new[task.name],
             gold[task.name],
             baseline.get(task.name) if task.name in taught else None,
+            absent.get(task.name, ()),
             limits,
         )
         for task in labels.tasks
@@ -179,19 +218,28 @@ def _report(
     new: NDArray[np.floating[Any]],
     gold: Indices,
     baseline: NDArray[np.floating[Any]] | None,
+    absent: Sequence[int],
     limits: Limits,
 ) -> TaskReport:
     known = gold != IGNORE
     predicted = new.argmax(axis=1)
-    before, change, agreement = None, None, None
-    comparable = known
+    before, change, f1_change, agreement = None, None, None, None
+    kept: dict[str, KeptReport] = {}
     if old is not None:
+        answers = old.argmax(axis=1)
         comparable = known & (gold < old.shape[1])  # gold labels that the old student has
-        same = int((old.argmax(axis=1) == predicted).sum())
-        agreement = share(same, len(predicted))
+        agreement = _kept(answers, predicted, ~known).kept
+        if baseline is not None and agreement is None and not comparable.any():
+            absent = range(old.shape[1])  # nothing at all measures what there was before
+        kept = {
+            labels[index]: _kept(answers, predicted, ~known & (answers == index))
+            for index in absent
+            if not (gold == index).any()
+        }
         if comparable.any():
             before = evaluate(old[comparable], gold[comparable])
-            change = _paired(old.argmax(axis=1), predicted, gold, comparable)
+            change = _paired(answers, predicted, gold, comparable)
+            f1_change = _f1_change(answers[comparable], predicted[comparable], gold[comparable])
     reports = {
         label: _label_report(index, old, predicted, gold)
         for index, label in enumerate(labels)
@@ -207,12 +255,15 @@ def _report(
         after=evaluate(new[known], gold[known]) if known.any() else None,
         before=before,
         change=change,
+        f1_change=f1_change,
         labels=reports,
         baseline=against,
         agreement=agreement,
+        kept=kept,
         failures=(),
     )
-    return replace(report, failures=tuple(_failures(name, report, limits)))
+    failures = (*_failures(name, report, limits), *_kept_failures(name, report, limits))
+    return replace(report, failures=failures)
 
 
 def _label_report(
@@ -235,6 +286,35 @@ def _paired(old: Indices, new: Indices, gold: Indices, rows: NDArray[np.bool_]) 
     """Accuracy of new - old on some rows, with its paired interval."""
     was, now = old[rows] == gold[rows], new[rows] == gold[rows]
     return paired(int((now & ~was).sum()), int((was & ~now).sum()), int(rows.sum()))
+
+
+def _kept(old: Indices, new: Indices, rows: NDArray[np.bool_]) -> KeptReport:
+    """Some articles, and the share of them to which both answer the same."""
+    support = int(rows.sum())
+    return KeptReport(support, share(int((old[rows] == new[rows]).sum()), support))
+
+
+def _f1_change(old: Indices, new: Indices, gold: Indices) -> Estimate:
+    """Macro-F1 of new - old, with its paired interval."""
+    found = bootstrap_difference("macro_f1", new, old, gold)
+    return Estimate(macro_f1(new, gold) - macro_f1(old, gold), found.low, found.high)
+
+
+def _kept_failures(name: str, report: TaskReport, limits: Limits) -> Iterator[str]:
+    unmeasured = [label for label, item in report.kept.items() if item.support < MEASURED]
+    if unmeasured:
+        yield (
+            f"{name}: nothing shows whether {', '.join(unmeasured)} still is what it was: there are no "
+            f"articles of it to learn from and none to measure on; give old articles with their labels "
+            "(--replay FILE), or some to measure on (--test FILE), or take it as it is (--force)"
+        )
+    for label, item in report.kept.items():
+        if label not in unmeasured and item.kept and item.kept.high < limits.min_agreement:
+            yield (
+                f"{name}: of {item.support:,} articles without a label here to which the old student "
+                f"answers {label}, the new one does for {item.kept.value:.1%}; asked for are "
+                f"{limits.min_agreement:.0%}. Old articles with that label keep it: --replay FILE"
+            )
 
 
 def _failures(name: str, report: TaskReport, limits: Limits) -> list[str]:
@@ -282,11 +362,18 @@ def _row(name: str, report: TaskReport) -> tuple[str, ...]:
         f"{after.support:,}" if after else "",
         _percent(before.accuracy) if before else "",
         _percent(after.accuracy) if after else "",
-        _change(report.change) if report.change else "",
+        _change(report.change),
         _percent(report.baseline[0]) if report.baseline else "",
-        f"{after.expected_calibration_error:.3f}" if after else "",
+        _percent(after.macro_f1) if after else "",
+        _change(report.f1_change),
+        _calibration(before, after),
         _percent(report.agreement.value) if report.agreement else "",
     )
+
+
+def _calibration(before: TaskMetrics | None, after: TaskMetrics | None) -> str:
+    errors = [f"{m.expected_calibration_error:.3f}" for m in (before, after) if m]
+    return " -> ".join(errors)
 
 
 def _percent(value: float | None) -> str:

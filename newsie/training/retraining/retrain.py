@@ -20,7 +20,8 @@ from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.encoding import view_text
 from newsie.errors import BundleError, InputError, TrainingError
-from newsie.shelf import CURRENT, follow
+from newsie.shelf import CURRENT, Shelf, follow
+from newsie.training.card import model_card
 from newsie.training.retraining.gate import Limits, Promotion, compare_students
 from newsie.training.retraining.material import Sources, gather_material
 from newsie.training.retraining.retraining import Depth, Plan, Retraining, choose_depth
@@ -63,7 +64,9 @@ def retrain(
 
     Args:
         sources: the files.
-        output: where the new bundle goes; where its folder has a `current`, that moves on to it.
+        output: where the new bundle goes; where its folder has a `current` that is the base, that moves
+            on to it. Where it is the base itself, which a retraining has become that was started again, its
+            parent is the base.
         base: the student that is retrained.
         depth: how deep; None decides by the number of labelled articles.
         encoder: of the teacher, with depth "full": see `load_encoder`.
@@ -78,6 +81,7 @@ def retrain(
         TrainingError: training fails, the disk is full, or another process is at work in the folder.
     """
     name = _name(output)
+    base = _origin(base, output)
     directory = runs / name
     with _full_disk_told(directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -92,10 +96,24 @@ def retrain(
             if not force:
                 promotion.check()
             metrics = {**candidate.manifest.metrics, "promotion": promotion.to_json()}
-            bundle = copy_bundle(candidate.path, output, metrics=metrics)
-            if follow(bundle.path):
-                _say(f"{output.parent / CURRENT} is {output.name} now")
+            card = model_card(candidate.manifest, promotion=promotion.table())
+            bundle = copy_bundle(candidate.path, output, card=card, metrics=metrics)
+            _move_current(bundle, promoted=not promotion.failures)
     return Retrained(bundle, promotion, depth)
+
+
+def _move_current(bundle: Bundle, *, promoted: bool) -> None:
+    """Make a promoted student the current one in its parent's place, and say what was done."""
+    directory, name = bundle.path.parent, bundle.path.name
+    link = directory / CURRENT
+    if promoted and follow(bundle):
+        _say(f"{link} is {name} now")
+    elif link.is_symlink() and link.resolve() != bundle.path.resolve():
+        why = "it was not retrained from that one" if promoted else "it was not promoted"
+        _say(
+            f"{link} stays {link.readlink()}, not {name}: {why}. To change that: "
+            f"newsie models {directory} --use {name}"
+        )
 
 
 def judge(run: Retraining, candidate: Bundle, limits: Limits) -> Promotion:
@@ -105,7 +123,14 @@ def judge(run: Retraining, candidate: Bundle, limits: Limits) -> Promotion:
     gold, taught = labels.encode(test), run.taught
     old, new = (_probabilities(bundle, test) for bundle in (run.base, candidate))
     return compare_students(
-        old, new, gold, labels, taught=taught, baseline=_baseline(run, test), limits=limits
+        old,
+        new,
+        gold,
+        labels,
+        taught=taught,
+        baseline=_baseline(run, test),
+        limits=limits,
+        absent={task: absent for task, absent in run.absent.items() if task in taught},
     )
 
 
@@ -139,6 +164,20 @@ def _name(output: Path) -> str:
     if output.exists() and not (output / "newsie.json").is_file():
         raise BundleError(f"{output} is there and is not a bundle; choose another name")
     return name
+
+
+def _origin(base: Bundle, output: Path) -> Bundle:
+    """The base; where that is the output, which `current` has moved on to, its parent."""
+    if base.path.resolve() != output.resolve():
+        return base
+    parent = Shelf.of(output.absolute().parent).parent(base)
+    if parent is None:
+        raise InputError(
+            f"{output} is the base itself, and what it was retrained from is not there; choose another "
+            "name for the new bundle"
+        )
+    _say(f"{output} is there already, retrained from {parent.path}")
+    return parent
 
 
 def _check_output(output: Path, run: Retraining) -> None:

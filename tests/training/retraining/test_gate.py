@@ -139,3 +139,62 @@ def test_labels_that_the_old_one_does_not_have_are_not_compared() -> None:
     assert report.before.support == 60
     assert report.labels["c"].before is None
     assert report.labels["c"].after == 1
+
+
+def extended(after: np.ndarray, gold: np.ndarray, absent: list[int], new: int = 3) -> Promotion:
+    """A task of labels a, b and c that gets a fourth, `after` in place of what was answered: 300 articles,
+    100 of each label."""
+    space = LabelSpace((Task("old", ("a", "b", "c", "d")),))
+    before = np.arange(300) % 3
+    return compare_students(
+        {"old": np.eye(3)[before]},
+        {"old": np.eye(4)[after]},
+        {"old": gold},
+        space,
+        taught=["old"],
+        baseline={"old": np.eye(4)[np.full(300, new)]},
+        limits=Limits(),
+        absent={"old": absent},
+    )
+
+
+def test_labels_that_nothing_measures_stop_it() -> None:
+    answers = np.arange(300) % 3
+    gold = np.where(answers == 2, 3, answers)  # no "c", and all articles have a label
+    [failure] = extended(gold, gold, absent=[2]).failures
+    assert "old: nothing shows whether c still is what it was" in failure
+    assert all(option in failure for option in ("--replay", "--test", "--force"))
+    assert not extended(gold, gold, absent=[]).failures
+
+
+def test_labels_that_were_not_learnt_are_measured_where_there_are_no_gold_labels() -> None:
+    answers = np.arange(300) % 3
+    gold = np.where(answers == 2, IGNORE, answers)
+    found = extended(answers, gold, absent=[2])
+    assert not found.failures
+    assert found.tasks["old"].kept["c"].support == 100
+    assert "old, c: 100.0 % of 100 articles" in found.table()
+    after = np.where((answers == 2) & (np.arange(300) < 60), 0, answers)  # 20 of 100
+    [failure] = extended(after, gold, absent=[2]).failures
+    assert "answers c, the new one does for 80.0%; asked for are 90%" in failure
+
+
+def test_articles_of_new_labels_do_not_count_as_lost() -> None:
+    answers = np.arange(300) % 3
+    new = np.arange(300) < 150
+    gold = np.where(new, 3, IGNORE)
+    found = extended(np.where(new, 3, answers), gold, absent=[0, 1, 2])
+    assert not found.failures
+    agreement = found.tasks["old"].agreement
+    assert agreement is not None
+    assert agreement.value == 1
+
+
+def test_the_table_gives_macro_f1_and_calibration_before_and_after() -> None:
+    after = flip(TRUTH, slice(0, 40, 2))
+    found = verdict(old=TRUTH, after=after, new=TRUTH, baseline=TRUTH)
+    change = found.tasks["old"].f1_change
+    assert change is not None
+    assert change.value == pytest.approx(-0.05, abs=0.001)
+    assert change.low < change.value < change.high < 0
+    assert "0.100 -> 0.050" in found.table()

@@ -1,18 +1,20 @@
 """Files and directories that are there whole or not at all, whenever the machine stops.
 
 They are written aside, waited for until they are on the disk, and renamed. What a killed process left
-aside is removed by the next one that writes the same name.
+aside is removed by the next one that writes the same name, so only one process at a time may. Only
+texts may be written by several at once: each has a name of its own aside.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["new_directory", "new_file", "write_text"]
+__all__ = ["new_directory", "new_file", "scratch_directory", "write_text"]
 
 
 @contextmanager
@@ -41,10 +43,27 @@ def new_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
+def scratch_directory(target: Path) -> Iterator[Path]:
+    """A folder beside `target`, on the same disk, for what is needed only while that is made."""
+    scratch = target.absolute().with_name(f".{target.absolute().name}.scratch")
+    shutil.rmtree(scratch, ignore_errors=True)  # a killed process left it
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
 def new_file(target: Path) -> Iterator[Path]:
     """A path to write a file to, which takes the name `target`, over an older file, when the block
     ends well."""
-    aside = _aside(target)
+    with _replacing(_aside(target), target) as aside:
+        yield aside
+
+
+@contextmanager
+def _replacing(aside: Path, target: Path) -> Iterator[Path]:
     try:
         yield aside
         _sync(aside)
@@ -56,8 +75,9 @@ def new_file(target: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, over an older one."""
-    with new_file(path) as aside:
+    """Write a text file, over an older one; of several processes that do, the last one's stays."""
+    own = path.with_name(f".{path.name}.{secrets.token_hex(8)}.aside")
+    with _replacing(own, path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 

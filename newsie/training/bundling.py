@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from newsie.atomic import scratch_directory
 from newsie.bundle import Bundle, Lineage, write_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
@@ -64,8 +64,8 @@ def make_bundle(
     Raises:
         QualityGateError: int8 loses more, or the graph does not compute what the student does.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        exact, int8 = Path(scratch) / "float.onnx", Path(scratch) / "int8.onnx"
+    with scratch_directory(directory) as scratch:
+        exact, int8 = scratch / "float.onnx", scratch / "int8.onnx"
         export_onnx(student, exact)
         quantize_int8(exact, int8)
 
@@ -85,7 +85,7 @@ def make_bundle(
                 lineage=lineage,
             )
 
-        draft = write(Path(scratch) / "draft", dict.fromkeys(corpora.labels.names, 1.0), {})
+        draft = write(scratch / "draft", dict.fromkeys(corpora.labels.names, 1.0), {})
         classifier = Classifier.from_pretrained(draft.path)
         lost, parity = _compare(student, classifier, corpora, encoder, exact, int8)
         check_quality(lost, max_int8_loss)

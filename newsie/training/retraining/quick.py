@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from newsie.atomic import scratch_directory
 from newsie.bundle import Bundle, Lineage, write_bundle
 from newsie.data.articles import Article
 from newsie.data.encoding import Encoder
@@ -60,15 +60,15 @@ def quick_student(
     manifest = base.manifest
     encoder = Encoder.from_file(base.tokenizer_path, manifest.encoding)
     known = [task for task in tasks if task in manifest.label_space.names]
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_directory(directory) as scratch:
         ids = encoder.encode(articles).ids
-        states = read_states(base, ids, Path(scratch), tasks=known, pad_id=encoder.pad_id)
+        states = read_states(base, ids, scratch, tasks=known, pad_id=encoder.pad_id)
         gold, weights = labels.encode(articles), read_weights(base)
         fitted = {
             task: _fit(task, states, gold[task], len(labels[task].labels), weights, seed)
             for task in tasks
         }
-        model = Path(scratch) / "model.onnx"
+        model = scratch / "model.onnx"
         write_heads(base, {task: head for task, (head, _) in fitted.items()}, labels, model)
 
         def write(target: Path, metrics: Mapping[str, Any], card: str) -> Bundle:
@@ -89,7 +89,7 @@ def quick_student(
             )
 
         metrics = {"heads": {task: _describe(found) for task, (_, found) in fitted.items()}}
-        draft = write(Path(scratch) / "draft", metrics, "")
+        draft = write(scratch / "draft", metrics, "")
         return write(directory, metrics, model_card(draft.manifest))
 
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -231,6 +232,10 @@ def test_another_bundle_is_not_written_over(
     file: Path, label: Label, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     first = run(Sources(file), tiny_bundle, tmp_path).bundle
+    with pytest.raises(
+        InputError, match="is the base itself, and what it was retrained from is not"
+    ):
+        retrain(Sources(file), first.path, base=first, runs=tmp_path / "runs")
     assert [corpus["name"] for corpus in first.manifest.lineage.recipe["data"]["corpora"]] == [
         "ours-file"
     ]
@@ -288,6 +293,14 @@ def test_a_full_disk_says_what_to_do(file: Path, tiny_bundle: Path, tmp_path: Pa
         assert not (tmp_path / "models").exists()
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_scratch_is_on_the_disk_of_the_runs(
+    file: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))  # nothing can be written there
+    run(Sources(file), tiny_bundle, tmp_path)
+    assert not list((tmp_path / "runs" / "ours").glob(".*scratch"))
 
 
 def test_depth_goes_with_the_number_of_articles() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +24,12 @@ TABLES = {".parquet": ".parquet", ".arrow": ".parquet", ".feather": ".parquet"}
 TABLES |= {".csv": ".csv", ".tsv": ".csv"}
 """Ending of a file -> ending of its answers; all others, and all with --json, become .jsonl."""
 
-RECORD = ".newsie.json"
-"""In a folder of answers: which files are done, and what each answers."""
+RECORDS = ".newsie"
+"""In a folder of answers: a folder with a record of each, of what it answers; empty until it does. A
+file without a record is somebody else's."""
+
+BUSY_SECONDS = 10
+"""How long a process that answers one file waits for another that does: one that lost its node ends."""
 
 
 class Job(NamedTuple):
@@ -33,31 +39,67 @@ class Job(NamedTuple):
     target: Path
 
 
-def into_folder(files: Sequence[str], folder: Path, json_: bool) -> list[Job]:
-    """A job for each file, its answers under the same name in a folder. A wrong usage if two files
-    would go to one, or if one would be overwritten."""
+def into_folder(
+    files: Sequence[str], folder: Path, json_: bool, below: Path | None = None
+) -> list[Job]:
+    """A job for each file, its answers under the same name in a folder.
+
+    A wrong usage if two files would go to one, or if a file would be overwritten that is no answer
+    of an earlier run to the same articles.
+
+    Args:
+        files: the files; those that earlier runs wrote into the folder are left out.
+        folder: the folder, which need not be there.
+        json_: whether all are answered in JSON Lines.
+        below: a folder that all files are in; below/2020/a.csv is answered in folder/2020/a.csv.
+            None means that all go into the folder itself.
+    """
     if folder.is_file():
         raise typer.BadParameter(
             f"several files are answered into a folder, and {str(folder)!r} is a file; name a "
             "folder: -o out/",
             param_hint="--output",
         )
-    jobs = [Job(Path(file), folder / _target_name(Path(file), json_)) for file in files]
-    taken: dict[Path, Path] = {}
-    for source, target in jobs:
+    sources = [path for path in map(Path, files) if not _is_answer(path, folder)]
+    if not sources:
+        raise _other_folder(f"{str(folder)!r} holds the files that are read")
+    jobs, taken = [], dict[Path, Path]()
+    for source in sources:
+        name = _target_name(source, json_)
+        target = folder / (source.relative_to(below).with_name(name) if below is not None else name)
         if target in taken:
             raise typer.BadParameter(
                 f"{taken[target]} and {source} would both be answered in {target}; classify them "
-                "into two folders",
+                "into two folders, or name them by a pattern in quotation marks, 'big/**/*.parquet': "
+                "the folders in it are kept apart",
                 param_hint="--output",
             )
-        if target.exists() and target.samefile(source):
-            raise typer.BadParameter(
-                f"{str(folder)!r} holds the files that are read; name another folder",
-                param_hint="--output",
-            )
+        _check_target(source, target)
         taken[target] = source
+        jobs.append(Job(source, target))
     return jobs
+
+
+def _is_answer(source: Path, folder: Path) -> bool:
+    """Whether a file was written into a folder by an earlier run."""
+    return _record_path(source).exists() and folder.resolve() in source.resolve().parents
+
+
+def _check_target(source: Path, target: Path) -> None:
+    """A wrong usage if a file is there that must not be overwritten."""
+    if not target.exists():
+        return
+    if target.samefile(source):
+        raise _other_folder(f"{str(target.parent)!r} holds the files that are read")
+    record = _read_record(target)
+    if record is None:
+        raise _other_folder(f"{target} is there, and is no answer of an earlier run")
+    if record and record["file"] != str(source.resolve()):
+        raise _other_folder(f"{target} answers another file, {record['file']}")
+
+
+def _other_folder(reason: str) -> typer.BadParameter:
+    return typer.BadParameter(f"{reason}; name another folder", param_hint="--output")
 
 
 def _target_name(source: Path, json_: bool) -> str:
@@ -96,7 +138,7 @@ class Bulk:
         """
         self._bytes = job.source.stat().st_size
         try:
-            self._classify(job)
+            self._classify(job, BUSY_SECONDS)
         except (KeyboardInterrupt, OSError):
             _tell_how_to_go_on()
             raise
@@ -111,27 +153,44 @@ class Bulk:
         from newsie.cli.terminal import note
         from newsie.errors import InputError
 
-        folder = jobs[0].target.parent
-        folder.mkdir(parents=True, exist_ok=True)
+        self.prepare(jobs)
         self._bytes = sum(job.source.stat().st_size for job in jobs if job.source.exists())
-        done, failed = 0, 0
+        done, failed = 0, list[Job]()
         try:
             for job in jobs:
                 if self.is_done(job):
                     self._bytes_done += job.source.stat().st_size
-                else:
-                    failed += not self._try(job)
+                elif not self._try(job):
+                    failed.append(job)
                 done += 1
         except (KeyboardInterrupt, OSError):
             note(f"{done:,} of {len(jobs):,} files are done")
             _tell_how_to_go_on()
             raise
-        note(f"{len(jobs) - failed:,} of {len(jobs):,} files are answered in {folder}")
-        if failed:
+        # What another run was at work on may be answered by now.
+        left = len([job for job in failed if not self.is_done(job)])
+        folder = os.path.commonpath([job.target.parent for job in jobs])
+        note(f"{len(jobs) - left:,} of {len(jobs):,} files are answered in {folder}")
+        if left:
             raise InputError(
-                f"{failed:,} of {len(jobs):,} files could not be classified, see above; put them right "
+                f"{left:,} of {len(jobs):,} files could not be classified, see above; put them right "
                 "and type the same command again: the others are kept"
             )
+
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        """Make the folders of the answers and lay claim to their names; say which will be made anew."""
+        from newsie.cli.terminal import note
+
+        anew: Counter[str] = Counter()
+        for job in jobs:
+            path = _record_path(job.target)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if (record := _read_record(job.target)) and job.target.exists() and job.source.exists():
+                anew[_difference(record, self._meaning(job))] += 1
+            path.touch()
+        for difference, count in anew.items():
+            if difference:
+                note(f"{count:,} of {len(jobs):,} files are answered anew: {difference}")
 
     def _try(self, job: Job) -> bool:
         """Whether a file could be classified; if not, why is said."""
@@ -147,33 +206,62 @@ class Bulk:
             return False
         finally:
             self._bytes_done += job.source.stat().st_size if job.source.exists() else 0
-        self.remember(job)
         return True
 
-    def _classify(self, job: Job) -> None:
-        from newsie.cli.sources import FIELDS
+    def _classify(self, job: Job, wait_seconds: float = 0) -> None:
         from newsie.cli.terminal import note
         from newsie.data.parts import Parts
-        from newsie.data.readers import ArticleReader
-        from newsie.errors import InputError
 
-        reader = ArticleReader(job.source, columns=self.columns, fields=FIELDS, strict=self.strict)
+        meaning = self._meaning(job)  # before anything is read: the file may change meanwhile
+        one_of_many = _record_path(job.target).exists()
+        reader = self._open(job, empty=one_of_many)
+        with Parts(job.target, meaning, wait_seconds) as parts:
+            if parts.done:
+                note(f"{job.source}: going on behind row {parts.done:,}, where the last run ended")
+            if reader is not None:
+                self._write(reader, parts)
+                _check_read(reader, parts, empty=one_of_many)
+            if one_of_many:
+                _record_path(job.target).write_text("")  # what it said is no longer so
+            parts.finish(None if parts.tally["articles"] else self._sample_row(reader))
+            if one_of_many:
+                _write_record(job.target, meaning)
+        if not parts.tally["articles"]:
+            note(f"{job.source} is empty, and so is {job.target}")
+            return
+        tell_truncated(parts.tally, self.classifier)
+        assert reader is not None
+        tell_skipped(reader)
+        note(f"{parts.tally['articles']:,} predictions written to {job.target}")
+
+    def _open(self, job: Job, *, empty: bool) -> ArticleReader | None:
+        """What reads a file; None where it holds nothing at all and may be `empty`."""
+        from newsie.cli.sources import FIELDS
+        from newsie.cli.terminal import note
+        from newsie.data.readers import ArticleReader
+        from newsie.data.records import EmptyFileError
+
+        try:
+            reader = ArticleReader(
+                job.source, columns=self.columns, fields=FIELDS, strict=self.strict
+            )
+        except EmptyFileError:
+            if empty:
+                return None
+            raise
         if (columns := reader.describe_columns()) != self._told:
             self._told = columns
             note(f"columns: {columns}")
-        with Parts(job.target, self._meaning(job)) as parts:
-            if parts.done:
-                note(f"{job.source}: going on behind row {parts.done:,}, where the last run ended")
-            self._write(reader, parts)
-            if not parts.tally["articles"]:
-                tell_skipped(reader)
-                raise InputError(
-                    f"{reader.path}: no article could be classified; rows read: {reader.rows:,}"
-                )
-            parts.finish()
-        tell_truncated(parts.tally, self.classifier)
-        tell_skipped(reader)
-        note(f"{parts.tally['articles']:,} predictions written to {job.target}")
+        return reader
+
+    def _sample_row(self, reader: ArticleReader | None) -> dict[str, Any] | None:
+        """A row that tells the columns of answers to no articles; None where not even those of the
+        file are known."""
+        from newsie.cli.rows import sample_row
+
+        if reader is None:
+            return None
+        return sample_row(self.classifier, reader, self.tasks, self.top_k or 1)
 
     def _write(self, reader: ArticleReader, parts: Parts) -> None:
         from newsie.cli.rows import answers, flat_row, nested_row
@@ -195,7 +283,12 @@ class Bulk:
 
     def _meaning(self, job: Job) -> dict[str, Any]:
         """All that decides what the answers are: other answers are never put beside them."""
-        about = job.source.stat()
+        from newsie.errors import ReadError
+
+        try:
+            about = job.source.stat()
+        except OSError as error:
+            raise ReadError(job.source, f"cannot be opened: {error.strerror or error}") from error
         return {
             "file": str(job.source.resolve()),
             "bytes": about.st_size,
@@ -210,15 +303,40 @@ class Bulk:
         """Whether an earlier run has answered a file, as it is now and with this model."""
         if not (job.target.exists() and job.source.exists()):
             return False
-        return _read_record(job.target.parent).get(job.target.name) == self._meaning(job)
+        return _read_record(job.target) == self._meaning(job)
 
     def remember(self, job: Job) -> None:
-        """Note that a file is answered."""
-        from newsie.atomic import write_text
+        """Note that a file is answered, unless that was noted by the process that did."""
+        if not _read_record(job.target):
+            _write_record(job.target, self._meaning(job))
 
-        record = _read_record(job.target.parent) | {job.target.name: self._meaning(job)}
-        text = json.dumps(record, ensure_ascii=False, indent=1)
-        write_text(job.target.parent / RECORD, text)
+
+def _difference(record: Mapping[str, Any], meaning: Mapping[str, Any]) -> str:
+    """In what the answers that are there differ from those asked for; empty if in nothing."""
+    if record == meaning:
+        return ""
+    if record["model"] != meaning["model"]:
+        return "what is there is of another model"
+    same = all(record[key] == meaning[key] for key in ("tasks", "top_k", "columns"))
+    return "they have changed since" if same else "what is there is of other options"
+
+
+def _check_read(reader: ArticleReader, parts: Parts, *, empty: bool) -> None:
+    """An error unless a file was read to its end and has articles, or may be `empty` and is."""
+    from newsie.errors import InputError
+
+    if reader.cut_off is not None:
+        parts.keep()
+        tell_skipped(reader)
+        raise InputError(
+            f"{reader.path} is damaged or ends early behind row {reader.number:,}; its answers so far, "
+            f"{parts.tally['articles']:,}, are kept in {parts.folder}"
+        )
+    if not (parts.tally["articles"] or (empty and not reader.rows)):
+        tell_skipped(reader)
+        raise InputError(
+            f"{reader.path}: no article could be classified; rows read: {reader.rows:,}"
+        )
 
 
 def tell_skipped(reader: ArticleReader) -> None:
@@ -249,16 +367,24 @@ def _tell_how_to_go_on() -> None:
     note("what is finished is kept; type the same command again to go on")
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
-    from newsie.errors import InputError
+def _record_path(target: Path) -> Path:
+    return target.parent / RECORDS / f"{target.name}.json"
 
-    path = folder / RECORD
+
+def _read_record(target: Path) -> dict[str, Any] | None:
+    """What a file of answers answers; empty if it is not finished, None if it is no such file."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(_record_path(target).read_text(encoding="utf-8") or "{}")
     except FileNotFoundError:
+        return None
+    except ValueError:  # it was being written when the machine stopped
         return {}
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read: {error}; delete it to classify all again"
-        ) from error
     return found
+
+
+def _write_record(target: Path, meaning: Mapping[str, Any]) -> None:
+    from newsie.atomic import write_text
+
+    path = _record_path(target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(meaning, ensure_ascii=False))

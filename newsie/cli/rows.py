@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from newsie.data.readers import ArticleReader
     from newsie.prediction import Prediction
 
-__all__ = ["Answer", "answers", "flat_row", "nested_row", "text_answers"]
+__all__ = ["Answer", "answers", "flat_row", "nested_row", "sample_row", "text_answers"]
 
 
 class Answer(NamedTuple):
@@ -44,9 +44,23 @@ def answers(
                 yield article
 
     for article, prediction in classifier.classify_stream(articles(), tasks=tasks):
-        number, row = numbers.popleft(), {"id": article.id}
-        place = row if reader.columns.id is not None else {"row": number, **row}
-        yield Answer(article, prediction, number, place)
+        number = numbers.popleft()
+        yield Answer(article, prediction, number, _place(reader, number, article))
+
+
+def sample_row(
+    classifier: Classifier, reader: ArticleReader, tasks: Sequence[str] | None, top_k: int
+) -> dict[str, Any]:
+    """A row as `flat_row` makes them of a source, also of one without articles."""
+    from newsie.data.articles import Article
+
+    [(article, prediction)] = classifier.classify_stream([Article("news")], tasks=tasks)
+    return flat_row(Answer(article, prediction, 1, _place(reader, 1, article)), top_k)
+
+
+def _place(reader: ArticleReader, number: int, article: Article) -> dict[str, Any]:
+    row = {"id": article.id}
+    return row if reader.columns.id is not None else {"row": number, **row}
 
 
 def text_answers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,15 @@ import typer
 if TYPE_CHECKING:
     from newsie.data.readers import ArticleReader
 
-__all__ = ["FIELDS", "check_source", "find_files", "is_file", "is_pattern", "open_source"]
+__all__ = [
+    "FIELDS",
+    "check_source",
+    "find_files",
+    "fixed_folder",
+    "is_file",
+    "is_pattern",
+    "open_source",
+]
 
 FIELDS = ("headline", "body", "id", "url")
 """What is read of articles that are answered; a student may read addresses."""
@@ -50,6 +59,12 @@ def _why_no_text(text: str) -> str:
 def is_pattern(file: str) -> bool:
     """Whether a name stands for several files: "big/*.parquet"."""
     return not is_file(file) and glob.has_magic(file) and not file.startswith("hub:")
+
+
+def fixed_folder(pattern: str) -> Path:
+    """The folder below which all files of a pattern are: "big/**/*.parquet" -> big."""
+    parts = Path(pattern).parts
+    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts))
 
 
 def find_files(texts: list[str] | None, file: str) -> list[str]:

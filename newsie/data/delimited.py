@@ -14,6 +14,7 @@ from typing import IO
 from newsie.data.records import (
     DAMAGE,
     BadRow,
+    EmptyFileError,
     RecodedRow,
     Record,
     Records,
@@ -54,6 +55,8 @@ def open_delimited(path: Path, delimiter: str, limit: int) -> Records:
             )
         except (csv.Error, *DAMAGE) as error:
             raise ReadError(path, f"the first line cannot be read: {error}") from error
+    if not first:
+        raise EmptyFileError(path, "the file is empty")
     if not any(name.strip() for name in header):
         raise ReadError(path, "the first line is blank; it must name the columns")
     names = [_text_of(name) for name in header]

@@ -12,6 +12,7 @@ from newsie.data.lines import open_headlines, open_json, open_json_lines, open_s
 from newsie.data.records import (
     COMPRESSIONS,
     BadRow,
+    EmptyFileError,
     RecodedRow,
     Record,
     Records,
@@ -72,7 +73,9 @@ def _find_format(path: Path) -> str:
 
 def _open_file(path: Path, format_: str, limit: int) -> Records:
     if path.stat().st_size == 0:
-        raise ReadError(path, "the file is empty")
+        # A table says even of no rows which columns it has, and so was never written to the end.
+        kind = ReadError if format_ in TABLE_SUFFIXES else EmptyFileError
+        raise kind(path, "the file is empty")
     if format_ in TABLE_SUFFIXES:
         from newsie.data.tables import open_arrow, open_parquet
 

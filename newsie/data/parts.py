@@ -6,18 +6,23 @@
       00001.parquet    ...
 
 A part gets its name when it is on the disk as a whole, and counts once progress.json says so. At the
-end the parts are put together under the file's name, and the folder goes.
+end the parts are put together under the file's name, and the folder goes. Whoever is at work on them
+holds a lock on the file `lock`, which the system lets go of when the process ends, however that is.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from newsie.atomic import new_file, write_text
 from newsie.data.writers import RowWriter, check_target, open_writer
@@ -27,6 +32,9 @@ __all__ = ["PART_ROWS", "Parts"]
 
 PART_ROWS = 10_000
 PROGRESS = "progress.json"
+LOCK = "lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
+"""What a file system says that has no locks; there, nothing keeps two runs apart."""
 
 
 class Parts:
@@ -35,38 +43,57 @@ class Parts:
     Args:
         target: the file, .jsonl, .csv or .parquet; its folder must be there.
         source: what the rows answer, as plain JSON values; parts of anything else are thrown away.
+        wait_seconds: how long to wait for another run that is at work on the same file.
 
     Attributes:
-        done: number of rows of the source whose answers are in parts.
+        done: number of rows of the source whose answers are in parts; known within the context.
         tally: counts that are kept with the parts; to be raised behind `write`.
 
     Raises:
-        InputError: another ending, or a folder that cannot be written to.
+        InputError: another ending, or a folder that cannot be written to; within the context also
+            another run that is at work on the file.
     """
 
-    def __init__(self, target: Path, source: Mapping[str, Any]) -> None:
+    def __init__(self, target: Path, source: Mapping[str, Any], wait_seconds: float = 0) -> None:
         check_target(target)
         self.target, self.source = target, json.loads(json.dumps(source))
         self.folder = target.with_name(f".{target.name}.parts")
-        progress = self._read_progress()
-        self.done: int = progress.get("done", 0)
-        self.tally: Counter[str] = Counter(progress.get("tally", {}))
-        self._last = self.done
-        self._parts: int = progress.get("parts", 0)
+        self.done = 0
+        self.tally: Counter[str] = Counter()
+        self._wait_seconds = wait_seconds
+        self._last = self._parts = 0
         self._writer: RowWriter | None = None
-        self._open = ExitStack()
+        self._open, self._held = ExitStack(), ExitStack()
 
     def __enter__(self) -> Parts:
-        if not self._parts:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(exist_ok=True)
+        with ExitStack() as held:
+            held.enter_context(self._lock())
+            progress = self._read_progress()
+            self.done = self._last = progress.get("done", 0)
+            self.tally = Counter(progress.get("tally", {}))
+            self._parts = progress.get("parts", 0)
+            if not self._parts:
+                for path in self.folder.iterdir():
+                    if path.name != LOCK:
+                        path.unlink()
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
         """Without an error, nothing is left open; with one, the part that is not whole goes."""
-        self._open.__exit__(*error)
-        if not self._parts:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        with self._held:
+            self._open.__exit__(*error)
+            if not self._parts:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _lock(self) -> IO[bytes]:
+        """The open file that keeps others away for as long as it is open."""
+        end = time.monotonic() + self._wait_seconds
+        while (lock := _try_lock(self.folder)) is None:
+            if time.monotonic() >= end:
+                raise InputError(f"{self.target} is being written by another run")
+            time.sleep(0.1)
+        return lock
 
     def write(self, number: int, row: Mapping[str, Any]) -> None:
         """Write the answer to a row of the source; rows come in order.
@@ -86,20 +113,28 @@ class Parts:
         self._writer.write(row)
         self._last = number
 
-    def finish(self) -> None:
-        """Put all parts together under the file's name."""
+    def keep(self) -> None:
+        """Close the part that is open, so that a later run goes on behind it."""
         # Numbers may leave out blank lines: the number of rows read can be below the last of them.
         self._close_part(max(self.done, self._last))
+
+    def finish(self, like: Mapping[str, Any] | None = None) -> None:
+        """Put all parts together under the file's name.
+
+        Args:
+            like: a row that tells the columns of a file without rows.
+        """
+        self.keep()
         suffix = self.target.suffix.lower()
         paths = [self.folder / f"{part:05d}{suffix}" for part in range(self._parts)]
         if not paths:
-            with open_writer(self.target):
-                pass
+            with open_writer(self.target) as writer:
+                writer.name_columns(like or {})
         else:
             with new_file(self.target) as aside:
                 _join(paths, aside)
         self._parts = 0
-        shutil.rmtree(self.folder)
+        (self.folder / PROGRESS).unlink()  # first, as it tells of parts that go now
 
     def _close_part(self, done: int) -> None:
         if self._writer is not None:
@@ -121,6 +156,26 @@ class Parts:
                 f"{self.folder / PROGRESS} cannot be read: {error}; delete it"
             ) from error
         return found if found["source"] == self.source else {}
+
+
+def _try_lock(folder: Path) -> IO[bytes] | None:
+    """The lock of a folder of parts, which is made; None if another run has it."""
+    folder.mkdir(exist_ok=True)
+    path = folder / LOCK
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(path.open("ab"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The other may have ended in between, and removed the folder.
+            if not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return None
+        except (BlockingIOError, FileNotFoundError):
+            return None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        stack.pop_all()
+        return lock
 
 
 def _join(paths: Sequence[Path], target: Path) -> None:

@@ -116,6 +116,8 @@ class ArticleReader:
         rows: number of rows read so far.
         number: 1-based number of the row of the last article.
         problems: the rows that were skipped so far.
+        cut_off: the place where the source turned out to be damaged or to end early, so that nothing
+            behind it was read; None where it was read to its end.
         label_counts: task -> number of articles with a label so far.
 
     Raises:
@@ -150,6 +152,7 @@ class ArticleReader:
     def _reset(self) -> None:
         self.rows = self.number = 0
         self.problems = Problems()
+        self.cut_off: Problem | None = None
         self.label_counts: Counter[str] = Counter()
 
     @property
@@ -191,6 +194,7 @@ class ArticleReader:
                 yield self._article(row)
                 continue
             problem = Problem(self.path, number, bad.column, bad.reason, bad.detail)
+            self.cut_off = problem if bad.last else None
             if self.strict:
                 raise problem.error()
             self.problems.add(problem)

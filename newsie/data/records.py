@@ -24,6 +24,7 @@ __all__ = [
     "COMPRESSIONS",
     "DAMAGE",
     "BadRow",
+    "EmptyFileError",
     "RecodedRow",
     "Record",
     "Records",
@@ -43,6 +44,10 @@ DAMAGE = (EOFError, zlib.error, OSError)
 PEEK_ROWS = 100
 
 Row = dict[str, str]
+
+
+class EmptyFileError(ReadError):
+    """A file that holds nothing at all, as a job that writes many leaves some."""
 
 
 class RecodedRow(Row):
@@ -199,5 +204,5 @@ def all_columns(path: Path | str, first: Sequence[Record]) -> tuple[str, ...]:
         if first:
             reason = f"none of the {len(first):,} rows can be read; the first: {first[0].content}"
             raise ReadError(path, reason, row=first[0].number)
-        raise ReadError(path, "the file is empty")
+        raise EmptyFileError(path, "the file is empty")
     return columns

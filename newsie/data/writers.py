@@ -45,6 +45,9 @@ class RowWriter(ABC):
     @abstractmethod
     def _write(self, row: dict[str, Value]) -> None: ...
 
+    def name_columns(self, row: Mapping[str, Value]) -> None:  # noqa: B027  # JSON Lines name none
+        """Name the columns of a file that will have no rows, as this row would name them."""
+
     def finish(self) -> None:  # noqa: B027  # most writers hold nothing back
         """Write what is still held back."""
 
@@ -171,6 +174,10 @@ class _CsvWriter(RowWriter):
         _check_columns(row, self._columns)
         self._writer.writerow(["" if (v := row.get(c)) is None else v for c in self._columns])
 
+    def name_columns(self, row: Mapping[str, Value]) -> None:
+        if row:
+            self._writer.writerow(row)
+
 
 class _Lines:
     """What the csv module writes its lines to."""
@@ -202,12 +209,20 @@ class _ParquetWriter(RowWriter):
         if len(self._group) >= GROUP_ROWS:
             self._write_group()
 
+    def name_columns(self, row: Mapping[str, Value]) -> None:
+        self._group = [dict(row)]
+        self._open_file()
+        self._group = []
+
+    def _open_file(self) -> None:
+        schema = self._first_schema()
+        self._file = self._arrow.parquet.ParquetWriter(self._stream, schema, compression="zstd")
+
     def _write_group(self) -> None:
         arrow = self._arrow
         try:
             if self._file is None:
-                schema = self._first_schema()
-                self._file = arrow.parquet.ParquetWriter(self._stream, schema, compression="zstd")
+                self._open_file()
             table = arrow.Table.from_pylist(self._group, schema=self._file.schema)
         except (arrow.ArrowException, TypeError) as error:
             raise InputError(f"the rows' values are not of the same types: {error}") from error

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import signal
@@ -218,17 +219,156 @@ def test_each_kind_of_file_has_its_kind_of_answers(newsie: Any, tmp_path: Path) 
         write_articles(tmp_path / "in" / name, 3)
     assert newsie("classify", "-f", tmp_path / "in" / "*", "-o", tmp_path / "out").code == 0
     found = {path.name for path in (tmp_path / "out").iterdir()}
-    assert found == {"a.csv", "b.jsonl", "c.parquet", "d.jsonl", ".newsie.json"}
+    assert found == {"a.csv", "b.jsonl", "c.parquet", "d.jsonl", ".newsie"}
     command = ("classify", "-f", tmp_path / "in" / "*", "--json", "-o", tmp_path / "lines")
     assert newsie(*command).code == 0
     assert {p.suffix for p in (tmp_path / "lines").glob("[a-d].*")} == {".jsonl"}
 
 
+def refusal(newsie: Any, *arguments: str | Path) -> str:
+    """What is said to a wrong usage, in one line."""
+    code, _, err = newsie("classify", *arguments)
+    assert code == 2
+    return " ".join(err.replace("│", " ").split())
+
+
+def test_files_of_others_are_not_overwritten(newsie: Any, big: Path, tmp_path: Path) -> None:
+    article = write_articles(tmp_path / "news" / "a.csv", 3)
+    packed = article.with_suffix(".csv.gz")
+    packed.write_bytes(gzip.compress(article.read_bytes()))
+    before = article.read_bytes()
+    said = refusal(newsie, "-f", article.parent / "*.csv.gz", "-o", article.parent)
+    assert "a.csv is there, and is no answer of an earlier run; name another folder" in said
+    assert article.read_bytes() == before
+    out = tmp_path / "out"
+    assert newsie("classify", "-f", big / "*.parquet", "-o", out).code == 0
+    write_articles(tmp_path / "other" / "0.parquet", 3)
+    said = refusal(newsie, "-f", tmp_path / "other" / "*.parquet", "-o", out)
+    assert f"answers another file, {big / '0.parquet'}; name another folder" in said
+    assert counts(out) == WANTED
+
+
+def test_what_is_answered_anew_is_told(newsie: Any, big: Path, tmp_path: Path) -> None:
+    command = ("classify", "-f", big / "*.parquet", "-o", tmp_path / "out")
+    assert "answered anew" not in newsie(*command).err
+    assert "answered anew" not in newsie(*command).err
+    write_articles(big / "1.parquet", 20)
+    assert "1 of 3 files are answered anew: they have changed since" in newsie(*command).err
+    code, _, err = newsie(*command, "-k", "2")
+    assert (code, "3 of 3 files are answered anew: what is there is of other options" in err) == (
+        0,
+        True,
+    )
+
+
+def test_a_file_that_changes_while_it_is_answered_is_answered_again(
+    newsie: Any, tmp_path: Path
+) -> None:
+    source = write_articles(tmp_path / "in" / "a.csv", 5)
+    command = ("classify", "-f", source.parent / "*.csv", "-o", tmp_path / "out")
+    flat_row = rows_module.flat_row
+
+    def change(*arguments: Any) -> Any:
+        os.utime(source, ns=(1, 1))
+        return flat_row(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "flat_row", change)
+        assert newsie(*command).code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        counter = Stop(patch, 100, AssertionError())
+        assert newsie(*command).code == 0
+    assert counter.rows == 5
+
+
+def test_a_file_that_ends_early_has_failed_and_its_answers_are_kept(
+    newsie: Any, tmp_path: Path
+) -> None:
+    whole = write_articles(tmp_path / "whole.jsonl", 3_000)
+    packed = gzip.compress(whole.read_bytes())
+    source = tmp_path / "in" / "a.jsonl.gz"
+    write_articles(tmp_path / "in" / "b.jsonl", 3)
+    source.write_bytes(packed[: len(packed) // 2])
+    out = tmp_path / "out"
+    command = ("classify", "-f", tmp_path / "in" / "*", "-o", out)
+    code, _, err = newsie(*command)
+    assert code == 1
+    assert "a.jsonl.gz is damaged or ends early behind row" in err
+    assert not (out / "a.jsonl").exists()
+    assert (out / "b.jsonl").exists()
+    assert (out / ".a.jsonl.parts" / "progress.json").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        counter = Stop(patch, 0, AssertionError())
+        code, _, err = newsie(*command)
+    assert (code, counter.rows) == (1, 0)
+    assert "going on behind row" in err
+    source.write_bytes(packed)
+    assert newsie(*command).code == 0
+    assert len((out / "a.jsonl").read_text().splitlines()) == 3_000
+    assert not (out / ".a.jsonl.parts").exists()
+    source.write_bytes(packed[: len(packed) // 2])
+    assert newsie("classify", "-f", source, "--json").code == 1
+
+
+def test_empty_files_in_a_folder_are_answered_by_empty_files(newsie: Any, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    full = write_articles(folder / "b.parquet", 3)
+    pq.write_table(pq.read_table(full).slice(0, 0), folder / "a.parquet")
+    (folder / "c.csv").write_text("headline,body\n")
+    (folder / "d.jsonl").touch()
+    (folder / "e.csv.gz").write_bytes(gzip.compress(b""))
+    command = ("classify", "-f", folder / "*", "-o", out)
+    code, _, err = newsie(*command)
+    assert (code, "5 of 5 files are answered" in err) == (0, True)
+    assert f"a.parquet is empty, and so is {out / 'a.parquet'}" in err
+    # The folder as a whole is one table, whichever file comes first.
+    table = pq.read_table([out / "a.parquet", out / "b.parquet"])
+    assert (table.num_rows, table.schema) == (3, pq.read_schema(out / "b.parquet"))
+    assert (out / "c.csv").read_text().startswith("row,id,headline,")
+    assert (out / "d.jsonl").read_bytes() == (out / "e.csv").read_bytes() == b""
+    code, _, err = newsie(*command)
+    assert (code, "is empty" in err) == (0, False)
+    assert newsie("classify", "-f", folder / "a.parquet", "-o", tmp_path / "one.csv").code == 1
+    (folder / "f.parquet").touch()  # a table says even of no rows which columns it has
+    assert newsie(*command).code == 1
+
+
+def test_folders_below_a_pattern_are_kept_apart(
+    newsie: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for year in (2020, 2021):
+        write_articles(Path(f"big/year={year}/part-0.parquet"), year - 2015)
+    command = ("classify", "-f", "big/**/*.parquet", "-o", "big/out")
+    for run in range(2):
+        code, _, err = newsie(*command)
+        assert (code, "2 of 2 files are answered in big/out" in err) == (0, True), run
+        for year in (2020, 2021):
+            path = f"big/out/year={year}/part-0.parquet"
+            assert pq.read_metadata(path).num_rows == year - 2015
+    taken_apart = ("big/year=2020/part-0.parquet", "big/year=2021/part-0.parquet")
+    assert "in quotation marks" in refusal(newsie, "-f", *taken_apart, "-o", "other/")
+    assert "name another folder" in refusal(newsie, "-f", "big/out/**/*.parquet", "-o", "big/out")
+
+
+def test_what_another_run_is_at_work_on_is_left_to_it(
+    newsie: Any, big: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    command = ("classify", "--file", big / "*.parquet", "-o", out)
+    with parts_module.Parts(out / "1.parquet", {}):
+        code, _, err = newsie(*command)
+        assert (code, counts(out)) == (1, {"0.parquet": 12, "2.parquet": 14})
+        assert "1.parquet is being written by another run" in err
+        assert (out / ".1.parquet.parts").exists()
+    assert newsie(*command).code == 0
+    assert counts(out) == WANTED
+
+
 def test_wrong_usage_of_folders(newsie: Any, big: Path, tmp_path: Path) -> None:
     def refused(*arguments: str | Path) -> str:
-        code, _, err = newsie("classify", *arguments)
-        assert code == 2
-        return " ".join(err.replace("│", " ").split())
+        return refusal(newsie, *arguments)
 
     assert "name it: -o out/" in refused("-f", big / "*.parquet")
     assert "there is no file" in refused("-f", big / "*.csv", "-o", tmp_path / "out")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["new_directory", "new_file", "write_text"]
+__all__ = ["new_directory", "new_file", "scratch_directory", "write_text"]
 
 
 @contextmanager
@@ -40,6 +40,18 @@ def new_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
         _sync(target.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def scratch_directory(target: Path) -> Iterator[Path]:
+    """A folder beside `target`, on the same disk, for what is needed only while that is made."""
+    scratch = target.absolute().with_name(f".{target.absolute().name}.scratch")
+    shutil.rmtree(scratch, ignore_errors=True)  # a killed process left it
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from newsie.atomic import new_directory, new_file, write_text
+from newsie.atomic import new_directory, new_file, scratch_directory, write_text
 
 
 def fill(target: Path, text: str, *, fails: bool = False, replace: bool = False) -> None:
@@ -80,3 +80,20 @@ def test_several_may_write_one_text(tmp_path: Path) -> None:
     with ThreadPoolExecutor(len(texts)) as pool:
         list(pool.map(write, texts))
     assert [p.name for p in tmp_path.iterdir()] == ["note.json"]
+
+
+def test_scratch_is_beside_what_is_made_and_gone_afterwards(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    left = tmp_path / ".bundle.scratch" / "of-a-killed-one"
+    left.mkdir(parents=True)
+
+    def fail() -> None:
+        with scratch_directory(target) as scratch:
+            assert scratch.parent == tmp_path
+            assert not list(scratch.iterdir())
+            (scratch / "draft").mkdir()
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fail()
+    assert not list(tmp_path.iterdir())

@@ -7,11 +7,14 @@ behind them.
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from newsie.cli.bulk import Bulk, Job
+from newsie.openvino_session import ONNXRUNTIME, VARIABLE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,34 +26,49 @@ Columns = dict[str, "NDArray[np.str_]"]
 
 
 class _Worker:
-    """A student in an actor. The arguments are those of `Bulk`, and where the model is."""
+    """A student in an actor.
 
-    def __init__(
-        self,
-        model: str | None,
-        tasks: Sequence[str] | None,
-        top_k: int | None,
-        columns: Mapping[str, str],
-        strict: bool,
-    ) -> None:
+    Args:
+        model: where it is, as `_place` gives it.
+        fingerprint: of the bundle that must be there.
+        runtime: what NEWSIE_RUNTIME is where the command was given.
+        bulk: the further arguments of `Bulk`.
+    """
+
+    def __init__(self, model: str | None, fingerprint: str, runtime: str, *bulk: Any) -> None:
         from newsie.classifier import Classifier
+        from newsie.errors import BundleError, NewsieError
 
-        # One thread: a core is what Ray gives an actor.
-        classifier = Classifier.from_pretrained(model, threads=1)
-        self._bulk = Bulk(classifier, tasks, top_k, columns, strict)
+        self._refusal = ""
+        os.environ[VARIABLE] = runtime
+        try:
+            # One thread: a core is what Ray gives an actor.
+            classifier = Classifier.from_pretrained(model, threads=1)
+            found = classifier.bundle.fingerprint
+            if found != fingerprint:
+                raise BundleError(
+                    f"{classifier.bundle.path} is another model there: {found}, not {fingerprint}"
+                )
+            self._bulk = Bulk(classifier, *bulk)
+        except NewsieError as error:
+            # Not raised: Ray would start the actor again, and say it in a traceback of its own.
+            self._refusal = f"node {platform.node()}: {error}"
 
     def __call__(self, batch: Columns) -> Mapping[str, Any]:
-        """Answer files; "error" says why one could not be, or is empty."""
+        """Answer files; "error" says why one could not be, "refusal" why this node can answer none;
+        both are else empty."""
         from newsie.errors import InputError
 
         errors = []
         for source, target in zip(batch["source"], batch["target"], strict=True):
             try:
-                self._bulk.one(Job(Path(str(source)), Path(str(target))))
+                if not self._refusal:
+                    self._bulk.one(Job(Path(str(source)), Path(str(target))))
                 errors.append("")
             except InputError as error:
                 errors.append(str(error))
-        return {"source": batch["source"], "target": batch["target"], "error": errors}
+        refusals = [self._refusal] * len(errors)
+        return {**batch, "error": errors, "refusal": refusals}
 
 
 def many_on_ray(bulk: Bulk, jobs: Sequence[Job], model: str | None) -> None:
@@ -59,12 +77,18 @@ def many_on_ray(bulk: Bulk, jobs: Sequence[Job], model: str | None) -> None:
     Files, answers and model must lie where all nodes see them under the same path. Files that are done
     already are left out.
 
+    Args:
+        bulk: how they are answered.
+        jobs: the files.
+        model: what the classifier of `bulk` was opened from.
+
     Raises:
+        BundleError: a node has no such model, or another one.
         InputError: some files could not be classified; which ones was said on stderr.
         MissingExtraError: Ray is not installed.
     """
     from newsie.cli.terminal import note
-    from newsie.errors import InputError, MissingExtraError
+    from newsie.errors import BundleError, InputError, MissingExtraError
 
     try:
         import ray
@@ -77,9 +101,10 @@ def many_on_ray(bulk: Bulk, jobs: Sequence[Job], model: str | None) -> None:
     if left:
         if not ray.is_initialized():
             ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
-        arguments = (model, bulk.tasks, bulk.top_k, dict(bulk.columns), bulk.strict)
         cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
-        for row in _answered(left, arguments, cores):
+        for row in _answered(left, _arguments(bulk, model), cores):
+            if row["refusal"]:
+                raise BundleError(row["refusal"])
             if row["error"]:
                 failed += 1
                 note(f"newsie: {row['error']}")
@@ -91,6 +116,18 @@ def many_on_ray(bulk: Bulk, jobs: Sequence[Job], model: str | None) -> None:
         raise InputError(f"{failed:,} of {len(jobs):,} files could not be classified, see above")
 
 
+def _arguments(bulk: Bulk, model: str | None) -> tuple[Any, ...]:
+    """Those of `_Worker`: the same model in the same runtime, wherever it is started."""
+    runtime = os.environ.get(VARIABLE) or ONNXRUNTIME
+    of_bulk = (bulk.tasks, bulk.top_k, dict(bulk.columns), bulk.strict)
+    return _place(model), bulk.classifier.bundle.fingerprint, runtime, *of_bulk
+
+
+def _place(model: str | None) -> str | None:
+    """A model for processes that run elsewhere: a directory by its whole path, a hub id as it is."""
+    return str(Path(model).absolute()) if model and Path(model).is_dir() else model
+
+
 def _answered(left: Mapping[str, Job], arguments: tuple[Any, ...], cores: int) -> Any:
     """A row for each file, as they are done."""
     import ray.data
@@ -99,15 +136,14 @@ def _answered(left: Mapping[str, Job], arguments: tuple[Any, ...], cores: int) -
         {"source": str(job.source.absolute()), "target": target} for target, job in left.items()
     ]
     files = ray.data.from_items(items, override_num_blocks=len(items))
-    most = max(1, min(cores, len(items)))
+    actors = max(1, min(cores, len(items)))
     answered = files.map_batches(
         _Worker,
         fn_constructor_args=arguments,
         batch_size=1,
         batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(
-            min_size=1, max_size=most, max_tasks_in_flight_per_actor=1
-        ),
+        # A pool that may grow does not: for Ray, an actor with one file at a time is never busy enough.
+        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
     )
     return answered.iter_rows()

@@ -68,13 +68,16 @@ def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread
 
 
 def circumstances(module: str, arguments: Sequence[str], *, timed: bool = True) -> dict[str, Any]:
-    """How, when and on what was measured. Call it before measuring: it notes the load.
+    """How, when and on what was measured. Call it before measuring: it notes the load,
+    and sees to it that the runtime is the one that is noted.
 
     Args:
         module: of this package.
         arguments: of its command.
         timed: whether the figures hold times, so that other work on the machine changes them.
     """
+    # Students run in one runtime, whatever is installed, unless another is asked for.
+    os.environ.setdefault("NEWSIE_RUNTIME", "onnxruntime")
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )

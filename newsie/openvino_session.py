@@ -2,7 +2,10 @@
 
     onnxruntime    never: the default, with which every processor gives the same answers
     openvino       in any case
-    fastest        where the extra `openvino` is installed and a measurement at the start finds it faster
+    fastest        where the extra `openvino` is installed and was measured to be faster
+
+It is measured once for each graph, machine and version, and remembered in the user's cache: a run that goes
+on where another ended computes as that one did.
 
 Answers differ as little as int8 differs from float: OpenVINO computes with the graph's int8 weights, and
 takes activations as float, or in int8 with scales of its own where the processor is made for that (VNNI).
@@ -10,11 +13,16 @@ takes activations as float, or in int8 with scales of its own where the processo
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import platform
 import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,15 +30,23 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from newsie.atomic import write_text
 from newsie.errors import BundleError, InputError, MissingExtraError
 
-__all__ = ["ONNXRUNTIME", "RUNTIMES", "VARIABLE", "OpenVinoSession", "Session", "choose_session"]
+__all__ = [
+    "FASTEST",
+    "ONNXRUNTIME",
+    "RUNTIMES",
+    "VARIABLE",
+    "OpenVinoSession",
+    "Session",
+    "choose_session",
+]
 
 VARIABLE = "NEWSIE_RUNTIME"
-ONNXRUNTIME = "onnxruntime"
-RUNTIMES = (ONNXRUNTIME, "openvino", "fastest")
+ONNXRUNTIME, OPENVINO, FASTEST = RUNTIMES = ("onnxruntime", "openvino", "fastest")
 ROUNDS, ARTICLES, TOKENS = 5, 16, 32
-"""The measurement at the start: both take turns, so many times, with a batch of this shape."""
+"""The measurement: both take turns, so many times, with a batch of this shape."""
 
 Inputs = Mapping[str, NDArray[np.int64]]
 
@@ -57,17 +73,49 @@ def choose_session(session: Session, path: Path, threads: int) -> Session:
     wanted = os.environ.get(VARIABLE) or ONNXRUNTIME
     if wanted not in RUNTIMES:
         raise InputError(f"{VARIABLE} is {wanted!r}; give one of {', '.join(RUNTIMES)}")
-    if wanted == ONNXRUNTIME or (wanted == "fastest" and find_spec("openvino") is None):
+    if wanted == ONNXRUNTIME or (wanted == FASTEST and find_spec("openvino") is None):
         return session
-    if wanted == "openvino":
+    if wanted == OPENVINO:
         return OpenVinoSession(path, threads)
     try:
-        other = OpenVinoSession(path, threads)
-        return other if _speedup(session, other) > 1 else session
+        return _faster(session, path, threads)
     except Exception as error:  # a runtime's errors have no common base but Exception
         reason = error.__cause__ or error
         warnings.warn(f"OpenVINO fails, ONNX Runtime is used instead: {reason}", stacklevel=2)
         return session
+
+
+def _faster(session: Session, path: Path, threads: int) -> Session:
+    speedups = _read_speedups()
+    graph = hashlib.sha256(path.read_bytes()).hexdigest()
+    case = " ".join([platform.node(), graph[:16], version("onnxruntime"), version("openvino")])
+    if case in speedups and speedups[case] <= 1:
+        return session
+    other = OpenVinoSession(path, threads)
+    if case not in speedups:
+        speedups[case] = _speedup(session, other)
+        _write_speedups(speedups)
+    return other if speedups[case] > 1 else session
+
+
+def _speedups_path() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "newsie/runtimes.json"
+
+
+def _read_speedups() -> dict[str, float]:
+    """Machine, graph and versions -> how many times as fast OpenVINO is."""
+    try:
+        found: dict[str, float] = json.loads(_speedups_path().read_text(encoding="utf-8"))
+    except (OSError, RuntimeError, ValueError):  # there is none, no home, or no JSON
+        return {}
+    return found
+
+
+def _write_speedups(speedups: Mapping[str, float]) -> None:
+    with suppress(OSError, RuntimeError):  # then it is measured each time
+        path = _speedups_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(speedups, indent=1))
 
 
 def _speedup(session: Session, other: Session) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.errors import BundleError, InputError, MissingExtraError
 from newsie.openvino_session import OpenVinoSession, choose_session
+from tests.broken_openvino import break_openvino
 from tests.tiny import tiny_articles
 
 ARTICLES = tiny_articles(60, seed=4)
@@ -30,6 +32,13 @@ class Asleep:
     ) -> list[NDArray[np.float32]]:
         time.sleep(self.seconds)
         return []
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a measurement is remembered."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -65,10 +74,7 @@ def test_where_openvino_is_not_installed(graph: Path, monkeypatch: pytest.Monkey
 def test_the_fastest_is_onnxruntime_where_openvino_is_broken(
     graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "openvino"]:
-        monkeypatch.delitem(sys.modules, name)
-    (tmp_path / "openvino.py").write_text("raise ImportError('libtbb.so.12 is missing')\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    break_openvino(tmp_path, monkeypatch)
     monkeypatch.setenv("NEWSIE_RUNTIME", "fastest")
     session = Asleep(0)
     with pytest.warns(UserWarning, match=r"ONNX Runtime is used instead: libtbb\.so\.12"):
@@ -119,12 +125,31 @@ def test_threads_do_not_disturb_each_other(graph: Path) -> None:
             np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_the_faster_one_is_taken(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_faster_one_is_taken_and_remembered(
+    graph: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("openvino", reason="needs the extra openvino")
     monkeypatch.setenv("NEWSIE_RUNTIME", "fastest")
     slow, fast = Asleep(0.3), Asleep(0)
     assert isinstance(choose_session(slow, graph, 1), OpenVinoSession)
+    assert isinstance(choose_session(fast, graph, 1), OpenVinoSession)
+    shutil.rmtree(cache)
     assert choose_session(fast, graph, 1) is fast
+    assert choose_session(slow, graph, 1) is slow
+
+
+@pytest.mark.parametrize("there", ["a file", "a damaged one"])
+def test_nothing_has_to_be_remembered(
+    graph: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    monkeypatch.setenv("NEWSIE_RUNTIME", "fastest")
+    if there == "a file":
+        cache.touch()  # where the folder should be
+    else:
+        (cache / "newsie").mkdir(parents=True)
+        (cache / "newsie" / "runtimes.json").write_text("{")
+    assert isinstance(choose_session(Asleep(0.3), graph, 1), OpenVinoSession)
 
 
 def test_a_graph_that_openvino_cannot_read(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -364,6 +365,17 @@ def test_what_another_run_is_at_work_on_is_left_to_it(
         assert (out / ".1.parquet.parts").exists()
     assert newsie(*command).code == 0
     assert counts(out) == WANTED
+
+
+def test_one_file_waits_for_a_run_that_ends(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    ending = parts_module.Parts(target, {}).__enter__()
+    threading.Timer(0.3, ending.__exit__, (None, None, None)).start()
+    with parts_module.Parts(target, {}, wait_seconds=60) as parts:
+        parts.write(1, {"id": "a"})
+        parts.finish()
+    assert target.read_text() == '{"id": "a"}\n'
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
 
 def test_wrong_usage_of_folders(newsie: Any, big: Path, tmp_path: Path) -> None:

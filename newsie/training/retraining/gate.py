@@ -304,9 +304,9 @@ def _kept_failures(name: str, report: TaskReport, limits: Limits) -> Iterator[st
     unmeasured = [label for label, item in report.kept.items() if item.support < MEASURED]
     if unmeasured:
         yield (
-            f"{name}: nothing shows whether {', '.join(unmeasured)} still is what it was: there are no "
-            f"articles of it to learn from and none to measure on; give old articles with their labels "
-            "(--replay FILE), or some to measure on (--test FILE), or take it as it is (--force)"
+            f"{name}: nothing shows whether the answers {', '.join(unmeasured)} are kept: there are no "
+            "articles with these labels to learn from, and none to measure on; give old ones (--replay "
+            "FILE), or some to measure on (--test FILE), or take it as it is (--force)"
         )
     for label, item in report.kept.items():
         if label not in unmeasured and item.kept and item.kept.high < limits.min_agreement:

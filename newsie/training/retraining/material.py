@@ -202,7 +202,9 @@ def _write(
     usual = {task.name: task.rule or LabelRule(task.name) for task in space.tasks}
     file = ArticleReader(sources.file, columns=sources.columns, rules=own)
     say(f"{sources.file}: {file.columns.describe()}")
-    answered = {"file": _copy([file], kept, target / "file.jsonl").learnt}
+    # Rare labels are left out, also known ones: next to nothing speaks for them, and all else against.
+    enough = {**kept, **{q.name: kept[q.name] - set(q.rare) for q in questions}}
+    answered = {"file": _copy([file], enough, target / "file.jsonl").learnt}
     if summary := file.problems.summary():
         say(summary)
     if sources.test is not None:

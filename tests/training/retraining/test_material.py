@@ -42,6 +42,11 @@ def test_labels_that_the_file_lacks_are_said(base: Bundle, tmp_path: Path) -> No
     assert (
         "task section: no articles of business to learn" in gather(Sources(file), base, tmp_path)[1]
     )
+    rare = written(tmp_path / "rare.csv", ["sports", "science"] * 8 + ["business"], "section")
+    found, said = gather(Sources(rare), base, tmp_path)
+    assert "left out, fewer than 4 articles: business (1)" in said
+    assert "no articles of business to learn" in said
+    assert {row.get("gold:section") for row in rows(found, "file")} == {"sports", "science", None}
     old = written(tmp_path / "old.csv", ["business", "sports"] * 4, "section", seed=1)
     assert "no articles of" not in gather(Sources(file, replay=[old]), base, tmp_path)[1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -145,35 +146,40 @@ class Bulk:
 
     def many(self, jobs: Sequence[Job]) -> None:
         """Files into a folder; those that are done already are left out, and a file that cannot be
-        read does not stop the others.
+        read does not stop the others. What another run is at work on is left to it, and waited for.
 
         Raises:
             InputError: some files could not be classified; which ones was said on stderr.
         """
         from newsie.cli.terminal import note
+        from newsie.data.parts import BusyError
         from newsie.errors import InputError
 
         self.prepare(jobs)
         self._bytes = sum(job.source.stat().st_size for job in jobs if job.source.exists())
-        done, failed = 0, list[Job]()
+        done = failed = 0
+        busy: list[Job] = []
         try:
             for job in jobs:
-                if self.is_done(job):
-                    self._bytes_done += job.source.stat().st_size
-                elif not self._try(job):
-                    failed.append(job)
+                try:
+                    failed += not self._try(job)
+                    done += 1
+                except BusyError:
+                    busy.append(job)
+            if busy:
+                note(f"waiting for another run that is at work on {len(busy):,} of the files")
+            for job in busy:
+                failed += not self._try(job, math.inf)
                 done += 1
         except (KeyboardInterrupt, OSError):
             note(f"{done:,} of {len(jobs):,} files are done")
             _tell_how_to_go_on()
             raise
-        # What another run was at work on may be answered by now.
-        left = len([job for job in failed if not self.is_done(job)])
         folder = os.path.commonpath([job.target.parent for job in jobs])
-        note(f"{len(jobs) - left:,} of {len(jobs):,} files are answered in {folder}")
-        if left:
+        note(f"{len(jobs) - failed:,} of {len(jobs):,} files are answered in {folder}")
+        if failed:
             raise InputError(
-                f"{left:,} of {len(jobs):,} files could not be classified, see above; put them right "
+                f"{failed:,} of {len(jobs):,} files could not be classified, see above; put them right "
                 "and type the same command again: the others are kept"
             )
 
@@ -192,21 +198,25 @@ class Bulk:
             if difference:
                 note(f"{count:,} of {len(jobs):,} files are answered anew: {difference}")
 
-    def _try(self, job: Job) -> bool:
-        """Whether a file could be classified; if not, why is said."""
+    def _try(self, job: Job, wait_seconds: float = 0) -> bool:
+        """Whether a file is or could be classified; if not, why is said, but for a BusyError."""
         from newsie.cli.terminal import note
+        from newsie.data.parts import BusyError
         from newsie.errors import InputError
 
+        found = True
         try:
-            self._classify(job)
+            if not self.is_done(job):
+                self._classify(job, wait_seconds)
+        except BusyError:
+            raise
         except InputError as error:
             if self.strict:
                 raise
             note(f"newsie: {error}")
-            return False
-        finally:
-            self._bytes_done += job.source.stat().st_size if job.source.exists() else 0
-        return True
+            found = False
+        self._bytes_done += job.source.stat().st_size if job.source.exists() else 0
+        return found
 
     def _classify(self, job: Job, wait_seconds: float = 0) -> None:
         from newsie.cli.terminal import note
@@ -216,6 +226,9 @@ class Bulk:
         one_of_many = _record_path(job.target).exists()
         reader = self._open(job, empty=one_of_many)
         with Parts(job.target, meaning, wait_seconds) as parts:
+            if one_of_many and self.is_done(job):
+                note(f"{job.target} was written by another run")
+                return
             if parts.done:
                 note(f"{job.source}: going on behind row {parts.done:,}, where the last run ended")
             if reader is not None:

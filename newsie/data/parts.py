@@ -28,13 +28,17 @@ from newsie.atomic import new_file, write_text
 from newsie.data.writers import RowWriter, check_target, open_writer
 from newsie.errors import InputError
 
-__all__ = ["PART_ROWS", "Parts"]
+__all__ = ["PART_ROWS", "BusyError", "Parts"]
 
 PART_ROWS = 10_000
 PROGRESS = "progress.json"
 LOCK = "lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
 """What a file system says that has no locks; there, nothing keeps two runs apart."""
+
+
+class BusyError(InputError):
+    """Another run is at work on the file."""
 
 
 class Parts:
@@ -50,8 +54,8 @@ class Parts:
         tally: counts that are kept with the parts; to be raised behind `write`.
 
     Raises:
-        InputError: another ending, or a folder that cannot be written to; within the context also
-            another run that is at work on the file.
+        InputError: another ending, or a folder that cannot be written to.
+        BusyError: on entry, another run is at work on the file, and still is after waiting.
     """
 
     def __init__(self, target: Path, source: Mapping[str, Any], wait_seconds: float = 0) -> None:
@@ -91,7 +95,7 @@ class Parts:
         end = time.monotonic() + self._wait_seconds
         while (lock := _try_lock(self.folder)) is None:
             if time.monotonic() >= end:
-                raise InputError(f"{self.target} is being written by another run")
+                raise BusyError(f"{self.target} is being written by another run")
             time.sleep(0.1)
         return lock
 

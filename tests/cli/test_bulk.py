@@ -352,19 +352,26 @@ def test_folders_below_a_pattern_are_kept_apart(
     assert "name another folder" in refusal(newsie, "-f", "big/out/**/*.parquet", "-o", "big/out")
 
 
-def test_what_another_run_is_at_work_on_is_left_to_it(
+def test_what_another_run_is_at_work_on_is_left_to_it_and_waited_for(
     newsie: Any, big: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    command = ("classify", "--file", big / "*.parquet", "-o", out)
-    with parts_module.Parts(out / "1.parquet", {}):
-        code, _, err = newsie(*command)
-        assert (code, counts(out)) == (1, {"0.parquet": 12, "2.parquet": 14})
-        assert "1.parquet is being written by another run" in err
-        assert (out / ".1.parquet.parts").exists()
-    assert newsie(*command).code == 0
-    assert counts(out) == WANTED
+    other = parts_module.Parts(out / "0.parquet", {}).__enter__()
+
+    def end() -> None:
+        """Without an answer, once the others are there."""
+        while counts(out) != {"1.parquet": 13, "2.parquet": 14}:
+            time.sleep(0.01)
+        other.__exit__(None, None, None)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    code, _, err = newsie("classify", "--file", big / "*.parquet", "-o", out)
+    ending.join()
+    assert (code, counts(out)) == (0, WANTED)
+    assert "waiting for another run that is at work on 1 of the files" in err
+    assert "3 of 3 files are answered" in err
 
 
 def test_one_file_waits_for_a_run_that_ends(tmp_path: Path) -> None:

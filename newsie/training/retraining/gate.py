@@ -342,10 +342,15 @@ def _failures(name: str, report: TaskReport, limits: Limits) -> list[str]:
             "learnt; give more labelled articles, or some to measure on (--test FILE)"
         )
     if after is not None and report.baseline is not None and after.accuracy < report.baseline[0]:
+        advice = "give more articles, look the labels over with newsie doctor, or train deeper "
+        advice += "(--student, --full)"
+        if report.kept:
+            advice = (
+                "give old articles, too, to tell the new labels from the old ones (--replay FILE)"
+            )
         found.append(
             f"{name}: accuracy {after.accuracy:.1%} is below TF-IDF and logistic regression, "
-            f"{report.baseline[0]:.1%}; give more articles, look the labels over with newsie doctor, "
-            "or train deeper (--student, --full)"
+            f"{report.baseline[0]:.1%}; {advice}"
         )
     return found
 

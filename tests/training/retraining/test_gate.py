@@ -165,6 +165,9 @@ def test_labels_that_nothing_measures_stop_it() -> None:
     assert "old: nothing shows whether the answers c are kept" in failure
     assert all(option in failure for option in ("--replay", "--test", "--force"))
     assert not extended(gold, gold, absent=[]).failures
+    new = np.full(300, 3)
+    below, _ = extended(answers, new, absent=[0, 1, 2]).failures  # no new label is ever answered
+    assert "give old articles, too, to tell the new labels from the old ones (--replay" in below
 
 
 def test_labels_that_were_not_learnt_are_measured_where_there_are_no_gold_labels() -> None:

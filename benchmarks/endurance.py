@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -105,7 +106,7 @@ def measure(model: Path, articles: Path, tasks: Sequence[str]) -> Iterator[Measu
         for path in sorted(articles.iterdir()):
             while not (answers / path.name).exists():
                 if process.poll() is not None and not (answers / path.name).exists():
-                    raise RuntimeError(f"{process.args} failed: {process.communicate()[1]}")
+                    raise RuntimeError(f"{shlex.join(command)} failed: {process.communicate()[1]}")
                 peak = max(peak, watched.memory_info().rss)
                 time.sleep(INTERVAL)
             seconds, started = time.perf_counter() - started, time.perf_counter()

@@ -22,7 +22,6 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,6 +85,8 @@ def choose_session(session: Session, path: Path, threads: int) -> Session:
 
 
 def _faster(session: Session, path: Path, threads: int) -> Session:
+    from importlib.metadata import version  # takes as long as a tenth of the start
+
     speedups = _read_speedups()
     graph = hashlib.sha256(path.read_bytes()).hexdigest()
     case = " ".join([platform.node(), graph[:16], version("onnxruntime"), version("openvino")])

@@ -167,6 +167,8 @@ def open_onnxruntime(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # A plan of the memory for each shape of a batch would be kept for ever; there are thousands of shapes.
+    options.enable_mem_pattern = False
     # Fusing more makes int8 graphs no faster and loading slower.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from fastapi import FastAPI
 
 from newsie import Classifier
@@ -111,6 +112,19 @@ def _held_up_by(server: Server, thread: threading.Thread) -> str:
 
 
 _TELLING = ("client", "transport", "_in_headers", "_in_body", "_stopped", "pipeline")
+
+
+def hold(classifier: Classifier, patch: pytest.MonkeyPatch) -> threading.Event:
+    """Let the model answer only when the event is set."""
+    go, run = threading.Event(), student_of(classifier)._session.run
+
+    class Held:
+        def run(self, *arguments: Any) -> object:
+            assert go.wait(30)
+            return run(*arguments)
+
+    patch.setattr(student_of(classifier), "_session", Held())
+    return go
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 
 from newsie import Classifier
 from newsie.serving.process import Server
-from tests.serving.live import Live, codes_of, dumps, live, post, student_of, wait_until
+from tests.serving.live import Live, codes_of, dumps, hold, live, post, wait_until
 
 CLASSIFY = "/v1/classify"
 BODY = dumps({"articles": [{"headline": "goal"}]})
@@ -116,14 +116,7 @@ def test_a_broken_body_behind_another_request(
     tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes behind is read no more, so it is refused when its turn comes, and not waited for."""
-    go, run = threading.Event(), student_of(tiny_classifier)._session.run
-
-    class Held:
-        def run(self, *arguments: Any) -> object:
-            assert go.wait(30)
-            return run(*arguments)
-
-    monkeypatch.setattr(student_of(tiny_classifier), "_session", Held())
+    go = hold(tiny_classifier, monkeypatch)
     broken = post(CLASSIFY, b"zz\r\n", "Transfer-Encoding: chunked")
     with live(tiny_classifier, **PATIENT) as server:
         with connected(server, KEEP) as connection:
@@ -153,7 +146,7 @@ def test_answers_that_nobody_reads(tiny_classifier: Classifier) -> None:
         with connected(server, ask * 120, read_bytes=4_096):
             wait_until(lambda: any(one.flow.write_paused for one in _protocols(server)), 60)
             server.server.should_exit = True
-            wait_until(lambda: not server.server.server_state.connections)
+            wait_until(lambda: not server.server.server_state.connections, 10)  # fails after that
 
 
 def test_a_connection_of_the_last_moment(

@@ -16,7 +16,16 @@ import pytest
 from newsie import Classifier
 from newsie.serving.bodies import depth_of
 from newsie.serving.protocol import LimitedProtocol
-from tests.serving.live import Live, code_of, dumps, exchange, live, post, student_of, wait_until
+from tests.serving.live import (
+    Live,
+    code_of,
+    dumps,
+    exchange,
+    hold,
+    live,
+    post,
+    wait_until,
+)
 
 BODY = dumps({"articles": [{"headline": "goal"}]})
 CLASSIFY = "/v1/classify"
@@ -355,14 +364,7 @@ def test_a_body_of_many_values(
 def test_requests_that_are_sent_ahead_do_not_pile_up(
     tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go, run = threading.Event(), student_of(tiny_classifier)._session.run
-
-    class Held:
-        def run(self, *arguments: Any) -> object:
-            assert go.wait(30)
-            return run(*arguments)
-
-    monkeypatch.setattr(student_of(tiny_classifier), "_session", Held())
+    go = hold(tiny_classifier, monkeypatch)
     body = b" " * 50_000 + BODY
     head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with live(tiny_classifier, send_timeout_seconds=0.5) as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import functools
 import logging
 import os
@@ -27,13 +28,19 @@ from newsie.serving.service import Service
 from newsie.serving.settings import Settings
 from newsie.serving.workers import SHARED_VARIABLE
 
-__all__ = ["Server", "run"]
+__all__ = ["Server", "give_back_memory", "run"]
 
 LINGER_SECONDS = 1.0
 """At the end, how long connections that were opened in the last moment may take to ask."""
 
 OPENED = "opened"
 """A file in the directory that workers share, from when one of them has opened the port."""
+
+M_MMAP_THRESHOLD = -3
+"""Of glibc's malloc.h."""
+
+OWN_MAPPING_BYTES = 128 * 1024
+"""What glibc begins with."""
 
 OTHER_FILES = 128
 """Open files of a process beside its connections."""
@@ -47,6 +54,7 @@ def run(settings: Settings, listener: socket.socket) -> None:
     """
     _send_events_to_log()
     _allow_connections(settings.max_connections)
+    give_back_memory()
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     server = Server(create_app(None, settings), settings)
     server.run(sockets=[listener])
@@ -234,3 +242,17 @@ def _allow_connections(count: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def give_back_memory() -> None:
+    """Let blocks of 128 KiB and more go back to the system as soon as they are freed, for good.
+
+    glibc raises that size to the largest block freed so far. The arrays of a batch then lie among small
+    blocks, which keep holes open between them: under load the heap grew by 0.25 MB a minute, all of it free
+    (mallopt(3), M_MMAP_THRESHOLD). Other libraries of C have no such setting.
+    """
+    if sys.platform != "linux":
+        return
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES)

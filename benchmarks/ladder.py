@@ -37,6 +37,7 @@ from newsie.data.articles import Article
 from newsie.data.encoding import Encoder, view_text
 from newsie.data.readers import ArticleReader
 from newsie.labels import LabelRule
+from newsie.openvino_session import ONNXRUNTIME
 
 SCRIPT = Path(__file__).parent / "peers" / "contender.py"
 WORDS = {"50 tokens": 38, "250 tokens": 190}
@@ -128,8 +129,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _name(task: str) -> str:
-    """Of the files of results."""
-    return "ladder" if task == TASKS[0] else f"ladder-{task}"
+    """Of the files of results; each task and each runtime has its own."""
+    runtime = os.environ["NEWSIE_RUNTIME"]
+    parts = [task] * (task != TASKS[0]) + [runtime] * (runtime != ONNXRUNTIME)
+    return "-".join(["ladder", *parts])
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

@@ -17,6 +17,8 @@ from newsie.evaluation import (
     bootstrap_difference,
     bootstrap_interval,
     brier_score,
+    calibration_difference,
+    confidence_bins,
     evaluate,
     evaluate_predictions,
     expected_calibration_error,
@@ -229,6 +231,26 @@ def test_a_paired_difference_is_that_of_the_articles() -> None:
     found = bootstrap_difference("accuracy", predicted, other, y)
     assert found.low == pytest.approx(low, abs=0.01)
     assert found.high == pytest.approx(high, abs=0.01)
+
+
+def test_a_difference_of_calibration_is_that_of_the_articles() -> None:
+    p, y = some(400)
+    surer = softmax(3 * np.log(p))
+    found = calibration_difference(surer, p, y)
+    errors = expected_calibration_error(surer, y), expected_calibration_error(p, y)
+    assert 0 < found.low < errors[0] - errors[1] < found.high
+
+    drawn = np.random.default_rng(0).integers(0, len(y), (2_000, len(y)))
+    values = []
+    for scores in (surer, p):
+        confidence = scores.max(axis=1)
+        gap = confidence - (scores.argmax(axis=1) == y)
+        inside = [np.isin(drawn, rows) for rows in confidence_bins(confidence)]
+        values.append(sum(np.abs((gap[drawn] * rows).sum(axis=1)) for rows in inside) / len(y))
+    low, high = np.quantile(values[0] - values[1], [0.025, 0.975])
+    assert found.low == pytest.approx(low, abs=0.006)
+    assert found.high == pytest.approx(high, abs=0.006)
+    assert calibration_difference(p, p, y) == Interval(0.0, 0.0)
 
 
 def test_bootstraps_can_be_repeated() -> None:

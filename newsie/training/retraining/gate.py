@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 
 from newsie.confusion.intervals import Estimate, paired, share
 from newsie.errors import QualityGateError
-from newsie.evaluation import Interval, TaskMetrics, bootstrap_difference, evaluate, macro_f1
+from newsie.evaluation import (
+    Interval,
+    TaskMetrics,
+    bootstrap_difference,
+    calibration_difference,
+    evaluate,
+    expected_calibration_error,
+    macro_f1,
+)
 from newsie.labels import IGNORE, LabelSpace
 
 __all__ = ["Limits", "Promotion", "TaskReport", "compare_students"]
@@ -85,6 +93,7 @@ class TaskReport:
         before: the old student's, on the articles whose label it has; None without any.
         change: after - before, accuracy on those articles, with its paired interval.
         f1_change: after - before, macro-F1 on those articles, with its paired bootstrap interval.
+        calibration_change: likewise, expected calibration error.
         labels: label -> its report.
         baseline: accuracy of TF-IDF and logistic regression, and after - baseline with its interval;
             None for a task that is not taught.
@@ -99,6 +108,7 @@ class TaskReport:
     before: TaskMetrics | None
     change: Estimate | None
     f1_change: Estimate | None
+    calibration_change: Estimate | None
     labels: Mapping[str, LabelReport]
     baseline: tuple[float, Interval] | None
     agreement: Estimate | None
@@ -223,7 +233,7 @@ def _report(
 ) -> TaskReport:
     known = gold != IGNORE
     predicted = new.argmax(axis=1)
-    before, change, f1_change, agreement = None, None, None, None
+    before, change, f1_change, calibration_change, agreement = None, None, None, None, None
     kept: dict[str, KeptReport] = {}
     if old is not None:
         answers = old.argmax(axis=1)
@@ -240,6 +250,9 @@ def _report(
             before = evaluate(old[comparable], gold[comparable])
             change = _paired(answers, predicted, gold, comparable)
             f1_change = _f1_change(answers[comparable], predicted[comparable], gold[comparable])
+            calibration_change = _calibration_change(
+                old[comparable], new[comparable], gold[comparable]
+            )
     reports = {
         label: _label_report(index, old, predicted, gold)
         for index, label in enumerate(labels)
@@ -256,6 +269,7 @@ def _report(
         before=before,
         change=change,
         f1_change=f1_change,
+        calibration_change=calibration_change,
         labels=reports,
         baseline=against,
         agreement=agreement,
@@ -298,6 +312,15 @@ def _f1_change(old: Indices, new: Indices, gold: Indices) -> Estimate:
     """Macro-F1 of new - old, with its paired interval."""
     found = bootstrap_difference("macro_f1", new, old, gold)
     return Estimate(macro_f1(new, gold) - macro_f1(old, gold), found.low, found.high)
+
+
+def _calibration_change(
+    old: NDArray[np.floating[Any]], new: NDArray[np.floating[Any]], gold: Indices
+) -> Estimate:
+    """Expected calibration error of new - old, with its paired interval."""
+    found = calibration_difference(new, old, gold)
+    change = expected_calibration_error(new, gold) - expected_calibration_error(old, gold)
+    return Estimate(change, found.low, found.high)
 
 
 def _kept_failures(name: str, report: TaskReport, limits: Limits) -> Iterator[str]:
@@ -371,14 +394,17 @@ def _row(name: str, report: TaskReport) -> tuple[str, ...]:
         _percent(report.baseline[0]) if report.baseline else "",
         _percent(after.macro_f1) if after else "",
         _change(report.f1_change),
-        _calibration(before, after),
+        _calibration(before, after, report.calibration_change),
         _percent(report.agreement.value) if report.agreement else "",
     )
 
 
-def _calibration(before: TaskMetrics | None, after: TaskMetrics | None) -> str:
+def _calibration(
+    before: TaskMetrics | None, after: TaskMetrics | None, change: Estimate | None
+) -> str:
     errors = [f"{m.expected_calibration_error:.3f}" for m in (before, after) if m]
-    return " -> ".join(errors)
+    interval = f" [{change.low:+.3f}, {change.high:+.3f}]" if change else ""
+    return " -> ".join(errors) + interval
 
 
 def _percent(value: float | None) -> str:

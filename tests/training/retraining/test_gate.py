@@ -200,4 +200,9 @@ def test_the_table_gives_macro_f1_and_calibration_before_and_after() -> None:
     assert change is not None
     assert change.value == pytest.approx(-0.05, abs=0.001)
     assert change.low < change.value < change.high < 0
-    assert "0.100 -> 0.050" in found.table()
+    calibration = found.tasks["old"].calibration_change
+    assert calibration is not None
+    assert calibration.value == pytest.approx(-0.05)
+    assert calibration.low < calibration.value < calibration.high
+    interval = f"[{calibration.low:+.3f}, {calibration.high:+.3f}]"
+    assert f"0.100 -> 0.050 {interval}" in found.table()

@@ -8,7 +8,6 @@ texts may be written by several at once: each has a name of its own aside.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +75,7 @@ def _replacing(aside: Path, target: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, over an older one; of several processes that do, the last one's stays."""
-    own = path.with_name(f".{path.name}.{secrets.token_hex(8)}.aside")
+    own = path.with_name(f".{path.name}.{os.urandom(8).hex()}.aside")
     with _replacing(own, path) as aside:
         aside.write_text(text, encoding="utf-8")
 

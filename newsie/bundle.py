@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from newsie.atomic import new_directory
 from newsie.data.encoding import EncodingPolicy
 from newsie.errors import BundleError
 from newsie.labels import LabelSpace
@@ -163,6 +161,10 @@ def write_bundle(
         BundleError: the directory exists already, or holds something else than a bundle; or a value
             makes no sense.
     """
+    import shutil  # here, as most programs only read, and each of their starts would pay for it
+
+    from newsie.atomic import new_directory
+
     directory = Path(directory)
     if directory.exists() and not replace:
         raise BundleError(f"{directory} exists already; choose another name, or replace it")
@@ -209,6 +211,10 @@ def copy_bundle(
     Raises:
         BundleError: the source is no bundle, or is damaged, or the directory holds something else.
     """
+    import shutil  # see write_bundle
+
+    from newsie.atomic import new_directory
+
     bundle, directory = read_bundle(source), Path(directory)
     _check_target(directory)
     with new_directory(directory, replace=True) as aside:

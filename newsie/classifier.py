@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,13 @@ from newsie.data.articles import Article
 from newsie.data.encoding import EncodedArticles, Encoder
 from newsie.errors import BundleError, InputError
 from newsie.evaluation import softmax
-from newsie.explanation import MAX_PASSES, Explanation, ExplanationPlan, occlude, split_words
 from newsie.finding import find_bundle
 from newsie.labels import LabelSpace
 from newsie.prediction import Prediction
 from newsie.runtime import count_threads
+
+if TYPE_CHECKING:
+    from newsie.explanation import Explanation, ExplanationPlan
 
 __all__ = ["Classifier"]
 
@@ -35,6 +38,10 @@ FIRST_WINDOW_ARTICLES = 256
 
 WINDOW_SECONDS = 1.0
 """Windows grow no more once one takes this long, so that answers keep coming on a slow machine."""
+
+
+MAX_PASSES = 128
+"""Of an explanation: words of a longer article are taken together, so that none costs more than this."""
 
 
 class Classifier:
@@ -172,6 +179,9 @@ class Classifier:
         max_passes: int = MAX_PASSES,
     ) -> ExplanationPlan:
         """The first step of `explain`: all that has to be computed. Arguments and errors are its."""
+        # Imported here and below: explaining is rare, and each start would pay for it.
+        from newsie.explanation import ExplanationPlan, occlude, split_words
+
         chosen = self._chosen(tasks)
         labels = labels or {}
         for task, label in labels.items():
@@ -190,6 +200,8 @@ class Classifier:
         self, plan: ExplanationPlan, logits: Mapping[str, NDArray[np.float32]]
     ) -> Explanation:
         """The last step of `explain`, from the logits of `plan.ids` by task, (1 + W, C)."""
+        from newsie.explanation import Explanation
+
         found = self.calibrate(logits)
         return Explanation(
             labels=self.labels,

@@ -27,7 +27,6 @@ from newsie.errors import InputError
 from newsie.labels import LabelSpace
 
 __all__ = [
-    "MAX_PASSES",
     "Explanation",
     "ExplanationPlan",
     "Part",
@@ -37,9 +36,6 @@ __all__ = [
 ]
 
 Part = Literal["headline", "body"]
-
-MAX_PASSES = 128
-"""Words of a longer article are taken together, so that no article costs more passes than this."""
 
 NO_WORD = -1
 """The word of a token that belongs to none, such as [CLS]."""
@@ -183,7 +179,7 @@ class ExplanationPlan:
 
 
 def split_words(
-    read: ReadText, article: Article, max_words: int = MAX_PASSES
+    read: ReadText, article: Article, max_words: int
 ) -> tuple[tuple[Word, ...], NDArray[np.int64], int]:
     """The words of an article that were read, and the word of each token.
 

@@ -307,7 +307,7 @@ def test_occlude() -> None:
 def test_tokens_belong_to_the_words_that_hold_them() -> None:
     article = Article("goals: 12", "the cup")
     read = Encoder(tiny_tokenizer(), EncodingPolicy(64)).read(article)
-    words, owners, _ = split_words(read, article)
+    words, owners, _ = split_words(read, article, 128)
     tokens = [str(tiny_tokenizer().id_to_token(i)) for i in read.ids]
     spelt = [
         "".join(t.removeprefix("##") for t, owner in zip(tokens, owners, strict=True) if owner == i)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from newsie.bundle import read_bundle
+from newsie.bundle import bundled_path, read_bundle
 from newsie.classifier import Classifier
 from newsie.errors import BundleError, InputError, MissingExtraError
 from newsie.openvino_session import OpenVinoSession, choose_session
@@ -109,6 +109,17 @@ def test_answers_are_those_of_onnxruntime(
         assert np.mean(apart) < 0.01
         same = [one.label(task) == two.label(task) for one, two in zip(wanted, found, strict=True)]
         assert np.mean(same) > 0.95
+
+
+def test_as_many_activations_share_a_scale_as_the_widths_allow(graph: Path) -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+
+    def group_size(path: Path) -> int:
+        found = OpenVinoSession(path, 1)._compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
+        return int(found)
+
+    assert group_size(bundled_path() / "model.onnx") == 128  # its layers are 384 and 1,536 wide
+    assert group_size(graph) == 32
 
 
 def test_threads_do_not_disturb_each_other(graph: Path) -> None:

@@ -7,6 +7,7 @@ their metrics, which are added up, the name of the model that was chosen last, a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -72,9 +73,15 @@ class Workers:
             raise NewsieError("a worker could not start, so all have ended")
 
     def _start(self) -> None:
-        self._listener.listen(BACKLOG)  # a worker that was ended by itself has set it to 0
+        """Start a worker, unless the end has begun: a signal comes before all this or after it."""
         handled = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+        if not self._ending:
+            self._fork(handled)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
+
+    def _fork(self, handled: set[signal.Signals]) -> None:
+        self._listener.listen(BACKLOG)  # a worker that was ended by itself has set it to 0
         pid = os.fork()
         if pid == 0:
             os.setpgid(0, 0)  # Ctrl-C reaches the first process only, which passes on one signal
@@ -83,7 +90,6 @@ class Workers:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
             os._exit(_code_of(self._work))
         self._running.add(pid)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
 
     def _wait(self) -> None:
         pid, status = os.wait()
@@ -97,8 +103,7 @@ class Workers:
             self._end(signal.SIGTERM)
         else:
             time.sleep(PAUSE_SECONDS)
-            if not self._ending:
-                self._start()
+            self._start()
 
     def _end(self, number: int, frame: FrameType | None = None) -> None:
         if self._ending:
@@ -113,7 +118,8 @@ class Workers:
 
     def _send(self, number: int) -> None:
         for pid in tuple(self._running):
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                os.kill(pid, number)
 
 
 def _code_of(work: Callable[[], None]) -> int:

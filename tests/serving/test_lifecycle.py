@@ -318,6 +318,50 @@ def test_a_signal_to_load_anew_does_not_end_a_server_that_starts(tiny_bundle: Pa
         assert started.wait(30) == 0
 
 
+SIGNAL_AMONG_STARTS = """
+import os, signal, socket
+from newsie.serving.workers import Workers
+
+start = os.fork
+
+def fork():
+    pid = start()
+    if pid:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return pid
+
+os.fork = fork
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    Workers(2, listener, signal.pause).run()
+"""
+
+SIGNAL_WHEN_A_WORKER_HAS_ENDED = """
+import os, signal, socket, time
+from newsie.serving import workers
+
+wait, workers.PAUSE_SECONDS = os.wait, 0
+
+def wait_first():
+    os.wait = wait
+    ended = wait()
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return ended
+
+os.wait = wait_first
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    workers.Workers(1, listener, lambda: time.sleep(0.1)).run()
+"""
+
+
+@pytest.mark.parametrize("script", [SIGNAL_AMONG_STARTS, SIGNAL_WHEN_A_WORKER_HAS_ENDED])
+def test_workers_end_in_good_order_whenever_a_signal_comes(script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_second_signal_ends_at_once(tiny_bundle: Path) -> None:
     with process("--model", str(tiny_bundle), environment={"NEWSIE_DRAIN_SECONDS": "60"}) as (
         started,

@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         env_prefix="NEWSIE_", frozen=True, extra="forbid", populate_by_name=True
     )
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"  # an empty one would be every network
     port: int = Field(
         default=8_000,
         ge=0,

@@ -53,6 +53,7 @@ def test_ports_that_hosts_give(monkeypatch: pytest.MonkeyPatch, name: str) -> No
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("host", ""),
         ("port", 70_000),
         ("workers", 0),
         ("max_articles", 0),

@@ -336,6 +336,10 @@ def calibration_difference(
     replacement comes to (Chamandy et al. 2012, "Estimating uncertainty for massive data streams"). The
     bins are those of all articles.
 
+    On few articles the ECE is too high, the more so the better a model is calibrated (Roelofs et al. 2022,
+    arXiv 2012.08668). So the interval is that of the difference as so many articles show it, not of what
+    all articles would show, and lies rather too near 0: it misses changes and makes none up.
+
     Args:
         probabilities: (N, C).
         other: (N, D), of the same articles.

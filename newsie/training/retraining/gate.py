@@ -403,8 +403,9 @@ def _calibration(
     before: TaskMetrics | None, after: TaskMetrics | None, change: Estimate | None
 ) -> str:
     errors = [f"{m.expected_calibration_error:.3f}" for m in (before, after) if m]
-    interval = f" [{change.low:+.3f}, {change.high:+.3f}]" if change else ""
-    return " -> ".join(errors) + interval
+    # Told in full: it is that of the articles that both can answer, and "after" may be of more.
+    told = f", {change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]" if change else ""
+    return " -> ".join(errors) + told
 
 
 def _percent(value: float | None) -> str:

@@ -129,7 +129,7 @@ def test_without_gold_labels_agreement_stands_in_and_this_is_said() -> None:
 def test_labels_that_the_old_one_does_not_have_are_not_compared() -> None:
     space = LabelSpace((Task("old", ("a", "b", "c")),))
     gold = np.arange(90) % 3
-    new = np.eye(3)[gold]
+    new = np.where((gold == 2)[:, None], [0.25, 0.25, 0.5], np.eye(3)[gold])
     old = np.where(np.arange(2) == np.minimum(gold, 1)[:, None], 0.9, 0.1)
     found = compare_students(
         {"old": old}, {"old": new}, {"old": gold}, space, taught=[], baseline={}, limits=Limits()
@@ -139,6 +139,9 @@ def test_labels_that_the_old_one_does_not_have_are_not_compared() -> None:
     assert report.before.support == 60
     assert report.labels["c"].before is None
     assert report.labels["c"].after == 1
+    assert report.calibration_change is not None
+    assert report.calibration_change.value == pytest.approx(-0.1)  # although those of "c" are worse
+    assert "0.100 -> 0.167, -0.100 [" in found.table()
 
 
 def extended(after: np.ndarray, gold: np.ndarray, absent: list[int], new: int = 3) -> Promotion:
@@ -205,4 +208,4 @@ def test_the_table_gives_macro_f1_and_calibration_before_and_after() -> None:
     assert calibration.value == pytest.approx(-0.05)
     assert calibration.low < calibration.value < calibration.high
     interval = f"[{calibration.low:+.3f}, {calibration.high:+.3f}]"
-    assert f"0.100 -> 0.050 {interval}" in found.table()
+    assert f"0.100 -> 0.050, -0.050 {interval}" in found.table()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from newsie.data.parts import Parts
     from newsie.data.readers import ArticleReader
 
-__all__ = ["JSON_LINES", "Bulk", "Job", "into_folder", "tell_skipped", "tell_truncated"]
+__all__ = ["JSON_LINES", "Bulk", "Job", "folder_of", "into_folder", "tell_skipped", "tell_truncated"]
 
 JSON_LINES = (".jsonl", ".ndjson")
 TABLES = {".parquet": ".parquet", ".arrow": ".parquet", ".feather": ".parquet"}
@@ -79,6 +79,11 @@ def into_folder(
         taken[target] = source
         jobs.append(Job(source, target))
     return jobs
+
+
+def folder_of(jobs: Sequence[Job]) -> str:
+    """The folder that all answers are in or below."""
+    return os.path.commonpath([job.target.parent for job in jobs]) or os.curdir
 
 
 def _is_answer(source: Path, folder: Path) -> bool:
@@ -175,8 +180,7 @@ class Bulk:
             note(f"{done:,} of {len(jobs):,} files are done")
             _tell_how_to_go_on()
             raise
-        folder = os.path.commonpath([job.target.parent for job in jobs])
-        note(f"{len(jobs) - failed:,} of {len(jobs):,} files are answered in {folder}")
+        note(f"{len(jobs) - failed:,} of {len(jobs):,} files are answered in {folder_of(jobs)}")
         if failed:
             raise InputError(
                 f"{failed:,} of {len(jobs):,} files could not be classified, see above; put them right "

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from newsie.cli.bulk import Bulk, Job
+from newsie.cli.bulk import Bulk, Job, folder_of
 from newsie.openvino_session import ONNXRUNTIME, VARIABLE
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def many_on_ray(bulk: Bulk, jobs: Sequence[Job], model: str | None) -> None:
             else:
                 bulk.remember(left[row["target"]])
                 note(f"{row['source']} is answered in {row['target']}")
-    note(f"{len(jobs) - failed:,} of {len(jobs):,} files are answered in {jobs[0].target.parent}")
+    note(f"{len(jobs) - failed:,} of {len(jobs):,} files are answered in {folder_of(jobs)}")
     if failed:
         raise InputError(f"{failed:,} of {len(jobs):,} files could not be classified, see above")
 

@@ -179,6 +179,16 @@ def test_many_files_into_a_folder(newsie: Any, big: Path, tmp_path: Path) -> Non
     assert counter.rows == 0
 
 
+def test_answers_in_the_folder_that_one_is_in(
+    newsie: Any, big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    code, _, err = newsie("classify", "--file", big / "*.parquet", "-o", ".")
+    assert (code, counts(Path())) == (0, WANTED)
+    assert "3 of 3 files are answered in .\n" in err
+
+
 def test_a_folder_goes_on_where_it_was(newsie: Any, big: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = ("classify", "--file", big / "*.parquet", "-o", out)

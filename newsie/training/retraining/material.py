@@ -58,7 +58,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Sources:
-    """The files that a retraining is given.
+    """The files that a retraining is given; each may be a folder of texts by label.
 
     Attributes:
         file: articles with gold labels; rows without are used as text.
@@ -83,15 +83,19 @@ class Sources:
         options = [list(self.tasks), dict(self.columns), dict(self.mapping)]
         digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
         for role, path in self._files():
-            digest.update(f"\0{role} {path.name}\0".encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            for part in sorted(path.glob("*/*.txt")) if path.is_dir() else [path]:
+                name = part.relative_to(path.parent).as_posix()  # in a folder, the label is in it
+                digest.update(f"\0{role} {name}\0".encode())
+                with part.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()[:16]
 
     def check(self) -> None:
-        """Raise ReadError where a file is not there, or is no file."""
+        """Raise ReadError where a file is not there, or can be read only once."""
         for _, path in self._files():
-            if not path.is_file():
+            if str(path) == "-":
+                raise ReadError("stdin", "retraining reads a file more than once; save and name it")
+            if not (path.is_file() or path.is_dir()):
                 raise ReadError(path, "there is no such file")
 
     def _files(self) -> Iterator[tuple[str, Path]]:

@@ -100,3 +100,22 @@ def test_texts_without_labels_are_all_learnt_and_copies_measured_once(
     assert not learnt & set(held_out)
     chosen_on = {(a.headline, a.body) for a in corpora.articles("validation")}
     assert not chosen_on & {(a.headline, a.body) for a in corpora.articles("train")}
+
+
+def test_a_folder_of_texts_by_label_is_read_like_a_file(base: Bundle, tmp_path: Path) -> None:
+    for number, article in enumerate(tiny_articles(16)):
+        path = tmp_path / "ours" / "ab"[number % 2] / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{article.headline}\n{article.body}", encoding="utf-8")
+    sources = Sources(tmp_path / "ours")
+    found, said = gather(sources, base, tmp_path)
+    assert "task label: new, 2 labels (column 'label', 16 articles)" in said
+    assert len(rows(found, "file")) == 16
+    before = sources.fingerprint()
+    (tmp_path / "ours" / "a" / "0.txt").rename(tmp_path / "ours" / "b" / "0.txt")
+    assert sources.fingerprint() != before
+
+
+def test_standard_input_is_refused_for_what_it_is(base: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="stdin: retraining reads a file more than once"):
+        gather(Sources(Path("-")), base, tmp_path)

@@ -145,6 +145,11 @@ class Service:
         """
         note(articles=1)
         self._check([article])
+        for task in labels:
+            if task not in tasks:
+                raise RefusedError(
+                    422, "task", f"a label is given for {task!r}; asked for: {', '.join(tasks)}"
+                )
         passes = self.settings.max_explain_passes
         async with self._answering():
             return await model.explain(article, tasks=tasks, labels=labels, max_passes=passes)

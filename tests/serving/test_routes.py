@@ -75,6 +75,13 @@ def test_explain(client: httpx.Client, tiny_classifier: Classifier) -> None:
     assert set(answer) == set(wanted)
 
 
+def test_a_label_of_a_task_that_is_not_explained(client: httpx.Client) -> None:
+    body = {"article": {"headline": "goal"}, "tasks": ["mood"], "labels": {"section": "science"}}
+    answer = client.post("/v1/explain", json=body)
+    assert (answer.status_code, answer.json()["reason"]) == (422, "task")
+    assert answer.json()["error"] == "a label is given for 'section'; asked for: mood"
+
+
 def test_hub_client(served: Live, tiny_classifier: Classifier) -> None:
     hub = InferenceClient(model=served.url)
     found = hub.text_classification(TEXT, top_k=2, function_to_apply="softmax")

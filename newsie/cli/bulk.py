@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from newsie.data.parts import Parts
     from newsie.data.readers import ArticleReader
 
-__all__ = ["JSON_LINES", "Bulk", "Job", "folder_of", "into_folder", "tell_skipped", "tell_truncated"]
+__all__ = [
+    "JSON_LINES",
+    "Bulk",
+    "Job",
+    "folder_of",
+    "into_folder",
+    "tell_skipped",
+    "tell_truncated",
+]
 
 JSON_LINES = (".jsonl", ".ndjson")
 TABLES = {".parquet": ".parquet", ".arrow": ".parquet", ".feather": ".parquet"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from newsie.data.articles import Article
 from newsie.serving.batching import Row
@@ -50,8 +50,9 @@ class AnswerCache:
         return found
 
     def put(self, key: bytes, answer: Cached) -> None:
-        """Keep an answer, in the place of the one that was not used for longest."""
-        self._answers[key] = answer
+        """Keep an answer, apart from its batch, in the place of the one that was not used for longest."""
+        own = {task: values.copy() for task, values in answer.row.items()}
+        self._answers[key] = replace(answer, row=own)
         self._answers.move_to_end(key)
         while len(self._answers) > self.size:
             self._answers.popitem(last=False)

@@ -13,9 +13,20 @@ def test_the_one_not_used_for_longest_goes() -> None:
     answer = Cached({"section": np.zeros((2, 3))}, False, 3)
     cache.put(a, answer)
     cache.put(b, answer)
-    assert cache.get(a) is answer
+    assert cache.get(a) is not None
     cache.put(c, answer)
-    assert (cache.get(a), cache.get(b), cache.get(c)) == (answer, None, answer)
+    assert [cache.get(key) is not None for key in (a, b, c)] == [True, False, True]
+
+
+def test_an_answer_is_kept_without_its_batch() -> None:
+    cache, batch = AnswerCache(1), np.arange(24.0).reshape(4, 2, 3)
+    key = cache.key(Article("a"))
+    cache.put(key, Cached({"section": batch[1]}, True, 3))
+    found = cache.get(key)
+    assert found is not None
+    assert (found.truncated, found.tokens) == (True, 3)
+    np.testing.assert_array_equal(found.row["section"], batch[1])
+    assert found.row["section"].base is None
 
 
 def test_keys_tell_headline_and_body_apart() -> None:

@@ -1,4 +1,4 @@
-"""The commands that measure endurance, runtimes and training: their arithmetic, and one small run of each."""
+"""The commands that measure endurance, cores, runtimes and training: arithmetic, and a small run of each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import endurance, runtimes, training
+from benchmarks import cores, endurance, runtimes, training
 from newsie.bundle import read_bundle
 from newsie.training.model import MultiTaskModel
 
@@ -53,6 +53,21 @@ def test_a_command_that_fails_is_told(tmp_path: Path) -> None:
     (articles / "part-0.parquet").write_bytes(b"no Parquet")
     with pytest.raises(RuntimeError, match="nowhere"):
         list(endurance.measure(tmp_path / "nowhere", articles, []))
+
+
+@pytest.mark.slow
+def test_cores(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    monkeypatch.delenv("NEWSIE_DATA", raising=False)
+    options = ["--model", str(tiny_bundle), "--name", "tiny", "--articles", "200", "--rounds", "1"]
+    cores.main([*options, "--processes", "2", "--results", str(tmp_path)])
+    found = json.loads((tmp_path / "cores-tiny.json").read_text(encoding="utf-8"))
+    assert [(row["processes"], row["articles"]) for row in found["measurements"]] == [
+        (1, 200),
+        (2, 200),
+    ]
+    one, two = (row["articles_per_second"] for row in found["measurements"])
+    assert found["summary"]["ratio"]["median"] == pytest.approx(two / one)
 
 
 def test_ratios_of_runtimes_are_those_of_neighbours() -> None:

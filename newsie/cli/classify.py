@@ -97,6 +97,14 @@ def classify(
             "RAY_ADDRESS names (extra ray)."
         ),
     ] = Engine.local,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes that answer many files at once and share the cores: for fast students, "
+            "or many cores.",
+        ),
+    ] = 1,
 ) -> None:
     """Classify news articles."""
     fields = parse_columns(columns)
@@ -109,10 +117,21 @@ def classify(
             "--engine ray answers files into a folder: --file 'big/*.parquet' -o out/",
             param_hint="--engine",
         )
+    threads = None
+    if processes > 1:
+        if engine is Engine.ray or not folder:
+            raise typer.BadParameter(
+                "several processes answer files into a folder, on this machine: "
+                "--file 'big/*.parquet' -o out/",
+                param_hint="--processes",
+            )
+        from newsie.cli.processes import many_in_processes, share_of_cores
+
+        threads = share_of_cores(processes)
     from newsie.classifier import Classifier
 
     _choose_runtime(jobs)
-    classifier = Classifier.from_pretrained(model)
+    classifier = Classifier.from_pretrained(model, threads=threads)
     tasks = chosen_tasks(task, classifier.labels)
     if jobs:
         bulk = Bulk(classifier, tasks, top_k, fields, strict)
@@ -121,6 +140,8 @@ def classify(
 
             bulk.prepare(jobs)
             many_on_ray(bulk, jobs, model)
+        elif processes > 1:
+            many_in_processes(bulk, jobs, model, processes)
         else:
             bulk.many(jobs) if folder else bulk.one(jobs[0])
         return

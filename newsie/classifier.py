@@ -268,7 +268,10 @@ class Classifier:
         probabilities = self.calibrate(self._model.run(encoded.ids, tasks))
         return [
             Prediction(
-                self.labels, {task: probabilities[task][row] for task in tasks}, bool(truncated)
+                self.labels,
+                # Copied: a view would hold the answers to all others as long as it is kept.
+                {task: probabilities[task][row].copy() for task in tasks},
+                bool(truncated),
             )
             for row, truncated in enumerate(encoded.truncated)
         ]

@@ -201,6 +201,11 @@ def test_a_stream_is_read_a_window_at_a_time(tiny_classifier: Classifier) -> Non
     assert taken == 256 + 1024
 
 
+def test_a_prediction_that_is_kept_holds_no_others(tiny_classifier: Classifier) -> None:
+    [(_, kept), *_] = tiny_classifier.classify_stream(["goal", "cup", "vote"])
+    assert [rows.base for rows in kept.probabilities.values()] == [None, None]
+
+
 def test_a_window_of_a_stream_holds_so_many_characters(
     tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -392,3 +392,17 @@ def test_a_teacher_says_nothing_of_labels_that_it_has_not_met() -> None:
         atol=2e-3,
     )
     assert with_own_answers(teacher, own, []) is teacher
+
+
+def test_a_word_in_every_text_does_not_keep_the_baseline_from_its_end(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    drawn = np.random.default_rng(0)
+    rows = [
+        (f"live {' '.join(f'w{word}' for word in drawn.integers(2_000, size=8))}", label)
+        for label, count in {"a": 90, "b": 60, "c": 25, "d": 10}.items()
+        for _ in range(count)
+    ]
+    file = write_rows(tmp_path / "ours.csv", ("headline", "category"), rows)
+    found = run(Sources(file), tiny_bundle, tmp_path, force=True)  # a warning would be an error
+    assert found.promotion.tasks["category"].baseline is not None

@@ -114,12 +114,13 @@ async def _refused(request: Request, error: Exception) -> Response:
     return refuse(error, request.url.path, request.state.request_id)
 
 
-async def _no_route(request: Request, error: Exception) -> Response:
+async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    reason = {404: "no_route", 405: "method"}.get(error.status_code, "http")
-    message = {404: "there is no such route; /docs lists them"}.get(
-        error.status_code, str(error.detail)
-    )
+    reason = {400: "malformed", 404: "no_route", 405: "method"}.get(error.status_code, "http")
+    message = {
+        400: "the body is not JSON in UTF-8, or holds too long a number",
+        404: "there is no such route; /docs lists them",
+    }.get(error.status_code, str(error.detail))
     return await _refused(request, RefusedError(error.status_code, reason, message, error.headers))
 
 
@@ -134,6 +135,6 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 _HANDLERS = {
     RefusedError: _refused,
-    HTTPException: _no_route,
+    HTTPException: _not_served,
     RequestValidationError: _invalid,
 }

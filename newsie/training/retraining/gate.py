@@ -172,6 +172,12 @@ class Promotion:
                 "a gold label that had them:",
                 *kept,
             ]
+        lines += [
+            f"{name}: before and the changes are of the {r.before.support:,} articles whose label the old "
+            f"student has, the rest of all {r.after.support:,}"
+            for name, r in self.tasks.items()
+            if r.before and r.after and r.before.support < r.after.support
+        ]
         without = [n for n, r in self.tasks.items() if r.after is None and not r.taught]
         if without:
             lines.append(

@@ -110,6 +110,7 @@ def test_a_new_task_that_nothing_measures_is_not_promoted() -> None:
     [failure] = found.failures
     assert "new: none of the articles to measure on has a label of it" in failure
     assert "No gold labels" not in found.table()
+    assert "before and the changes" not in found.table()
 
 
 def test_without_gold_labels_agreement_stands_in_and_this_is_said() -> None:
@@ -142,6 +143,7 @@ def test_labels_that_the_old_one_does_not_have_are_not_compared() -> None:
     assert report.calibration_change is not None
     assert report.calibration_change.value == pytest.approx(-0.1)  # although those of "c" are worse
     assert "0.100 -> 0.167, -0.100 [" in found.table()
+    assert "old: before and the changes are of the 60 articles whose label the old" in found.table()
 
 
 def extended(after: np.ndarray, gold: np.ndarray, absent: list[int], new: int = 3) -> Promotion:

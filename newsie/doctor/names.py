@@ -12,7 +12,7 @@ from itertools import combinations
 from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity, plural
 from newsie.doctor.reading import NewsFile
 
-__all__ = ["check_labels", "plain_label", "spelled", "spellings"]
+__all__ = ["check_labels", "placeholders", "plain_label", "spelled", "spellings"]
 
 MIN_ARTICLES = 20
 """Fewer articles of a label and training drops it, unless its recipe says otherwise."""
@@ -22,6 +22,26 @@ DOMINANT = 0.8
 ALIKE = 0.86
 """Ratio of matching characters from which two labels look like one that is misspelt."""
 
+NO_LABEL = frozenset(
+    [
+        "na",
+        "n/a",
+        "#n/a",
+        "nan",
+        "null",
+        "none",
+        "nil",
+        "undefined",
+        "unknown",
+        "unlabeled",
+        "unlabelled",
+        "-",
+        "--",
+        "?",
+    ]
+)
+"""What programs and people write where there is no label."""
+
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 
 
@@ -30,6 +50,7 @@ def check_labels(file: NewsFile, task: str) -> Iterator[Finding]:
     counts = file.counts(task)
     merged = dict(Counter(x for x in spelled(file, task) if x is not None).most_common())
     yield from _check_number_of_labels(file, task, merged)
+    yield from _check_placeholders(task, counts)
     yield from _check_spellings(task, counts)
     yield from _check_lookalikes(task, merged)
     yield from _check_rare(task, merged)
@@ -46,6 +67,11 @@ def spellings(counts: Mapping[str, int]) -> dict[str, str]:
     for label in sorted(counts, key=lambda label: (-counts[label], label)):
         families[plain_label(label)].append(label)
     return {other: first for first, *others in families.values() for other in others}
+
+
+def placeholders(counts: Mapping[str, int]) -> dict[str, int]:
+    """The labels that read like none, with their numbers of articles: "NA", "null", "-"."""
+    return {label: n for label, n in counts.items() if label.strip().casefold() in NO_LABEL}
 
 
 def spelled(file: NewsFile, task: str) -> list[str | None]:
@@ -121,6 +147,26 @@ def _check_number_of_labels(
             len(counts),
             task,
             shown,
+        )
+
+
+def _check_placeholders(task: str, counts: Mapping[str, int]) -> Iterator[Finding]:
+    found = placeholders(counts)
+    if found:
+        yield Finding(
+            "label-placeholder",
+            Severity.warning,
+            f"{plural(len(found), 'label reads', 'labels read')} like none "
+            f"({plural(sum(found.values()), 'article', 'articles')})",
+            "They would be learnt and answered like any other label. If they mean that there is no "
+            "label, leave these cells empty; --fix leaves them alone.",
+            len(found),
+            task,
+            tuple(
+                Example(label, note=plural(n, "article", "articles"))
+                for label, n in list(found.items())[:MAX_EXAMPLES]
+            ),
+            details={"labels": found},
         )
 
 

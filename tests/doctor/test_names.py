@@ -46,6 +46,14 @@ def test_numbers(tmp_path: Path) -> None:
     assert "labels-are-numbers" not in check(tmp_path, ["0", "1", "two"] * 20)
 
 
+def test_labels_that_read_like_none(tmp_path: Path) -> None:
+    found = check(tmp_path, [*["NA", "null", "North America", "Unknown soldiers", ""] * 20, "-"])
+    placeholder = found["label-placeholder"]
+    assert placeholder.details["labels"] == {"NA": 20, "null": 20, "-": 1}
+    assert placeholder.title == "3 labels read like none (41 articles)"
+    assert placeholder.severity is Severity.warning
+
+
 def test_spellings_go_to_the_most_frequent() -> None:
     counts = {
         "Sports": 9,

@@ -20,7 +20,7 @@ from newsie.data.columns import find_column
 from newsie.data.formats import open_records
 from newsie.data.readers import MAX_FIELD_CHARS, ArticleReader
 from newsie.data.writers import open_writer
-from newsie.doctor.names import spellings
+from newsie.doctor.names import placeholders, spellings
 from newsie.errors import InputError, ReadError
 from newsie.labels import LabelRule, LabelSpace
 from newsie.training.config import CorpusConfig, DataConfig, TaskConfig
@@ -183,6 +183,11 @@ def _describe(question: Question) -> Iterator[str]:
     if question.rare:
         rare = ", ".join(f"{label} ({n})" for label, n in list(question.rare.items())[:8])
         yield f"  left out, fewer than {MIN_ARTICLES} articles: {rare}"
+    if empty := placeholders(question.counts):
+        yield (
+            f"  learnt as labels, though they read like none: {_some(empty)}; if they are none, leave "
+            "these cells empty"
+        )
     if twice := spellings({**question.counts, **question.rare}):
         pairs = ", ".join(f"{a!r} beside {b!r}" for a, b in list(twice.items())[:8])
         yield (

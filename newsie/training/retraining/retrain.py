@@ -89,6 +89,8 @@ def retrain(
             material = gather_material(sources, base, directory, say=_say)
             depth = depth or choose_depth(material.labelled)
             _say(f"depth: {depth} ({material.labelled:,} labelled articles)")
+            if depth == "quick" and sources.unlabelled:
+                _say("  --unlabelled: not learnt from, as only heads are fitted; --student does")
             run = Retraining(material, base, Plan(name, depth, encoder, seed), runs=runs)
             _check_output(output, run)
             candidate = read_bundle(run.bundle)

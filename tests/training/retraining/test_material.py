@@ -51,6 +51,14 @@ def test_labels_that_the_file_lacks_are_said(base: Bundle, tmp_path: Path) -> No
     assert "no articles of" not in gather(Sources(file, replay=[old]), base, tmp_path)[1]
 
 
+def test_labels_that_read_like_none_are_said(base: Bundle, tmp_path: Path) -> None:
+    file = written(tmp_path / "ours.csv", ["a", "b", "NA", ""] * 6)
+    said = gather(Sources(file), base, tmp_path)[1]
+    assert "learnt as labels, though they read like none: NA (6); if they are none" in said
+    file = written(tmp_path / "good.csv", ["a", "b", "nation", ""] * 6)
+    assert "read like none" not in gather(Sources(file), base, tmp_path)[1]
+
+
 def test_columns_hold_for_every_file_that_has_them(base: Bundle, tmp_path: Path) -> None:
     texts = [(a.headline, "sports") for a in tiny_articles(12)]
     file = write_rows(

@@ -172,11 +172,16 @@ def test_a_label_that_the_file_lacks_is_not_unlearnt(
 
 
 def test_a_file_to_test_on_and_texts_without_labels(
-    file: Path, label: Label, tiny_bundle: Path, tmp_path: Path
+    file: Path,
+    label: Label,
+    tiny_bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     test = write_volume(tmp_path / "test.csv", 50, seed=8, label=label)
     texts = write_rows(tmp_path / "texts.csv", ("headline",), [("the goal says new",)] * 3)
     found = run(Sources(file, test=test, unlabelled=[texts]), tiny_bundle, tmp_path)
+    assert "--unlabelled: not learnt from, as only heads are fitted" in capsys.readouterr().err
     report = found.promotion.tasks["category"].after
     assert report is not None
     assert report.support == 50

@@ -22,27 +22,12 @@ DOMINANT = 0.8
 ALIKE = 0.86
 """Ratio of matching characters from which two labels look like one that is misspelt."""
 
-NO_LABEL = frozenset(
-    [
-        "na",
-        "n/a",
-        "#n/a",
-        "nan",
-        "null",
-        "none",
-        "nil",
-        "undefined",
-        "unknown",
-        "unlabeled",
-        "unlabelled",
-        "-",
-        "--",
-        "?",
-    ]
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
+
+_NO_LABEL = re.compile(
+    r"#?n/?a|nan|null|none|nil|undefined|unknown|unlabell?ed|--?|\?", re.IGNORECASE
 )
 """What programs and people write where there is no label."""
-
-_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 
 
 def check_labels(file: NewsFile, task: str) -> Iterator[Finding]:
@@ -71,7 +56,7 @@ def spellings(counts: Mapping[str, int]) -> dict[str, str]:
 
 def placeholders(counts: Mapping[str, int]) -> dict[str, int]:
     """The labels that read like none, with their numbers of articles: "NA", "null", "-"."""
-    return {label: n for label, n in counts.items() if label.strip().casefold() in NO_LABEL}
+    return {label: n for label, n in counts.items() if _NO_LABEL.fullmatch(label)}
 
 
 def spelled(file: NewsFile, task: str) -> list[str | None]:

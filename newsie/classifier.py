@@ -113,7 +113,7 @@ class Classifier:
             tasks: the tasks to answer; None means all.
 
         Raises:
-            InputError: an article has no text, or something else than a list is given.
+            InputError: an article has no text, something else than a list is given, or no task is.
             LabelError: there is no such task.
         """
         if isinstance(articles, str | Article):
@@ -259,7 +259,12 @@ class Classifier:
     def _chosen(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
         if isinstance(tasks, str):
             raise InputError(f"tasks is the text {tasks!r}; give a list: [{tasks!r}]")
-        return self.tasks if tasks is None else tuple(self.labels[task].name for task in tasks)
+        if tasks is None:
+            return self.tasks
+        chosen = tuple(self.labels[task].name for task in tasks)
+        if not chosen:
+            raise InputError("tasks is empty; give at least one, or None for all")
+        return chosen
 
     def _predict(
         self, articles: Sequence[Article], tasks: tuple[str, ...], first: int = 1

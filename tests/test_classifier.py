@@ -82,6 +82,8 @@ def test_only_the_tasks_asked_for(tiny_classifier: Classifier) -> None:
         tiny_classifier.classify(["goal"], tasks=["weather"])
     with pytest.raises(InputError, match=r"give a list: \['mood'\]"):
         tiny_classifier.classify(["goal"], tasks="mood")
+    with pytest.raises(InputError, match="tasks is empty; give at least one"):
+        tiny_classifier.classify(["goal"], tasks=[])
 
 
 # --- numbers --------------------------------------------------------------------------------------

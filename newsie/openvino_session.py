@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.errors import BundleError, InputError, MissingExtraError
+from newsie.version import __version__
 
 __all__ = [
     "FASTEST",
@@ -92,7 +93,8 @@ def _faster(session: Session, path: Path, threads: int) -> Session:
 
     speedups = _read_speedups()
     graph = hashlib.sha256(path.read_bytes()).hexdigest()
-    case = " ".join([platform.node(), graph[:16], version("onnxruntime"), version("openvino")])
+    versions = [__version__, version("onnxruntime"), version("openvino")]
+    case = " ".join([platform.node(), graph[:16], *versions])
     if case in speedups and speedups[case] <= 1:
         return session
     other = OpenVinoSession(path, threads)

@@ -56,8 +56,10 @@ def app(given: Mapping[str, Any]) -> Application:
     def build() -> FastAPI:  # in each replica
         from newsie import Classifier
         from newsie.serving.app import create_app
+        from newsie.serving.process import give_back_memory
         from newsie.serving.settings import Settings
 
+        give_back_memory()
         classifier = Classifier.from_pretrained(options.model, threads=options.threads)
         return create_app(classifier, Settings())
 

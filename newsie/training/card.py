@@ -229,7 +229,7 @@ def _corpora(recipe: Mapping[str, Any]) -> str:
             corpus["name"],
             corpus.get("origin") or "not stated in the recipe",
             corpus.get("terms") or "not stated in the recipe",
-            "training and measuring",
+            corpus.get("use") or "training and measuring",
         )
         for corpus in _corpus_list(recipe)
     ]

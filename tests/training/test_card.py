@@ -109,6 +109,12 @@ def test_corpora_with_origin_and_terms(manifest: Manifest) -> None:
         assert expected in card
 
 
+def test_a_corpus_that_measures_nothing(manifest: Manifest) -> None:
+    recipe = {"data": {"corpora": [{"name": "texts", "terms": "ours", "use": "training"}]}}
+    card = model_card(replace(manifest, lineage=replace(manifest.lineage, recipe=recipe)))
+    assert "| texts | not stated in the recipe | ours | training |" in card
+
+
 def test_tasks_and_figures(manifest: Manifest) -> None:
     card = model_card(manifest, tiny_figures())
     assert "| section | 3 | business, science, sports | column section |" in card

@@ -283,8 +283,10 @@ class Retraining(Pipeline):
         recipe["retrained"] = {"depth": self.plan.depth, "tasks": self.taught}
         old: Sequence[Any] = self.base.manifest.lineage.recipe.get("data", {}).get("corpora", ())
         own = [
-            {**corpus, "name": f"{self.recipe.name}-{corpus['name']}"}
+            {**corpus, "name": f"{self.recipe.name}-{corpus['name']}", **_use(corpus["name"])}
             for corpus in recipe["data"]["corpora"]
+            # Heads alone do not learn from texts without labels.
+            if (corpus["name"], self.plan.depth) != (UNLABELLED, "quick")
         ]
         recipe["data"]["corpora"] = [*old, *own]
         return Lineage(
@@ -294,6 +296,11 @@ class Retraining(Pipeline):
             commit=commit_id(),
             recipe=recipe,
         )
+
+
+def _use(corpus: str) -> dict[str, str]:
+    """What a corpus is for, where it is not for all: texts without labels measure nothing."""
+    return {"use": "training"} if corpus == UNLABELLED else {}
 
 
 def _merge(

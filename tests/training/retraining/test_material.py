@@ -8,7 +8,7 @@ import pytest
 from newsie.bundle import Bundle, read_bundle
 from newsie.errors import ReadError
 from newsie.training.retraining.material import Material, Sources, gather_material
-from newsie.training.retraining.retraining import Plan, Retraining
+from newsie.training.retraining.retraining import Depth, Plan, Retraining
 from tests.tiny import tiny_articles
 from tests.training.retraining.files import write_rows
 
@@ -108,6 +108,20 @@ def test_texts_without_labels_are_all_learnt_and_copies_measured_once(
     assert not learnt & set(held_out)
     chosen_on = {(a.headline, a.body) for a in corpora.articles("validation")}
     assert not chosen_on & {(a.headline, a.body) for a in corpora.articles("train")}
+
+
+@pytest.mark.parametrize(("depth", "use"), [("quick", None), ("student", "training")])
+def test_the_lineage_says_what_texts_without_labels_are_for(
+    depth: Depth, use: str | None, base: Bundle, tmp_path: Path
+) -> None:
+    file = written(tmp_path / "ours.csv", ["a", "b"] * 40)
+    texts = written(tmp_path / "texts.csv", [""] * 20, seed=1)
+    found, _ = gather(Sources(file, unlabelled=[texts]), base, tmp_path)
+    lineage = Retraining(found, base, Plan("ours", depth), runs=tmp_path / "runs").lineage("")
+    uses = {corpus["name"]: corpus.get("use") for corpus in lineage.recipe["data"]["corpora"]}
+    assert uses.get("ours-unlabelled") == use  # heads alone do not learn from them
+    assert ("ours-unlabelled" in uses) == (use is not None)
+    assert uses["ours-file"] is None
 
 
 def test_a_folder_of_texts_by_label_is_read_like_a_file(base: Bundle, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -76,6 +77,8 @@ def check_target(source: Path, output: Path) -> None:
         )
     if not output.parent.is_dir():
         raise InputError(f"{output} cannot be written: there is no folder {output.parent}")
+    if not os.access(output.parent, os.W_OK):
+        raise InputError(f"{output} cannot be written: the folder {output.parent} is read-only")
     if wanted != given:
         raise InputError(
             f"{output}: the cleaned file has the format of {source.name}; give it a name that "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -166,6 +167,11 @@ def _name(output: Path) -> str:
         )
     if output.exists() and not (output / "newsie.json").is_file():
         raise BundleError(f"{output} is there and is not a bundle; choose another name")
+    parents = [parent for parent in output.absolute().parents if parent.exists()]
+    if not output.exists() and not os.access(parents[0], os.W_OK):  # told before minutes of work
+        raise InputError(
+            f"{output} cannot be written: {parents[0]} is read-only; choose another folder"
+        )
     return name
 
 

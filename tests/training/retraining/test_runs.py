@@ -20,6 +20,7 @@ from filelock import FileLock
 from newsie.bundle import Bundle, read_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
+from newsie.doctor.rewriting import check_target
 from newsie.errors import BundleError, InputError, QualityGateError, ReadError, TrainingError
 from newsie.evaluation import softmax
 from newsie.training.retraining.gate import Limits
@@ -182,6 +183,7 @@ def test_a_file_to_test_on_and_texts_without_labels(
     texts = write_rows(tmp_path / "texts.csv", ("headline",), [("the goal says new",)] * 3)
     found = run(Sources(file, test=test, unlabelled=[texts]), tiny_bundle, tmp_path)
     assert "--unlabelled: not learnt from, as only heads are fitted" in capsys.readouterr().err
+    assert "ours-unlabelled" not in (found.bundle.path / "README.md").read_text(encoding="utf-8")
     report = found.promotion.tasks["category"].after
     assert report is not None
     assert report.support == 50
@@ -298,6 +300,26 @@ def test_a_full_disk_says_what_to_do(file: Path, tiny_bundle: Path, tmp_path: Pa
         assert not (tmp_path / "models").exists()
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_folder_that_is_read_only_is_told_before_the_work(
+    file: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "models"
+    disk.mkdir(mode=0o555)
+    if os.access(disk, os.W_OK):  # root: only a whole file system is read-only
+        command = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(disk)]
+        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+        if mounted.returncode:
+            pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        with pytest.raises(InputError, match=r"ours cannot be written: .*models is read-only"):
+            run(Sources(file), tiny_bundle, tmp_path)
+        assert not (tmp_path / "runs").exists()
+        with pytest.raises(InputError, match=r"clean.csv cannot be written: .*models is read-only"):
+            check_target(file, disk / "clean.csv")
+    finally:
+        subprocess.run(["umount", str(disk)], check=False, capture_output=True)
 
 
 def test_scratch_is_on_the_disk_of_the_runs(

@@ -222,7 +222,13 @@ def read_manifest(path: Path) -> Manifest:
         BundleError: it is missing, was changed, or cannot be understood.
     """
     if not path.is_file():
-        raise BundleError(f"{MANIFEST} is missing; copy the whole directory again")
+        inside = sorted(found.parent.name for found in path.parent.glob(f"[!.]*/{MANIFEST}"))
+        advice = (
+            f"name a bundle in it: {', '.join(inside[:5])}"
+            if inside
+            else "copy the whole directory again"
+        )
+        raise BundleError(f"{MANIFEST} is missing; {advice}")
     raw = path.read_bytes()
     found = _SEAL.search(raw)
     if found is None or hashlib.sha256(raw[: found.start()]).hexdigest().encode() != found[1]:

@@ -154,6 +154,13 @@ def test_a_missing_file_is_named(small: Path, name: str) -> None:
         read_bundle(small)
 
 
+def test_a_folder_of_bundles_names_them(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "shelf").mkdir()
+    small.rename(tmp_path / "shelf" / "autumn")
+    with pytest.raises(BundleError, match="name a bundle in it: autumn"):
+        read_bundle(tmp_path / "shelf")
+
+
 @pytest.mark.parametrize("name", ["newsie.json", "model.onnx"])
 def test_cut_files_are_seen(small: Path, name: str) -> None:
     whole = (small / name).read_bytes()

@@ -154,9 +154,14 @@ class Retraining(Pipeline):
                 test_once=True,
             )
         except RecipeError as error:  # a split is empty
+            tested = any(corpus.test for corpus in self.recipe.data.corpora)
             raise InputError(
-                "there are too few different articles to learn from some and to measure on others; give "
-                "more, or others to measure on: --test FILE"
+                "there are too few different articles to learn from some and to measure on others; "
+                + (
+                    "those that --test has, too, are not learnt from: give others there, or leave it out"
+                    if tested
+                    else "give more, or others to measure on: --test FILE"
+                )
             ) from error
 
     def _whole_encoder(self, name: str, max_tokens: int) -> Encoder:

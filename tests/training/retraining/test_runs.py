@@ -218,6 +218,13 @@ def test_few_articles_are_refused_in_the_words_of_a_newsroom(
         run(Sources(file), tiny_bundle, tmp_path)
 
 
+def test_a_file_to_test_on_that_is_the_file_itself(
+    file: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="those that --test has, too, are not learnt from"):
+        run(Sources(file, test=file), tiny_bundle, tmp_path)
+
+
 def test_heads_to_begin_with_know_nothing_of_the_articles_that_choose(
     file: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:

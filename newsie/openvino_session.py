@@ -48,7 +48,7 @@ ONNXRUNTIME, OPENVINO, FASTEST = RUNTIMES = ("onnxruntime", "openvino", "fastest
 GROUP_SIZES = (128, 64, 32)
 """How many activations share a scale where OpenVINO takes them in int8: with 128 it is a seventh faster than
 with 32, its own choice. One that does not divide the width of a layer turns int8 off for it."""
-ROUNDS, ARTICLES, TOKENS = 5, 16, 32
+ROUNDS, ARTICLES, TOKENS = 5, 16, 128
 """The measurement: both take turns, so many times, with a batch of this shape."""
 
 Inputs = Mapping[str, NDArray[np.int64]]

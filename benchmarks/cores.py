@@ -62,7 +62,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--articles", type=positive, default=100_000, help="[100000]")
     parser.add_argument("--task", action="append", help="a task to answer; repeatable [all]")
     parser.add_argument(
-        "--processes", type=positive, default=count_threads(None), help="[one for each core]"
+        "--processes",
+        type=positive,
+        default=max(count_threads(None), 2),
+        help="[one for each core, two at least]",
     )
     parser.add_argument("--rounds", type=positive, default=3, help="[3]")
     parser.add_argument(

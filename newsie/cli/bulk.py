@@ -180,7 +180,7 @@ class Bulk:
                 except BusyError:
                     busy.append(job)
             if busy:
-                note(f"waiting for another run that is at work on {len(busy):,} of the files")
+                note(f"waiting for another process that is at work on {len(busy):,} of the files")
             for job in busy:
                 failed += not self._try(job, math.inf)
                 done += 1
@@ -239,7 +239,7 @@ class Bulk:
         reader = self._open(job, empty=one_of_many)
         with Parts(job.target, meaning, wait_seconds) as parts:
             if one_of_many and self.is_done(job):
-                note(f"{job.target} was written by another run")
+                note(f"{job.target} was written by another process")
                 return
             if parts.done:
                 note(f"{job.source}: going on behind row {parts.done:,}, where the last run ended")

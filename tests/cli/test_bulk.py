@@ -380,7 +380,7 @@ def test_what_another_run_is_at_work_on_is_left_to_it_and_waited_for(
     code, _, err = newsie("classify", "--file", big / "*.parquet", "-o", out)
     ending.join()
     assert (code, counts(out)) == (0, WANTED)
-    assert "waiting for another run that is at work on 1 of the files" in err
+    assert "waiting for another process that is at work on 1 of the files" in err
     assert "3 of 3 files are answered" in err
 
 

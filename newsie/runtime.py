@@ -22,10 +22,23 @@ from newsie.openvino_session import Session, choose_session
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["Ids", "Logits", "Model", "Student", "count_threads", "open_onnxruntime", "plan_batches"]
+__all__ = [
+    "BATCH_TOKENS",
+    "Ids",
+    "Logits",
+    "Model",
+    "Student",
+    "count_threads",
+    "open_onnxruntime",
+    "plan_batches",
+]
 
-MAX_BATCH_TOKENS = 2_048
-"""Tokens of a batch, padding included; larger ones fall out of the processor's caches."""
+MAX_BATCH_TOKENS = 1_024
+"""Tokens of a batch, padding included. What passes between the layers stays in the processor's caches then; a
+single larger batch makes all later ones slower, too, as the memory that was taken for it is used in turns."""
+
+BATCH_TOKENS = "newsie.batch_tokens"
+"""In a graph's metadata: how many tokens its batches should have instead, as it computes little for each."""
 
 Ids = Sequence[Sequence[int]]
 Logits = dict[str, NDArray[np.float32]]
@@ -61,7 +74,7 @@ class Student:
     def __init__(self, path: Path, labels: LabelSpace, *, pad_id: int, threads: int) -> None:
         self._path, self._labels = path, labels
         self._pad_id, self._threads = pad_id, threads
-        self._session = _open_session(path, labels, threads)
+        self._session, self._batch_tokens = _open_session(path, labels, threads)
         self._kept: tuple[int, Executor] | None = None
 
     def run_batch(self, ids: Ids, tasks: Sequence[str]) -> Logits:
@@ -84,7 +97,7 @@ class Student:
         logits = {
             task: np.empty((len(ids), len(self._labels[task].labels)), np.float32) for task in tasks
         }
-        batches = plan_batches([len(row) for row in ids], self._threads)
+        batches = plan_batches([len(row) for row in ids], self._threads, self._batch_tokens)
 
         def compute(rows: NDArray[np.int64]) -> None:
             for task, answer in self.run_batch([ids[row] for row in rows], tasks).items():
@@ -118,12 +131,14 @@ class Student:
             ) from error
 
 
-def plan_batches(lengths: Sequence[int], threads: int) -> list[NDArray[np.int64]]:
-    """Rows of like length together, shortest first; each batch within a budget of tokens.
+def plan_batches(
+    lengths: Sequence[int], threads: int, max_tokens: int = MAX_BATCH_TOKENS
+) -> list[NDArray[np.int64]]:
+    """Rows of like length together, shortest first; each batch within a budget of tokens, padding included.
 
     The budget is smaller where there is little to do, so that every thread has something to do.
     """
-    budget = min(MAX_BATCH_TOKENS, -(-sum(lengths) // threads))
+    budget = min(max_tokens, -(-sum(lengths) // threads))
     batches, start = [], 0
     order = np.argsort(lengths, kind="stable")
     for end, row in enumerate(order):
@@ -178,10 +193,12 @@ def open_onnxruntime(path: Path) -> Any:
         raise BundleError(f"bundle {path.parent}: {path.name}: {error}") from error
 
 
-def _open_session(path: Path, labels: LabelSpace, threads: int) -> Session:
+def _open_session(path: Path, labels: LabelSpace, threads: int) -> tuple[Session, int]:
+    """What computes, and the tokens of a batch."""
     session = open_onnxruntime(path)
     _check_outputs(path, labels, {o.name: o.shape[-1] for o in session.get_outputs()})
-    return choose_session(session, path, threads)
+    metadata = session.get_modelmeta().custom_metadata_map
+    return choose_session(session, path, threads), int(metadata.get(BATCH_TOKENS, MAX_BATCH_TOKENS))
 
 
 def _check_outputs(path: Path, labels: LabelSpace, found: Mapping[str, int]) -> None:

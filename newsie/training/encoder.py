@@ -206,9 +206,10 @@ def _attend(layer: Any, hidden: Tensor, context: Tensor, absent: Tensor) -> Tens
             1, 2
         )
 
-    query = split(attention.q_lin(hidden))
+    # Scaled before they are multiplied: a long text has many more products than queries.
+    query = split(attention.q_lin(hidden) * attention.scaling)
     key, value = split(attention.k_lin(context)), split(attention.v_lin(context))
-    weights = torch.softmax(query @ key.transpose(2, 3) * attention.scaling + absent, dim=-1)
+    weights = torch.softmax(query @ key.transpose(2, 3) + absent, dim=-1)
     mixed = (attention.dropout(weights) @ value).transpose(1, 2).reshape(hidden.shape)
     hidden = layer.sa_layer_norm(attention.out_lin(mixed) + hidden)
     return cast(Tensor, layer.output_layer_norm(layer.ffn(hidden) + hidden))

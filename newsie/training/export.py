@@ -20,6 +20,7 @@ from transformers import DistilBertModel
 from newsie.data.encoding import pad
 from newsie.errors import MissingExtraError, QualityGateError, TrainingError
 from newsie.evaluation import softmax
+from newsie.runtime import BATCH_TOKENS
 from newsie.training.model import MultiTaskModel
 from newsie.training.nano import NanoEncoder
 
@@ -68,20 +69,22 @@ def export_onnx(model: MultiTaskModel, path: Path) -> None:
     dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", max=positions)}
     with _evaluating(model), _quiet(), torch.no_grad():
         try:
-            torch.onnx.export(
+            program = torch.onnx.export(
                 _Answers(model).eval(),
                 (example, example.clone()),
-                str(path),
                 input_names=list(INPUTS),
                 output_names=list(tasks),
                 dynamic_shapes=(dynamic, dynamic),
                 opset_version=OPSET,
                 dynamo=True,
-                external_data=False,
                 verbose=False,
             )
         except ImportError as error:
             raise MissingExtraError("exporting a model", error.name or "onnx", "train") from error
+        assert program is not None  # as it is exported by dynamo
+        if isinstance(encoder, NanoEncoder):
+            program.model.metadata_props[BATCH_TOKENS] = str(encoder.batch_tokens)
+        program.save(str(path), external_data=False)
 
 
 @dataclass(frozen=True)

@@ -150,15 +150,16 @@ class _Graph:
         return np.zeros(width, np.float32) if name is None else self._value(name)
 
     def attention_scale(self) -> float:
-        """What the products of queries and keys are multiplied by: 1 / sqrt(size of a head)."""
-        for node in self._graph.node:
-            if node.op_type == "Softmax":
-                masked = self._makers[node.input[0]]
-                for name in masked.input:
-                    scaled = self._makers[name]
-                    if self._makers[scaled.input[0]].op_type == "MatMul":
-                        return float(self._value(scaled.input[1]))
-        raise self.unknown("it has no attention")
+        """What queries, or their products with keys, are multiplied by: 1 / sqrt(size of a head)."""
+        softmax = next((node for node in self._graph.node if node.op_type == "Softmax"), None)
+        if softmax is None:
+            raise self.unknown("it has no attention")
+        node = softmax
+        while node.op_type != "Mul" or node.input[1] not in self._constants:
+            node = self._makers.get(node.input[0])  # the way of the queries
+            if node is None:
+                raise self.unknown("its attention has no scale")
+        return float(self._value(node.input[1]))
 
     def activation(self) -> str:
         """What transformers calls the function between the two layers of a feed-forward net."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
 from newsie.errors import RecipeError
+from newsie.runtime import Ids, Logits, Student
 from newsie.training.config import Recipe, recipe_from
 from newsie.training.export import check_parity, export_onnx
 from newsie.training.model import MultiTaskModel
@@ -94,6 +96,24 @@ def test_its_graphs_answer_as_it_does(student: MultiTaskModel, tmp_path: Path) -
     session = onnxruntime.InferenceSession(str(int8), providers=["CPUExecutionProvider"])
     shortest = {"input_ids": np.array([[7]]), "attention_mask": np.array([[1]])}
     assert session.run(["mood"], shortest)[0].shape == (1, 2)
+
+
+def test_it_is_asked_in_large_batches(
+    student: MultiTaskModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_onnx(student, tmp_path / "float.onnx")
+    quantize_int8(tmp_path / "float.onnx", tmp_path / "int8.onnx")
+    model = Student(tmp_path / "int8.onnx", student.labels, pad_id=0, threads=1)
+    sizes = []
+    run_batch = model.run_batch
+
+    def note_size(ids: Ids, tasks: Sequence[str]) -> Logits:
+        sizes.append(len(ids) * len(ids[0]))
+        return run_batch(ids, tasks)
+
+    monkeypatch.setattr(model, "run_batch", note_size)
+    model.run([[2, *[7] * 30, 3]] * 300, ["mood"])
+    assert sorted(sizes) == [9_600 - 8_192, 8_192]
 
 
 def test_a_recipe_has_a_ladder() -> None:

@@ -96,12 +96,18 @@ def test_a_graph_of_another_make_says_what_to_do(tiny_bundle: Path, tmp_path: Pa
 
 def test_a_graph_that_computes_something_else_is_noticed(tiny_bundle: Path, tmp_path: Path) -> None:
     graph = onnx.load(tiny_bundle / "model.onnx").graph
-    # What scores of attention are multiplied by is taken for the size of a head, and nothing else.
-    makers = {output: node for node in graph.node for output in node.output}
-    attention = next(node for node in graph.node if node.op_type == "Softmax")
-    scaled = makers[makers[attention.input[0]].input[0]]
+    # What queries are multiplied by is taken for the size of a head, and nothing else.
+    attention = revive_student(read_bundle(tiny_bundle)).encoder.transformer.layer[0].attention
+    scales = {
+        tensor.name
+        for tensor in graph.initializer
+        if not tensor.dims and np.isclose(numpy_helper.to_array(tensor), attention.scaling)
+    }
+    scale = next(
+        node.input[1] for node in graph.node if node.op_type == "Mul" and node.input[1] in scales
+    )
     with pytest.raises(BundleError, match="cannot be read back"):
-        revive_student(altered(tiny_bundle, tmp_path / "odd", scaled.input[1], 2.5))
+        revive_student(altered(tiny_bundle, tmp_path / "odd", scale, 2.5))
 
 
 def test_biases_of_zero_which_an_export_leaves_out_are_zero(tiny_bundle: Path) -> None:

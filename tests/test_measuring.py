@@ -1,15 +1,20 @@
-"""The commands that measure endurance, cores, runtimes and training: arithmetic, and a small run of each."""
+"""The commands that measure endurance, cores, runtimes, training and versions: arithmetic, small runs."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import cores, endurance, runtimes, training
-from newsie.bundle import read_bundle
+from benchmarks import cores, endurance, runtimes, training, versions
+from newsie.bundle import bundled_path, read_bundle
+from newsie.errors import InputError
+from newsie.evaluation import macro_f1
+from newsie.labels import IGNORE
 from newsie.training.model import MultiTaskModel
+from tests.tiny import write_tiny_corpus
 
 PARTS = [
     {"part": part, "articles": 100, "seconds": seconds, "articles_per_second": 100 / seconds}
@@ -116,3 +121,43 @@ def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for found in same:
         assert found["loss"]["median"] == pytest.approx(first["loss"]["median"], abs=0.02)
     assert len(others) == 5
+
+
+def test_the_change_of_the_mean_is_that_of_the_tasks() -> None:
+    random = np.random.default_rng(1)
+    gold = {"a": random.integers(0, 3, 400), "b": random.integers(0, 2, 400)}
+    gold["b"][200:] = IGNORE
+    worse = {task: np.where(random.random(400) < 0.3, 0, column) for task, column in gold.items()}
+    best = {task: np.maximum(column, 0) for task, column in gold.items()}
+    found = versions.mean_macro_f1_change(worse, best, gold, resamples=200)
+    known = gold["b"] != IGNORE
+    wanted = (macro_f1(worse["a"], gold["a"]) + macro_f1(worse["b"][known], gold["b"][known])) / 2
+    assert found["before"] == pytest.approx(wanted)
+    assert found["after"] == 1
+    low, high = found["interval"]
+    assert 0 < low < 1 - wanted < high
+    same = versions.mean_macro_f1_change(best, best, gold, resamples=20)
+    assert same["interval"] == [0, 0]
+
+
+def test_versions(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    from pyarrow import json as table
+    from pyarrow import parquet
+
+    for seed, corpus in enumerate(("newsapi", "nyt", "clickbait")):
+        lines = write_tiny_corpus(tmp_path / corpus / "test.jsonl", 40, seed)
+        parquet.write_table(table.read_json(lines), tmp_path / corpus / "test.parquet")
+    bundle = str(tiny_bundle)
+    versions.main([bundle, bundle, "--data", str(tmp_path), "--results", str(tmp_path)])
+    assert "| **mean** |" in capsys.readouterr().out
+    found = json.loads((tmp_path / "versions.json").read_text(encoding="utf-8"))
+    assert [row["task"] for row in found["measurements"]] == ["section", "mood"]
+    for row in found["measurements"]:
+        assert row["accuracy"]["before"] == row["accuracy"]["after"]
+        assert row["macro_f1"]["interval"] == [0, 0]
+
+
+def test_versions_of_other_labels_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"different labels; give two that have the same"):
+        versions.compare(read_bundle(tiny_bundle), read_bundle(bundled_path()), tmp_path, 10)

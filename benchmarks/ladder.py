@@ -19,8 +19,10 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -89,7 +91,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(given)
     report = circumstances("ladder", given)
     report["benchmark"] = _name(options.task)
-    limits = measure_limits()
     train, test = _labelled(options, "train"), _labelled(options, "test")
     with tempfile.TemporaryDirectory() as scratch:
         contenders = [*_rungs(options.rung), *_peers(options, train, Path(scratch))]
@@ -98,20 +99,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name: _write(some, Path(scratch) / f"{name}.jsonl") for name, some in texts.items()
         }
         runner = Runner(options.task, Path(scratch), options.singles, options.seconds)
-        measurements = [
-            runner.measure(contender, name, file, number)
-            for number in range(1, options.rounds + 1)
-            for name, file in files.items()
-            for contender in contenders
-        ]
+        limits, measurements = [], []
+        for number in range(1, options.rounds + 1):
+            for name, file in files.items():
+                limits.append({"length": name, "round": number, **measure_limits()})
+                measurements += [runner.measure(c, name, file, number) for c in contenders]
         answers = {c.name: runner.answer_test(c, test) for c in contenders}
         sizes = {c.name: _size(c.folder) for c in contenders}
     summary = summarise(measurements, answers, sizes)
     for contender in filter(is_student, contenders):
         for length, some in texts.items():
-            own = summary[contender.name][length]
-            operations = own["articles_per_second"]["median"] * operations_of(contender, some)
-            own["int8_share"] = operations / 1e9 / limits["int8_gops"]
+            operations = operations_of(contender, some) / 1e9
+            rates = _values(measurements, contender.name, length, "articles_per_second")
+            peaks = [row["int8_gops"] / operations for row in limits if row["length"] == length]
+            summary[contender.name][length]["int8_share"] = asdict(ratios(rates, peaks))
     report |= {
         "sides": {"all": {"packages": _versions()}},
         "task": options.task,
@@ -327,13 +328,7 @@ def summarise(
         *("single_bytes", "peak_bytes"),
     )
 
-    def values(name: str, length: str, quantity: str) -> list[float]:
-        return [
-            row[quantity]
-            for row in measurements
-            if row["contender"] == name and row["length"] == length
-        ]
-
+    values = partial(_values, measurements)
     summary: dict[str, Any] = {}
     for name, found in answers.items():
         summary[name] = {"accuracy": None, **found, "disk_bytes": sizes[name]}
@@ -346,6 +341,17 @@ def summarise(
                 own["times_pipeline"] = asdict(ratios(*rates))
             summary[name][length] = own
     return summary
+
+
+def _values(
+    measurements: Sequence[Measurement], name: str, length: str, quantity: str
+) -> list[float]:
+    """Of one contender, a value for each round."""
+    return [
+        row[quantity]
+        for row in measurements
+        if row["contender"] == name and row["length"] == length
+    ]
 
 
 def chart(
@@ -371,7 +377,7 @@ def chart(
 def render(
     summary: Mapping[str, Any],
     contenders: Sequence[Contender],
-    limits: Mapping[str, float],
+    limits: Sequence[Mapping[str, Any]],
     task: str,
 ) -> str:
     """Title and tables."""
@@ -388,12 +394,16 @@ def render(
         for name, found in summary.items()
         if "passed_on" in found
     ]
+    int8, fp32, copying = (
+        median(row[name] for row in limits)
+        for name in ("int8_gops", "fp32_gops", "copy_gb_per_second")
+    )
     parts.append(
         f"Medians (least–greatest); ratios are those of the same round. Accuracy: {task} of newsapi's test "
         "split. Start: from importing to the first answer.\n"
-        f"This machine: int8 products {limits['int8_gops']:,.0f} GOPS, fp32 {limits['fp32_gops']:,.0f}, "
-        f"copying {limits['copy_gb_per_second']:.1f} GB/s. Of int8 peak: the products of a student's int8 "
-        "weights alone, as a share of that.\n"
+        f"This machine, measured in each round: int8 products {int8:,.0f} GOPS, fp32 {fp32:,.0f}, copying "
+        f"{copying:.1f} GB/s. Of int8 peak: the products of a student's int8 weights alone, as a share of "
+        "that.\n"
     )
     return "\n".join(parts)
 
@@ -401,7 +411,7 @@ def render(
 def _row(contender: Contender, found: Mapping[str, Any], length: str) -> list[str]:
     own = found[length]
 
-    def median(name: str, unit: float = 1) -> float:
+    def middle(name: str, unit: float = 1) -> float:
         return float(own[name]["median"]) / unit
 
     accuracy, share = found["accuracy"], own.get("int8_share")
@@ -409,11 +419,11 @@ def _row(contender: Contender, found: Mapping[str, Any], length: str) -> list[st
         contender.title,
         "" if accuracy is None else f"{100 * accuracy:.2f} %",
         Spread(**own["articles_per_second"]).text(0),
-        "" if "times_pipeline" not in own else f"{median('times_pipeline'):,.1f}",
-        "" if share is None else f"{100 * share:.0f} %",
-        f"{median('p50_ms'):.2f} / {median('p99_ms'):.2f}",
-        f"{median('cold_seconds'):.2f}",
-        f"{median('single_bytes', 1e6):,.0f} / {median('peak_bytes', 1e6):,.0f}",
+        "" if "times_pipeline" not in own else f"{middle('times_pipeline'):,.1f}",
+        "" if share is None else f"{100 * share['median']:.1f} %",
+        f"{middle('p50_ms'):.2f} / {middle('p99_ms'):.2f}",
+        f"{middle('cold_seconds'):.2f}",
+        f"{middle('single_bytes', 1e6):,.0f} / {middle('peak_bytes', 1e6):,.0f}",
         f"{found['disk_bytes'] / 1e6:,.1f}",
     ]
 

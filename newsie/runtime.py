@@ -33,7 +33,7 @@ __all__ = [
     "plan_batches",
 ]
 
-MAX_BATCH_TOKENS = 512
+MAX_BATCH_TOKENS = 1_024
 """Tokens of a batch, padding included. What passes between the layers stays in the processor's caches then; a
 single larger batch makes all later ones slower, too, as the memory that was taken for it is used in turns."""
 

@@ -197,8 +197,13 @@ def _open_session(path: Path, labels: LabelSpace, threads: int) -> tuple[Session
     """What computes, and the tokens of a batch."""
     session = open_onnxruntime(path)
     _check_outputs(path, labels, {o.name: o.shape[-1] for o in session.get_outputs()})
-    metadata = session.get_modelmeta().custom_metadata_map
-    return choose_session(session, path, threads), int(metadata.get(BATCH_TOKENS, MAX_BATCH_TOKENS))
+    tokens = session.get_modelmeta().custom_metadata_map.get(BATCH_TOKENS, str(MAX_BATCH_TOKENS))
+    if not tokens.isdecimal():
+        raise BundleError(
+            f"bundle {path.parent}: {path.name}: {BATCH_TOKENS} is {tokens!r} in its metadata; a number of "
+            "tokens is expected: export it again"
+        )
+    return choose_session(session, path, threads), int(tokens)
 
 
 def _check_outputs(path: Path, labels: LabelSpace, found: Mapping[str, int]) -> None:

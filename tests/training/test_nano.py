@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -13,7 +14,7 @@ from accelerate.state import AcceleratorState
 from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
-from newsie.errors import RecipeError
+from newsie.errors import BundleError, RecipeError
 from newsie.runtime import Ids, Logits, Student
 from newsie.training.config import Recipe, recipe_from
 from newsie.training.export import check_parity, export_onnx
@@ -114,6 +115,17 @@ def test_it_is_asked_in_large_batches(
     monkeypatch.setattr(model, "run_batch", note_size)
     model.run([[2, *[7] * 30, 3]] * 300, ["mood"])
     assert sorted(sizes) == [9_600 - 8_192, 8_192]
+
+
+def test_a_graph_whose_batches_are_no_number_is_refused(
+    student: MultiTaskModel, tmp_path: Path
+) -> None:
+    export_onnx(student, tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx")
+    onnx.helper.set_model_props(graph, {"newsie.batch_tokens": "many"})
+    onnx.save(graph, tmp_path / "model.onnx")
+    with pytest.raises(BundleError, match=r"batch_tokens is 'many'.*export it again"):
+        Student(tmp_path / "model.onnx", student.labels, pad_id=0, threads=1)
 
 
 def test_a_recipe_has_a_ladder() -> None:

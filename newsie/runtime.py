@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 MAX_BATCH_TOKENS = 1_024
-"""Tokens of a batch, padding included. What passes between the layers stays in the processor's caches then; a
-single larger batch makes all later ones slower, too, as the memory that was taken for it is used in turns."""
+"""Tokens of a batch, padding included; what passes between the layers of a larger one falls out of the
+processor's caches."""
 
 BATCH_TOKENS = "newsie.batch_tokens"
 """In a graph's metadata: how many tokens its batches should have instead, as it computes little for each."""

@@ -58,9 +58,8 @@ class NanoEncoder(PreTrainedModel):  # type: ignore[no-untyped-call]
 
     config_class = NanoConfig
     base_model_prefix = "nano"
-    batch_tokens = (
-        8_192  # of a batch, when it answers: calling it takes longer than what it computes
-    )
+    # Of a batch, when it answers: in small ones calling it takes longer than what it computes.
+    batch_tokens = 8_192
 
     def __init__(self, config: NanoConfig) -> None:
         super().__init__(config)

@@ -99,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name: _write(some, Path(scratch) / f"{name}.jsonl") for name, some in texts.items()
         }
         runner = Runner(options.task, Path(scratch), options.singles, options.seconds)
-        limits, measurements = [], []
+        limits: list[dict[str, Any]] = []
+        measurements: list[Measurement] = []
         for number in range(1, options.rounds + 1):
             for name, file in files.items():
                 limits.append({"length": name, "round": number, **measure_limits()})

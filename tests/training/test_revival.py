@@ -97,11 +97,12 @@ def test_a_graph_of_another_make_says_what_to_do(tiny_bundle: Path, tmp_path: Pa
 def test_a_graph_that_computes_something_else_is_noticed(tiny_bundle: Path, tmp_path: Path) -> None:
     graph = onnx.load(tiny_bundle / "model.onnx").graph
     # What queries are multiplied by is taken for the size of a head, and nothing else.
-    attention = revive_student(read_bundle(tiny_bundle)).encoder.transformer.layer[0].attention
+    config = revive_student(read_bundle(tiny_bundle)).encoder.config
     scales = {
         tensor.name
         for tensor in graph.initializer
-        if not tensor.dims and np.isclose(numpy_helper.to_array(tensor), attention.scaling)
+        if not tensor.dims
+        and np.isclose(numpy_helper.to_array(tensor), (config.dim // config.n_heads) ** -0.5)
     }
     scale = next(
         node.input[1] for node in graph.node if node.op_type == "Mul" and node.input[1] in scales

@@ -23,6 +23,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.corpus import article_files, take_articles, write_articles, write_texts
+from benchmarks.entry import run_command
 from benchmarks.processes import run
 from benchmarks.report import Spread, circumstances, ratios, table, write_report
 from benchmarks.sides import (
@@ -207,4 +208,4 @@ def render(summary: Mapping[str, Any], articles: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

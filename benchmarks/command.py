@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.entry import run_command
 from benchmarks.processes import run
 from benchmarks.report import Spread, circumstances, ratios, table, write_report
 from benchmarks.sides import (
@@ -112,4 +113,4 @@ def render(summary: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.entry import run_command
 from benchmarks.processes import run
 from benchmarks.report import RESULTS, circumstances, table, write_report
 
@@ -132,4 +133,4 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

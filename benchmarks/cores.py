@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.corpus import article_files
 from benchmarks.endurance import write_parts
+from benchmarks.entry import run_command
 from benchmarks.processes import run
 from benchmarks.report import RESULTS, Spread, circumstances, ratios, table, write_report
 from benchmarks.sides import positive
@@ -134,4 +135,4 @@ def render(summary: Mapping[str, Any], name: str, processes: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

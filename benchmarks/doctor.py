@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.corpus import SAMPLE
+from benchmarks.entry import run_command
 from benchmarks.notebook import Keep, Notebook, Rows, measure_again
 from benchmarks.processes import run
 from benchmarks.report import RESULTS, Spread, circumstances, table, write_rows
@@ -232,4 +233,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

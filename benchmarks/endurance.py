@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.corpus import article_files, endless_articles
+from benchmarks.entry import run_command
 from benchmarks.report import RESULTS, circumstances, table, write_report
 from benchmarks.sides import positive
 from newsie.bundle import bundled_path, read_bundle
@@ -157,4 +158,4 @@ def render(summary: Mapping[str, Any], measurements: Sequence[Measurement]) -> s
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -27,6 +27,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.attributions import Attributions, Reading
 from benchmarks.corpus import SAMPLE
+from benchmarks.entry import run_command
 from benchmarks.report import RESULTS, circumstances, table, write_report
 from benchmarks.sides import positive
 from newsie.classifier import Classifier
@@ -246,4 +247,4 @@ def _text(found: Mapping[str, float], unit: float = 1, decimals: int = 2) -> str
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from benchmarks.entry import run_command
 from benchmarks.notebook import Notebook, Rows
 from benchmarks.report import RESULTS, circumstances, table, write_rows
 from benchmarks.sides import positive
@@ -149,4 +150,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -29,6 +29,7 @@ import numpy as np
 
 from benchmarks.chart import draw_chart
 from benchmarks.contenders import PEERS, fit_peer
+from benchmarks.entry import run_command
 from benchmarks.limits import measure_limits
 from benchmarks.operations import count_int8_operations
 from benchmarks.processes import run
@@ -430,4 +431,4 @@ def _row(contender: Contender, found: Mapping[str, Any], length: str) -> list[st
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.entry import run_command
 from benchmarks.report import RESULTS, circumstances, table, write_report
 from newsie.confusion.answers import read_answers
 from newsie.confusion.overlap import MINIMUM_LIFT, find_overlap
@@ -194,4 +195,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

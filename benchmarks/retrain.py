@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.entry import run_command
 from benchmarks.notebook import Keep, Notebook, Rows, measure_again
 from benchmarks.report import RESULTS, circumstances, table, write_rows
 from benchmarks.sides import positive
@@ -273,4 +274,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.entry import run_command
 from benchmarks.report import RESULTS, Spread, circumstances, ratios, table, write_report
 from benchmarks.sides import positive
 from newsie.bundle import bundled_path, read_bundle
@@ -120,4 +121,4 @@ def render(summary: Sequence[Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

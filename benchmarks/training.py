@@ -28,6 +28,7 @@ from torch import Tensor
 from transformers import DistilBertConfig, DistilBertModel
 
 from benchmarks.corpus import article_files
+from benchmarks.entry import run_command
 from benchmarks.report import RESULTS, Spread, circumstances, ratios, table, write_report
 from benchmarks.sides import positive
 from newsie.data.encoding import VIEWS, EncodingPolicy
@@ -261,4 +262,4 @@ def render(summary: Mapping[str, Any], data: TrainingSet) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

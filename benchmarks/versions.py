@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.entry import run_command
 from benchmarks.forgetting import old_articles
 from benchmarks.report import RESULTS, circumstances, table, write_rows
 from benchmarks.sides import positive
@@ -160,4 +161,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -11,11 +11,13 @@ from benchmarks import bulk, command, explain
 from benchmarks.attributions import Attributions, Reading
 from benchmarks.corpus import SAMPLE, article_files, take_articles
 from benchmarks.distilbert import write_distilbert
+from benchmarks.entry import run_command
 from benchmarks.processes import run
 from benchmarks.report import Spread, circumstances, ratios, table, without_folders, write_report
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.readers import read_articles
+from newsie.errors import ReadError
 from newsie.training.model import MultiTaskModel
 from tests.tiny import write_tiny_corpus
 
@@ -161,6 +163,28 @@ def test_integrated_gradients_are_complete(tiny_bundle: Path, tiny_student: Mult
     whole, empty = tools.float_probabilities([ids, [0] * len(ids)])["section"][:, 1]
     assert found.sum() == pytest.approx(whole - empty, abs=0.01)
     assert abs(whole - empty) > 0.05
+
+
+@pytest.mark.parametrize(
+    "error", [ReadError("news.csv", "is empty"), FileNotFoundError("news.csv")]
+)
+def test_what_the_user_can_mend_ends_a_benchmark_with_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def main() -> None:
+        raise error
+
+    monkeypatch.delenv("NEWSIE_DEBUG", raising=False)
+    with pytest.raises(SystemExit, match=r"^newsie: news\.csv"):
+        run_command(main)
+    monkeypatch.setenv("NEWSIE_DEBUG", "1")
+    with pytest.raises(type(error)):
+        run_command(main)
+
+
+def test_a_mistake_in_a_benchmark_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: print(1 // 0))
 
 
 def test_commands_are_told_without_folders() -> None:

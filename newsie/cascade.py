@@ -7,7 +7,7 @@ not on the other tasks that are asked for.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from newsie.bundle import Bundle, CascadeRule
 from newsie.evaluation import softmax
 from newsie.labels import LabelSpace
-from newsie.runtime import Ids, Logits, Model, Student
+from newsie.runtime import Ids, Logits, Model, Running, Student
 
 __all__ = ["Cascade", "PassedOn", "open_model"]
 
-_Ask = Callable[[Ids, Sequence[str]], Logits]
+_Unsure = dict[str, NDArray[np.bool_]]
 
 
 class PassedOn(NamedTuple):
@@ -78,24 +78,33 @@ class Cascade:
 
     def run_batch(self, ids: Ids, tasks: Sequence[str]) -> Logits:
         """See `Model.run_batch`."""
-        return self._merge(ids, self._first.run_batch(ids, tasks), self._last.run_batch)
+        logits = self._first.run_batch(ids, tasks)
+        unsure, rows = self._judge(logits)
+        if not len(rows):
+            return logits
+        return _merge(logits, unsure, rows, self._last.run_batch([ids[r] for r in rows], tasks))
 
     def run(self, ids: Ids, tasks: Sequence[str]) -> Logits:
         """See `Model.run`."""
-        return self._merge(ids, self._first.run(ids, tasks), self._last.run)
+        return self.start(ids, tasks).result()
 
-    def _merge(self, ids: Ids, logits: Logits, ask: _Ask) -> Logits:
+    def start(self, ids: Ids, tasks: Sequence[str]) -> Running:
+        """See `Model.start`; the small student's answers are waited for."""
+        logits = self._first.run(ids, tasks)
+        unsure, rows = self._judge(logits)
+        running = self._last.start([ids[r] for r in rows], tasks)
+        return running.then(lambda answers: _merge(logits, unsure, rows, answers))
+
+    def _judge(self, logits: Logits) -> tuple[_Unsure, NDArray[np.intp]]:
+        """By task which of the first student's answers do not stand, (N,), and the rows with any such.
+        Its logits are put on the scale of the larger student."""
         unsure = {task: self.unsure(task, rows) for task, rows in logits.items()}
-        rows = np.flatnonzero(np.logical_or.reduce([*unsure.values()]))
-        self._note(len(ids), len(rows))
         for task, answer in logits.items():
             answer *= self._calibration[task] / self._rule.calibration[task]
-        if len(rows):
-            answers = ask([ids[int(row)] for row in rows], list(logits))
-            for task, column in unsure.items():
-                own = column[rows]
-                logits[task][rows[own]] = answers[task][own]
-        return logits
+        passed_on = np.logical_or.reduce([*unsure.values()])
+        rows = np.flatnonzero(passed_on)
+        self._note(len(passed_on), len(rows))
+        return unsure, rows
 
     def unsure(self, task: str, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which of the first student's answers, (N, C), do not stand: (N,)."""
@@ -107,6 +116,14 @@ class Cascade:
             self._count = PassedOn(
                 self._count.articles + articles, self._count.passed_on + passed_on
             )
+
+
+def _merge(logits: Logits, unsure: _Unsure, rows: NDArray[np.intp], answers: Logits) -> Logits:
+    """Put the larger student's answers to some rows in the place of those that do not stand."""
+    for task, column in unsure.items():
+        own = column[rows]
+        logits[task][rows[own]] = answers[task][own]
+    return logits
 
 
 def open_model(bundle: Bundle, *, pad_id: int, threads: int) -> Student | Cascade:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from newsie.evaluation import softmax
 from newsie.finding import find_bundle
 from newsie.labels import LabelSpace
 from newsie.prediction import Prediction
-from newsie.runtime import count_threads
+from newsie.runtime import Running, count_threads
 
 if TYPE_CHECKING:
     from newsie.explanation import Explanation, ExplanationPlan
@@ -37,7 +37,7 @@ FIRST_WINDOW_ARTICLES = 256
 """Articles of a stream's first window: the first answers come early, the windows then grow."""
 
 WINDOW_SECONDS = 1.0
-"""Windows grow no more once one takes this long, so that answers keep coming on a slow machine."""
+"""Windows grow no more once it takes this long from one's answers to the next's, so that they keep coming."""
 
 
 MAX_PASSES = 128
@@ -122,7 +122,8 @@ class Classifier:
                 f"classify takes a list of articles, and a single {kind} was given; write "
                 "classify([article])[0]"
             )
-        return self._predict([_as_article(article) for article in articles], self._chosen(tasks))
+        pairs = self._stream([_as_article(article) for article in articles], self._chosen(tasks))
+        return [prediction for _, prediction in pairs]
 
     def classify_stream(
         self, articles: Iterable[Article | str], *, tasks: Sequence[str] | None = None
@@ -131,18 +132,59 @@ class Classifier:
 
         Articles are taken from the source a window at a time, which lets those of like length be
         computed together: 256 at first, then, where that is quick, up to 4,096, of 16 million
-        characters in all. Their answers come when the window is full or the source ends.
-        Arguments and errors are those of `classify`.
+        characters in all. The next window is read and encoded while one is computed, whose answers come
+        once they are there and the source has given one article more, or has ended.
+        Arguments and errors are those of `classify`; the answers to windows before an error come first.
         """
-        chosen = self._chosen(tasks)
-        source, size, first = map(_as_article, articles), FIRST_WINDOW_ARTICLES, 1
-        while window := _take_window(source, size):
-            began = time.monotonic()
-            predictions = self._predict(window, chosen, first)
-            if time.monotonic() - began < WINDOW_SECONDS:
-                size = min(4 * size, WINDOW_ARTICLES)
-            first += len(window)
-            yield from zip(window, predictions, strict=True)
+        return self._stream(map(_as_article, articles), self._chosen(tasks))
+
+    def _stream(
+        self, articles: Iterable[Article], tasks: tuple[str, ...]
+    ) -> Iterator[tuple[Article, Prediction]]:
+        source, delivered = _Source(articles), time.monotonic()
+        running: _Window | None = None
+        following: _Window | None = None
+        try:
+            while running is not None or not source.ended:
+                try:
+                    full = source.fill(running)
+                    following = self._start(source, tasks) if full else None
+                except Exception:
+                    if running is not None:
+                        yield from self._finish(running)
+                    raise
+                if running is not None:
+                    pairs = self._finish(running)
+                    before, delivered = delivered, time.monotonic()
+                    source.plan(len(running.articles), delivered - before)
+                    yield from pairs
+                running = following
+        finally:
+            for window in (running, following):
+                if window is not None:
+                    window.logits.cancel()
+
+    def _start(self, source: _Source, tasks: tuple[str, ...]) -> _Window | None:
+        """Begin with what a source holds; None where that is nothing."""
+        first, articles = source.take()
+        if not articles:
+            return None
+        encoded = self._encoder.encode(articles, first=first)
+        return _Window(articles, encoded.truncated, self._model.start(encoded.ids, tasks))
+
+    def _finish(self, window: _Window) -> Iterator[tuple[Article, Prediction]]:
+        """Each article of a window with its answers, which are waited for."""
+        probabilities = self.calibrate(window.logits.result())
+        predictions = [
+            Prediction(
+                self.labels,
+                # Copied: a view would hold the answers to all others as long as it is kept.
+                {task: rows[index].copy() for task, rows in probabilities.items()},
+                bool(truncated),
+            )
+            for index, truncated in enumerate(window.truncated)
+        ]
+        return zip(window.articles, predictions, strict=True)
 
     def explain(
         self,
@@ -266,20 +308,60 @@ class Classifier:
             raise InputError("tasks is empty; give at least one, or None for all")
         return chosen
 
-    def _predict(
-        self, articles: Sequence[Article], tasks: tuple[str, ...], first: int = 1
-    ) -> list[Prediction]:
-        encoded = self._encoder.encode(articles, first=first)
-        probabilities = self.calibrate(self._model.run(encoded.ids, tasks))
-        return [
-            Prediction(
-                self.labels,
-                # Copied: a view would hold the answers to all others as long as it is kept.
-                {task: probabilities[task][row].copy() for task in tasks},
-                bool(truncated),
-            )
-            for row, truncated in enumerate(encoded.truncated)
-        ]
+
+class _Window(NamedTuple):
+    """Articles that are computed together.
+
+    Attributes:
+        articles: N articles.
+        truncated: (N,) bool, see `EncodedArticles`.
+        logits: what becomes of them.
+    """
+
+    articles: list[Article]
+    truncated: NDArray[np.bool_]
+    logits: Running
+
+
+class _Source:
+    """What articles are taken from, a window at a time.
+
+    How large a window is, is settled two windows before: which articles are computed together, and so how
+    sums are rounded, does not hang on which thread is first.
+    """
+
+    def __init__(self, articles: Iterable[Article]) -> None:
+        self._articles = iter(articles)
+        self._sizes = deque([FIRST_WINDOW_ARTICLES] * 2)
+        self._held: list[Article] = []
+        self._characters = 0
+        self._taken = 0
+        self.ended = False
+
+    def plan(self, size: int, seconds: float) -> None:
+        """Settle the size of the window after next, from that of one and the time until its answers came."""
+        self._sizes.append(min(4 * size, WINDOW_ARTICLES) if seconds < WINDOW_SECONDS else size)
+
+    def fill(self, until: _Window | None) -> bool:
+        """Read a window. False if it is not full yet, but the answers to another one are there."""
+        size = self._sizes[0]
+        while not self.ended and len(self._held) < size and self._characters < WINDOW_CHARACTERS:
+            if until is not None and until.logits.done():
+                return False
+            if article := next(self._articles, None):
+                self._held.append(article)
+                self._characters += len(article.headline) + len(article.body)
+            else:
+                self.ended = True
+        return True
+
+    def take(self) -> tuple[int, list[Article]]:
+        """What was read, and the number of the first of it."""
+        first, held = self._taken + 1, self._held
+        self._taken += len(held)
+        self._sizes.popleft()
+        self._held, self._characters = [], 0
+        return first, held
 
 
 def _as_article(article: Article | str) -> Article:
@@ -290,13 +372,3 @@ def _as_article(article: Article | str) -> Article:
             f"an article is given as {type(article).__name__}; give an Article or a text"
         )
     return article
-
-
-def _take_window(source: Iterator[Article], size: int) -> list[Article]:
-    window, characters = [], 0
-    for article in islice(source, size):
-        window.append(article)
-        characters += len(article.headline) + len(article.body)
-        if characters >= WINDOW_CHARACTERS:
-            break
-    return window

@@ -7,7 +7,7 @@ than one call on several threads, and one session serves them all.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,13 +20,14 @@ from newsie.labels import LabelSpace
 from newsie.openvino_session import Session, choose_session
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
 __all__ = [
     "BATCH_TOKENS",
     "Ids",
     "Logits",
     "Model",
+    "Running",
     "Student",
     "count_threads",
     "open_onnxruntime",
@@ -44,6 +45,43 @@ Ids = Sequence[Sequence[int]]
 Logits = dict[str, NDArray[np.float32]]
 
 
+class Running:
+    """Answers in the making.
+
+    Args:
+        parts: what computes them.
+        finish: gives the answers once all parts are computed.
+    """
+
+    def __init__(self, parts: Sequence[Future[None]], finish: Callable[[], Logits]) -> None:
+        self._parts, self._finish = parts, finish
+        self._left = list(parts)
+
+    def done(self) -> bool:
+        """Whether `result` would not wait."""
+        while self._left and self._left[-1].done():
+            self._left.pop()
+        return not self._left
+
+    def result(self) -> Logits:
+        """Logits by task, (N, C); waits for them. Errors are those of `Model.run_batch`."""
+        try:
+            for part in self._parts:
+                part.result()
+        finally:
+            self.cancel()
+        return self._finish()
+
+    def cancel(self) -> None:
+        """Begin no further part."""
+        for part in self._parts:
+            part.cancel()
+
+    def then(self, change: Callable[[Logits], Logits]) -> Running:
+        """The same with other answers, made of these."""
+        return Running(self._parts, lambda: change(self._finish()))
+
+
 class Model(Protocol):
     """What turns token ids into answers: a student, or several behind one face."""
 
@@ -51,8 +89,13 @@ class Model(Protocol):
         """Logits by task, (B, C), of B articles together, best of like length."""
         ...
 
+    def start(self, ids: Ids, tasks: Sequence[str]) -> Running:
+        """Begin with the logits by task, (N, C), of any number of articles, in batches, on all threads.
+        On one thread, or for one batch, they are computed at once."""
+        ...
+
     def run(self, ids: Ids, tasks: Sequence[str]) -> Logits:
-        """Logits by task, (N, C), of any number of articles, in batches, on all threads."""
+        """The same, and wait for them."""
         ...
 
 
@@ -94,6 +137,10 @@ class Student:
 
     def run(self, ids: Ids, tasks: Sequence[str]) -> Logits:
         """See `Model.run`. Errors are those of `run_batch`."""
+        return self.start(ids, tasks).result()
+
+    def start(self, ids: Ids, tasks: Sequence[str]) -> Running:
+        """See `Model.start`."""
         logits = {
             task: np.empty((len(ids), len(self._labels[task].labels)), np.float32) for task in tasks
         }
@@ -103,11 +150,15 @@ class Student:
             for task, answer in self.run_batch([ids[row] for row in rows], tasks).items():
                 logits[task][rows] = answer
 
-        several = self._threads > 1 and len(batches) > 1
+        parts: list[Future[None]] = []
         # The longest batches come first, so that none of them is left over at the end.
-        for _ in (self._executor().map if several else map)(compute, reversed(batches)):
-            pass
-        return logits
+        if self._threads > 1 and len(batches) > 1:
+            submit = self._executor().submit
+            parts = [submit(compute, rows) for rows in reversed(batches)]
+        else:
+            for rows in reversed(batches):
+                compute(rows)
+        return Running(parts, lambda: logits)
 
     def _executor(self) -> Executor:
         """Its threads, kept as long as the student, for OpenVINO keeps a request for each. They are not

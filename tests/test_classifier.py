@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from newsie.bundle import write_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text
 from newsie.data.encoding import EncodingPolicy
-from newsie.errors import BundleError, InputError, LabelError, MissingExtraError
+from newsie.errors import BundleError, InputError, LabelError, MissingExtraError, ReadError
 from newsie.evaluation import softmax
 from newsie.labels import LabelSpace, Task
+from newsie.openvino_session import Inputs, Session
 from newsie.prediction import Prediction
 from tests.tiny import LABELS, tiny_articles, tiny_tokenizer
 
@@ -188,7 +190,8 @@ def test_a_stream_keeps_the_order_over_windows(tiny_classifier: Classifier) -> N
         )
 
 
-def test_a_stream_is_read_a_window_at_a_time(tiny_classifier: Classifier) -> None:
+def test_a_stream_is_read_a_window_at_a_time(tiny_bundle: Path) -> None:
+    classifier = Classifier.from_pretrained(tiny_bundle, threads=1)
     taken = 0
 
     def source() -> Iterator[str]:
@@ -197,10 +200,72 @@ def test_a_stream_is_read_a_window_at_a_time(tiny_classifier: Classifier) -> Non
             taken += 1
             yield "goal"
 
-    stream = tiny_classifier.classify_stream(source())
-    for _ in range(257):
+    stream = classifier.classify_stream(source())
+    for size, articles in ((256, 256), (256, 512), (1024, 1536), (1024, 2560)):
         next(stream)
-    assert taken == 256 + 1024
+        assert taken == articles
+        for _ in range(size - 1):
+            next(stream)
+
+
+class Gate:
+    """A session that computes nothing before it is opened."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.opened, self.calls = session, threading.Event(), 0
+
+    def run(self, outputs: Sequence[str], inputs: Inputs, /) -> Sequence[NDArray[np.float32]]:
+        assert self.opened.wait(30), "nobody opens the gate"
+        self.calls += 1
+        return self.session.run(outputs, inputs)
+
+
+@pytest.fixture
+def gated(tiny_bundle: Path) -> tuple[Classifier, Gate]:
+    """A classifier of two threads that computes nothing yet."""
+    classifier = Classifier.from_pretrained(tiny_bundle, threads=2)
+    gate = Gate(classifier._model._session)  # type: ignore[union-attr]
+    classifier._model._session = gate  # type: ignore[union-attr]
+    return classifier, gate
+
+
+def test_the_next_window_is_read_while_one_is_computed(gated: tuple[Classifier, Gate]) -> None:
+    classifier, gate = gated
+    articles = tiny_articles(300)
+
+    def source() -> Iterator[Article]:
+        yield from articles[:299]
+        gate.opened.set()
+        yield articles[299]
+
+    found = [article for article, _ in classifier.classify_stream(source())]
+    assert found == articles
+
+
+def test_a_stream_that_is_given_up_computes_no_more(gated: tuple[Classifier, Gate]) -> None:
+    classifier, gate = gated
+
+    def source() -> Iterator[str]:
+        yield from ["the coach says " * 40] * 256
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        next(classifier.classify_stream(source()))
+    gate.opened.set()
+    classifier._model._executor().shutdown()  # type: ignore[union-attr]
+    assert gate.calls <= 2  # those that had begun; the window has more batches
+
+
+def test_answers_before_an_error_come_first(tiny_classifier: Classifier) -> None:
+    def source() -> Iterator[str]:
+        yield from ["goal"] * 300
+        raise ReadError("news.csv", "is damaged")
+
+    stream = tiny_classifier.classify_stream(source())
+    for _ in range(256):
+        next(stream)
+    with pytest.raises(ReadError, match="is damaged"):
+        next(stream)
 
 
 def test_a_prediction_that_is_kept_holds_no_others(tiny_classifier: Classifier) -> None:
@@ -209,8 +274,9 @@ def test_a_prediction_that_is_kept_holds_no_others(tiny_classifier: Classifier) 
 
 
 def test_a_window_of_a_stream_holds_so_many_characters(
-    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    classifier = Classifier.from_pretrained(tiny_bundle, threads=1)
     monkeypatch.setattr("newsie.classifier.WINDOW_CHARACTERS", 10_000)
     taken = []
 
@@ -219,7 +285,7 @@ def test_a_window_of_a_stream_holds_so_many_characters(
             taken.append(number)
             yield f"goal {number}\n" + "cup " * 1_000
 
-    stream = tiny_classifier.classify_stream(source())
+    stream = classifier.classify_stream(source())
     headlines = [next(stream)[0].headline]
     assert len(taken) == 3  # 12,000 characters
     headlines += [article.headline for article, _ in stream]

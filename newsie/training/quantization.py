@@ -1,7 +1,7 @@
 """int8: a quarter of the size, two to three times the speed, nearly the same answers.
 
     weights      W (K, N)  int8, one scale a column (see `quantize_columns`)
-    embeddings   E (V, H)  int8, one scale a row
+    embeddings   E (V, H)  int8, one scale a row; where rows are only summed, A E[ids], the scales go to A
     activations  X (B, T, K) uint8 around 128, one scale a token, taken from it when the graph runs
 
     X W = (Xq - 128) Wq * scale_of_token * scale_of_column
@@ -14,6 +14,7 @@ arXiv 2206.01861, "token-wise quantization").
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,14 @@ class _Quantizer:
             for node in graph.node
             if node.op_type == "QuantizeLinear"
         }
+        uses = Counter(name for node in graph.node for name in node.input)
+        uses.update(output.name for output in graph.output)
+        self._summed = {  # what one product takes as its right side, and nothing else takes
+            node.input[1]
+            for node in graph.node
+            if node.op_type == "MatMul" and uses[node.input[1]] == 1
+        }
+        self._row_scales: dict[str, str] = {}  # embeddings as bare integers -> their scales
 
     def run(self) -> None:
         for node in self._graph.node:
@@ -88,6 +97,8 @@ class _Quantizer:
                 self._embed(node)
             elif node.op_type in ("MatMul", "Gemm") and node.input[1] in self._weights:
                 self._multiply(node)
+            elif node.op_type == "MatMul" and node.input[1] in self._row_scales:
+                self._sum(node)
             else:
                 self._nodes.append(node)
         used = {name for node in self._nodes for name in node.input}
@@ -97,13 +108,25 @@ class _Quantizer:
         self._graph.initializer.extend(kept)
 
     def _embed(self, node: Any) -> None:
-        """E[ids] = Eq[ids] * scale[ids]"""
+        """E[ids] = Eq[ids] * scale[ids]; the second factor is left to `_sum` where that is possible."""
         name, ids, out = node.input[0], node.input[1], node.output[0]
         integers, scales = quantize_rows(self._weights[name])
         self._add("Gather", [self._constant(f"{name}_int8", integers), ids], f"{out}_int8")
         self._add("Gather", [self._constant(f"{name}_scale", scales), ids], f"{out}_scale")
-        self._add("Cast", [f"{out}_int8"], f"{out}_float", to=1)
-        self._add("Mul", [f"{out}_float", f"{out}_scale"], out)
+        if out in self._summed:
+            self._add("Cast", [f"{out}_int8"], out, to=1)
+            self._row_scales[out] = f"{out}_scale"
+        else:
+            self._add("Cast", [f"{out}_int8"], f"{out}_float", to=1)
+            self._add("Mul", [f"{out}_float", f"{out}_scale"], out)
+
+    def _sum(self, node: Any) -> None:
+        """A E[ids] = (A * scale[ids]) Eq[ids]: a number a row is multiplied instead of H."""
+        summands, rows = node.input
+        scale = self._row_scales[rows]
+        self._add("Transpose", [scale], f"{scale}_row", perm=[0, 2, 1])
+        self._add("Mul", [summands, f"{scale}_row"], f"{summands}_scaled")
+        self._add("MatMul", [f"{summands}_scaled", rows], node.output[0])
 
     def _multiply(self, node: Any) -> None:
         """X W = (Xq Wq) * scale_of_column * scale_of_token, plus the bias that a Gemm has."""

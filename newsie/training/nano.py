@@ -1,8 +1,9 @@
 """The encoder of `nano`, a student without attention: a table of vectors for tokens and pairs of tokens.
 
-An article is the mean of the vectors of its tokens and of its pairs of neighbouring tokens, normalised. Pairs
-share a table of fixed size by hashing, as in fastText (Joulin et al. 2016, arXiv 1607.01759); what is new is
-the teacher, whose soft labels it learns with the same loss and loop as any student.
+An article is the weighted mean of the vectors of its tokens and of its pairs of neighbouring tokens,
+normalised. Pairs share a table of fixed size by hashing, as in fastText (Joulin et al. 2016, arXiv
+1607.01759). New is the teacher, whose soft labels it learns with the same loss and loop as any student, and
+that each place in the article has a weight, which is learnt, too: a headline says more than what follows.
 
 transformers saves and loads it like any other encoder, so that `MultiTaskModel`, `fit` and the export do not
 have to know that it is one of Newsie's own.
@@ -35,6 +36,7 @@ class NanoConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         vocab_size: tokens of the tokenizer.
         hidden_size: H, width of a vector.
         pairs: vectors for pairs of tokens, best a prime number.
+        places: first tokens of an article that have a weight of their own; later ones share that of the last.
         dropout: share of tokens and pairs that are left out of an article while it is learnt from.
     """
 
@@ -45,11 +47,12 @@ class NanoConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         vocab_size: int = 30_522,
         hidden_size: int = 64,
         pairs: int = 131_071,
+        places: int = 128,
         dropout: float = 0.0,
         **rest: Any,
     ) -> None:
         self.vocab_size, self.hidden_size = vocab_size, hidden_size
-        self.pairs, self.dropout = pairs, dropout
+        self.pairs, self.places, self.dropout = pairs, places, dropout
         super().__init__(**rest)
 
 
@@ -64,6 +67,7 @@ class NanoEncoder(PreTrainedModel):  # type: ignore[no-untyped-call]
     def __init__(self, config: NanoConfig) -> None:
         super().__init__(config)
         self.vectors = nn.Embedding(config.vocab_size + config.pairs, config.hidden_size)
+        self.importance = nn.Parameter(torch.zeros(config.places))
         self.norm = nn.LayerNorm(config.hidden_size)
         self.post_init()  # type: ignore[no-untyped-call]
 
@@ -72,15 +76,21 @@ class NanoEncoder(PreTrainedModel):  # type: ignore[no-untyped-call]
             nn.init.normal_(module.weight, std=0.05)
             with torch.no_grad():  # a pair adds to its tokens only what is learnt of it
                 module.weight[self.config.vocab_size :].zero_()
+        elif module is self:
+            nn.init.zeros_(self.importance)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> BaseModelOutput:
-        """h = LayerNorm(mean of the vectors of tokens and pairs), padding left out."""
+        """h = LayerNorm(sum w v / sum w) over tokens and pairs, padding left out; w = exp(importance of the
+        place of the token, or of the second one of the pair)."""
         first, second = input_ids[:, :-1], input_ids[:, 1:]
         pairs = (first * MULTIPLIER + second) % self.config.pairs + self.config.vocab_size
         ids = torch.cat([input_ids, pairs], dim=1)  # (B, 2T - 1)
         # Padding is at the end: a pair is there where its second token is.
         there = torch.cat([attention_mask, attention_mask[:, 1:]], dim=1)
-        weights = there.to(self.vectors.weight.dtype) / there.sum(dim=1, keepdim=True)
+        places = torch.arange(input_ids.shape[1], device=input_ids.device)
+        importance = self.importance[places.clamp(max=self.config.places - 1)].exp()
+        weights = there * torch.cat([importance, importance[1:]])
+        weights = weights / weights.sum(dim=1, keepdim=True)
         weights = F.dropout(weights, self.config.dropout, self.training)
         mean = weights[:, None, :] @ self.vectors(ids)  # (B, 1, H)
         return BaseModelOutput(last_hidden_state=self.norm(mean))
@@ -90,7 +100,7 @@ def nano_student(
     labels: LabelSpace, *, vocab_size: int, hidden_size: int, pairs: int, dropout: float = 0.0
 ) -> MultiTaskModel:
     """A student without attention, not trained yet: nothing of its teacher's weights fits it."""
-    config = NanoConfig(vocab_size, hidden_size, pairs, dropout)
+    config = NanoConfig(vocab_size, hidden_size, pairs, dropout=dropout)
     model = MultiTaskModel(cast(PreTrainedModel, NanoEncoder(config)), labels)
     for head in model.heads.values():
         # The usual small start is for wide encoders that know something already.

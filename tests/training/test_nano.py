@@ -19,7 +19,7 @@ from newsie.runtime import Ids, Logits, Student
 from newsie.training.config import Recipe, recipe_from
 from newsie.training.export import check_parity, export_onnx
 from newsie.training.model import MultiTaskModel
-from newsie.training.nano import MULTIPLIER, nano_student
+from newsie.training.nano import MULTIPLIER, NanoConfig, NanoEncoder, nano_student
 from newsie.training.pipeline import Pipeline
 from newsie.training.quantization import quantize_int8
 from tests.tiny import (
@@ -39,14 +39,17 @@ def student() -> MultiTaskModel:
     torch.manual_seed(0)
     model = nano_student(LABELS, vocab_size=VOCABULARY, hidden_size=16, pairs=PAIRS).eval()
     torch.nn.init.normal_(model.encoder.vectors.weight)  # type: ignore[union-attr, arg-type]
+    torch.nn.init.normal_(model.encoder.importance)  # type: ignore[arg-type]
     return model
 
 
-def test_an_article_is_the_mean_of_its_tokens_and_pairs(student: MultiTaskModel) -> None:
+def test_an_article_is_the_weighted_mean_of_its_tokens_and_pairs(student: MultiTaskModel) -> None:
     vectors = student.encoder.vectors.weight.detach()  # type: ignore[union-attr, operator]
     ids = [2, 7, 9, 3]
     pairs = [(a * MULTIPLIER + b) % PAIRS + VOCABULARY for a, b in pairwise(ids)]
-    mean = vectors[ids + pairs].mean(dim=0)
+    of_tokens = student.encoder.importance.detach().exp()[:4]  # type: ignore[operator]
+    weights = torch.cat([of_tokens, of_tokens[1:]])
+    mean = weights @ vectors[ids + pairs] / weights.sum()
     wanted = torch.nn.functional.layer_norm(mean, mean.shape)
     found = student.encoder(torch.tensor([ids]), torch.ones(1, 4, dtype=torch.int64))
     torch.testing.assert_close(found.last_hidden_state[0, 0], wanted)
@@ -61,9 +64,19 @@ def test_padding_changes_nothing_and_the_order_of_words_does(student: MultiTaskM
     assert not torch.allclose(together[0], together[1])
 
 
-def test_a_new_one_knows_no_pairs() -> None:
+def test_places_far_behind_weigh_as_the_last_that_has_a_weight() -> None:
+    encoder = NanoEncoder(NanoConfig(VOCABULARY, 8, PAIRS, places=3))
+    torch.nn.init.normal_(encoder.importance)  # of a new one vectors of pairs are 0
+    ids = torch.tensor([[2, 7, 9, 8, 3], [2, 7, 8, 9, 3], [7, 2, 9, 8, 3]])
+    swapped = encoder(ids, torch.ones_like(ids)).last_hidden_state
+    torch.testing.assert_close(swapped[0], swapped[1])
+    assert not torch.allclose(swapped[0], swapped[2])
+
+
+def test_a_new_one_weighs_all_places_alike_and_knows_no_pairs() -> None:
     new = nano_student(LABELS, vocab_size=VOCABULARY, hidden_size=8, pairs=PAIRS)
     vectors = new.encoder.vectors.weight  # type: ignore[union-attr]
+    assert not new.encoder.importance.any()  # type: ignore[operator]
     assert vectors[:VOCABULARY].abs().sum() > 0 == vectors[VOCABULARY:].abs().sum()  # type: ignore[index]
 
 

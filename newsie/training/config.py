@@ -234,8 +234,8 @@ class StudentConfig:
 
     Attributes:
         name: names the bundle; empty means the recipe's name.
-        kind: "transformer", or "nano": vectors of tokens and of pairs of tokens, without attention; it takes
-            nothing of the encoder but the tokenizer.
+        kind: "transformer", or "nano": vectors of tokens and of pairs of tokens, without attention; of the
+            encoder it takes the tokenizer, and its word embeddings to begin with.
         encoder: where its layers come from: "teacher" (the first teacher), or a BERT-type encoder named as
             for the teacher (needed when the teacher is of another type).
         layers: of a transformer: how many, taken evenly from first to last.

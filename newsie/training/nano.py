@@ -28,6 +28,8 @@ MULTIPLIER = 1_000_003
 """Of the hash of a pair: (first * MULTIPLIER + second) modulo the size of the table. A prime, as sizes
 should be: then the pairs of a frequent token are spread over the whole table."""
 
+INITIAL_STD = 0.05  # of the vectors of tokens
+
 
 class NanoConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
     """Shape of a `NanoEncoder`.
@@ -73,7 +75,7 @@ class NanoEncoder(PreTrainedModel):  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=0.05)
+            nn.init.normal_(module.weight, std=INITIAL_STD)
             with torch.no_grad():  # a pair adds to its tokens only what is learnt of it
                 module.weight[self.config.vocab_size :].zero_()
         elif module is self:
@@ -97,15 +99,37 @@ class NanoEncoder(PreTrainedModel):  # type: ignore[no-untyped-call]
 
 
 def nano_student(
-    labels: LabelSpace, *, vocab_size: int, hidden_size: int, pairs: int, dropout: float = 0.0
+    labels: LabelSpace, tokens: Tensor, *, hidden_size: int, pairs: int, dropout: float = 0.0
 ) -> MultiTaskModel:
-    """A student without attention, not trained yet: nothing of its teacher's weights fits it."""
-    config = NanoConfig(vocab_size, hidden_size, pairs, dropout=dropout)
-    model = MultiTaskModel(cast(PreTrainedModel, NanoEncoder(config)), labels)
+    """A student without attention, not trained yet.
+
+    Its vectors of tokens begin as those of a larger encoder on their principal axes: a word that the training
+    articles hardly use then lies where words like it are.
+
+    Args:
+        labels: the tasks.
+        tokens: (V, E) word embeddings of the larger encoder.
+        hidden_size: H, see NanoConfig; axes beyond E begin at random.
+        pairs: see NanoConfig.
+        dropout: see NanoConfig.
+    """
+    config = NanoConfig(len(tokens), hidden_size, pairs, dropout=dropout)
+    encoder = NanoEncoder(config)
+    with torch.no_grad():
+        axes = principal_axes(tokens.detach().float(), hidden_size)
+        encoder.vectors.weight[: len(tokens), : axes.shape[1]] = INITIAL_STD / axes.std() * axes
+    model = MultiTaskModel(cast(PreTrainedModel, encoder), labels)
     for head in model.heads.values():
         # The usual small start is for wide encoders that know something already.
         nn.init.xavier_uniform_(head.pre_classifier.weight)  # type: ignore[union-attr, arg-type]
     return model
+
+
+def principal_axes(rows: Tensor, size: int) -> Tensor:
+    """(N, E) -> (N, min(size, E)): the rows less their mean, along the axes on which they differ most."""
+    centred = rows - rows.mean(dim=0)
+    _, axes = torch.linalg.eigh(centred.T @ centred)  # the most important one is the last
+    return cast(Tensor, centred @ axes[:, -size:])
 
 
 AutoConfig.register(NanoConfig.model_type, NanoConfig, exist_ok=True)

@@ -13,11 +13,11 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from newsie.atomic import new_directory, write_text
 from newsie.bundle import Lineage
@@ -238,20 +238,20 @@ class Pipeline(Run):
     def new_student(self, teacher: MultiTaskModel, config: StudentConfig) -> MultiTaskModel:
         """A student as it is before it learns."""
         name = self.student_encoder
+        encoder = None if config.encoder == "teacher" else load_encoder(name)
+        pieces = self.pieces(name, config.vocabulary) if config.vocabulary else None
         if config.kind == "nano":
+            source = teacher.encoder if encoder is None else encoder
+            tokens = cast(Tensor, source.get_input_embeddings().weight)
             return nano_student(
                 teacher.labels,
-                vocab_size=self.encoder(name, config.max_tokens, config.vocabulary).vocabulary_size,
+                tokens if pieces is None else tokens[pieces],
                 hidden_size=config.hidden_size,
                 pairs=config.pairs,
                 dropout=config.fit.dropout,
             )
         return student_from_teacher(
-            teacher,
-            config.layers,
-            encoder=None if config.encoder == "teacher" else load_encoder(name),
-            dropout=config.fit.dropout,
-            pieces=self.pieces(name, config.vocabulary) if config.vocabulary else None,
+            teacher, config.layers, encoder=encoder, dropout=config.fit.dropout, pieces=pieces
         )
 
     @cached_property

@@ -32,12 +32,13 @@ from tests.tiny import (
 
 VOCABULARY = tiny_tokenizer().get_vocab_size()
 PAIRS = 61
+TOKENS = torch.randn(VOCABULARY, 12, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
 def student() -> MultiTaskModel:
     torch.manual_seed(0)
-    model = nano_student(LABELS, vocab_size=VOCABULARY, hidden_size=16, pairs=PAIRS).eval()
+    model = nano_student(LABELS, TOKENS, hidden_size=16, pairs=PAIRS).eval()
     torch.nn.init.normal_(model.encoder.vectors.weight)  # type: ignore[union-attr, arg-type]
     torch.nn.init.normal_(model.encoder.importance)  # type: ignore[arg-type]
     return model
@@ -74,14 +75,29 @@ def test_places_far_behind_weigh_as_the_last_that_has_a_weight() -> None:
 
 
 def test_a_new_one_weighs_all_places_alike_and_knows_no_pairs() -> None:
-    new = nano_student(LABELS, vocab_size=VOCABULARY, hidden_size=8, pairs=PAIRS)
+    new = nano_student(LABELS, TOKENS, hidden_size=8, pairs=PAIRS)
     vectors = new.encoder.vectors.weight  # type: ignore[union-attr]
     assert not new.encoder.importance.any()  # type: ignore[operator]
     assert vectors[:VOCABULARY].abs().sum() > 0 == vectors[VOCABULARY:].abs().sum()  # type: ignore[index]
 
 
+def test_its_tokens_begin_where_those_of_a_larger_encoder_lie() -> None:
+    plane = torch.randn(VOCABULARY, 2) @ torch.randn(2, 12)  # two axes hold all there is
+    new = nano_student(LABELS, plane + 3, hidden_size=2, pairs=PAIRS)
+    vectors = new.encoder.vectors.weight[:VOCABULARY]  # type: ignore[union-attr, index]
+    torch.testing.assert_close(vectors.std(), torch.tensor(0.05))
+    centred = plane - plane.mean(dim=0)
+    found, wanted = vectors @ vectors.T, centred @ centred.T  # how each lies to each
+    torch.testing.assert_close(found / found.max(), wanted / wanted.max(), atol=1e-4, rtol=1e-3)
+
+
+def test_it_may_be_wider_than_that_encoder() -> None:
+    new = nano_student(LABELS, TOKENS, hidden_size=20, pairs=PAIRS)
+    assert new.encoder.vectors.weight[:VOCABULARY].abs().min(dim=1).values.gt(0).all()  # type: ignore[union-attr, index]
+
+
 def test_tokens_are_left_out_only_while_it_learns() -> None:
-    new = nano_student(LABELS, vocab_size=VOCABULARY, hidden_size=8, pairs=PAIRS, dropout=0.5)
+    new = nano_student(LABELS, TOKENS, hidden_size=8, pairs=PAIRS, dropout=0.5)
     ids = torch.arange(5, 45)[None]
     once, again = (new.train()(ids, torch.ones_like(ids))["mood"] for _ in range(2))
     assert not torch.equal(once, again)

@@ -66,10 +66,14 @@ class NanoEncoder(PreTrainedModel):  # type: ignore[no-untyped-call]
     # Of a batch, when it answers: in small ones calling it takes longer than what it computes.
     batch_tokens = 8_192
 
+    hashes: Tensor
+
     def __init__(self, config: NanoConfig) -> None:
         super().__init__(config)
         self.vectors = nn.Embedding(config.vocab_size + config.pairs, config.hidden_size)
         self.importance = nn.Parameter(torch.zeros(config.places))
+        # The product is kept for each first token: OpenVINO computes a modulo as float32, exact to 2 ** 24.
+        self.register_buffer("hashes", torch.empty(config.vocab_size, dtype=torch.int64))
         self.norm = nn.LayerNorm(config.hidden_size)
         self.post_init()  # type: ignore[no-untyped-call]
 
@@ -80,12 +84,14 @@ class NanoEncoder(PreTrainedModel):  # type: ignore[no-untyped-call]
                 module.weight[self.config.vocab_size :].zero_()
         elif module is self:
             nn.init.zeros_(self.importance)
+            tokens = torch.arange(self.config.vocab_size)
+            self.hashes.copy_(tokens * MULTIPLIER % self.config.pairs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> BaseModelOutput:
         """h = LayerNorm(sum w v / sum w) over tokens and pairs, padding left out; w = exp(importance of the
         place of the token, or of the second one of the pair)."""
         first, second = input_ids[:, :-1], input_ids[:, 1:]
-        pairs = (first * MULTIPLIER + second) % self.config.pairs + self.config.vocab_size
+        pairs = (self.hashes[first] + second) % self.config.pairs + self.config.vocab_size
         ids = torch.cat([input_ids, pairs], dim=1)  # (B, 2T - 1)
         # Padding is at the end: a pair is there where its second token is.
         there = torch.cat([attention_mask, attention_mask[:, 1:]], dim=1)

@@ -15,6 +15,7 @@ from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
 from newsie.errors import BundleError, RecipeError
+from newsie.openvino_session import OpenVinoSession
 from newsie.runtime import Ids, Logits, Student
 from newsie.training.config import Recipe, recipe_from
 from newsie.training.export import check_parity, export_onnx
@@ -54,6 +55,21 @@ def test_an_article_is_the_weighted_mean_of_its_tokens_and_pairs(student: MultiT
     wanted = torch.nn.functional.layer_norm(mean, mean.shape)
     found = student.encoder(torch.tensor([ids]), torch.ones(1, 4, dtype=torch.int64))
     torch.testing.assert_close(found.last_hidden_state[0, 0], wanted)
+
+
+def test_openvino_hashes_as_onnxruntime_does(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    vocabulary = 20_000  # enough for products beyond 32 bits
+    tokens = torch.randn(vocabulary, 12)
+    wide = nano_student(LABELS, tokens, hidden_size=16, pairs=PAIRS).eval()
+    torch.nn.init.normal_(wide.encoder.vectors.weight)  # type: ignore[union-attr, arg-type]
+    export_onnx(wide, tmp_path / "float.onnx")
+    quantize_int8(tmp_path / "float.onnx", tmp_path / "int8.onnx")
+    ids = np.random.default_rng(0).integers(vocabulary - 5_000, vocabulary, (8, 20))
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    one = onnxruntime.InferenceSession(str(tmp_path / "int8.onnx")).run(["section"], inputs)[0]
+    [other] = OpenVinoSession(tmp_path / "int8.onnx", 1).run(["section"], inputs)
+    np.testing.assert_allclose(other, one, atol=0.1 * np.abs(one).max())
 
 
 def test_padding_changes_nothing_and_the_order_of_words_does(student: MultiTaskModel) -> None:

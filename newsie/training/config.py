@@ -236,8 +236,9 @@ class StudentConfig:
         name: names the bundle; empty means the recipe's name.
         kind: "transformer", or "nano": vectors of tokens and of pairs of tokens, without attention; of the
             encoder it takes the tokenizer, and its word embeddings to begin with.
-        encoder: where its layers come from: "teacher" (the first teacher), or a BERT-type encoder named as
-            for the teacher (needed when the teacher is of another type).
+        encoder: where its layers, or the word embeddings of a nano, come from: "teacher" (the first teacher),
+            or an encoder named as for the teacher, for layers of a BERT type (needed when the teacher is of
+            another type).
         layers: of a transformer: how many, taken evenly from first to last.
         hidden_size: of a nano: width of its vectors.
         pairs: of a nano: vectors that all pairs share by hashing, best a prime number.

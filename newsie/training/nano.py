@@ -72,8 +72,10 @@ class NanoEncoder(PreTrainedModel):  # type: ignore[no-untyped-call]
         super().__init__(config)
         self.vectors = nn.Embedding(config.vocab_size + config.pairs, config.hidden_size)
         self.importance = nn.Parameter(torch.zeros(config.places))
-        # The product is kept for each first token: OpenVINO computes a modulo as float32, exact to 2 ** 24.
-        self.register_buffer("hashes", torch.empty(config.vocab_size, dtype=torch.int64))
+        # The product is kept for each first token: OpenVINO computes a modulo as float32, exact to 2 ** 24,
+        # which tokens and pairs together must not exceed.
+        hashes = torch.empty(config.vocab_size, dtype=torch.int64)
+        self.register_buffer("hashes", hashes, persistent=False)
         self.norm = nn.LayerNorm(config.hidden_size)
         self.post_init()  # type: ignore[no-untyped-call]
 

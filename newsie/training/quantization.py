@@ -121,12 +121,12 @@ class _Quantizer:
             self._add("Mul", [f"{out}_float", f"{out}_scale"], out)
 
     def _sum(self, node: Any) -> None:
-        """A E[ids] = (A * scale[ids]) Eq[ids]: a number a row is multiplied instead of H."""
-        summands, rows = node.input
-        scale = self._row_scales[rows]
+        """A E[ids] = (A * scale[ids]) Eq[ids] with ids (B, N): a number a row is multiplied instead of H."""
+        weights, rows = node.input
+        scale, out = self._row_scales[rows], node.output[0]
         self._add("Transpose", [scale], f"{scale}_row", perm=[0, 2, 1])
-        self._add("Mul", [summands, f"{scale}_row"], f"{summands}_scaled")
-        self._add("MatMul", [f"{summands}_scaled", rows], node.output[0])
+        self._add("Mul", [weights, f"{scale}_row"], f"{out}_weights")
+        self._add("MatMul", [f"{out}_weights", rows], out)
 
     def _multiply(self, node: Any) -> None:
         """X W = (Xq Wq) * scale_of_column * scale_of_token, plus the bias that a Gemm has."""

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from tokenizers import Tokenizer
 
 from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
@@ -59,9 +60,10 @@ def test_an_article_is_the_weighted_mean_of_its_tokens_and_pairs(student: MultiT
 
 def test_openvino_hashes_as_onnxruntime_does(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs the extra openvino")
+    torch.manual_seed(0)
     vocabulary = 20_000  # enough for products beyond 32 bits
     tokens = torch.randn(vocabulary, 12)
-    wide = nano_student(LABELS, tokens, hidden_size=16, pairs=PAIRS).eval()
+    wide = nano_student(LABELS, tokens, hidden_size=16, pairs=131_071).eval()
     torch.nn.init.normal_(wide.encoder.vectors.weight)  # type: ignore[union-attr, arg-type]
     export_onnx(wide, tmp_path / "float.onnx")
     quantize_int8(tmp_path / "float.onnx", tmp_path / "int8.onnx")
@@ -201,6 +203,7 @@ def test_a_ladder_is_made_of_one_teacher(tmp_path: Path) -> None:
     write_tiny_encoder(tmp_path / "bert")
     fit = {"epochs": 1, "batch_size": 32, "max_tokens": 24, "evaluations": 1}
     nano = {"kind": "nano", "pairs": 251, "hidden_size": 16, "max_tokens": 64, "teacher_tokens": 24}
+    nano["vocabulary"] = 100  # its word pieces are fewer than the teacher's
     nano["fit"] = fit | {"epochs": 8, "max_tokens": 40, "learning_rate": 1e-2, "dropout": 0.1}
     recipe = recipe_from(
         {
@@ -220,6 +223,7 @@ def test_a_ladder_is_made_of_one_teacher(tmp_path: Path) -> None:
     bundle = read_bundle(Pipeline(recipe.rung("nano"), data=tmp_path, runs=tmp_path / "runs").run())
     AcceleratorState._reset_state(True)
     assert bundle.manifest.name == "nano"
+    assert Tokenizer.from_file(str(bundle.tokenizer_path)).get_vocab_size() == 100
     assert bundle.manifest.lineage.recipe["student"]["kind"] == "nano"
     articles = tiny_articles(60, seed=2, answered=1.0)
     answers = Classifier(bundle).classify(articles)

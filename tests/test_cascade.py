@@ -266,6 +266,14 @@ def test_the_command(small: Bundle, tiny_bundle: Path, tmp_path: Path) -> None:
     content = json.loads((tmp_path / "made" / "newsie.json").read_text(encoding="utf-8"))
     assert set(content["cascade"]["thresholds"]) == {"section", "mood"}
 
+    few = tmp_path / "few.jsonl"
+    few.write_text('{"headline": "Rain", "section": "sports"}\n', encoding="utf-8")
+    models[-1] = str(tmp_path / "other")
+    done = CliRunner().invoke(app, ["cascade", *models, "--validation", str(few)])
+    assert done.exit_code == 0, done.output
+    assert "mood: no article has a gold label of it, so " in done.stderr
+    assert "mood: 100" not in done.stderr
+
     assert CliRunner().invoke(app, ["cascade", *models]).exit_code == 2
     wrong = CliRunner().invoke(app, ["cascade", *models, "--run", str(tmp_path)])
     assert wrong.exit_code == 1

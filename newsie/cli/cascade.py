@@ -58,6 +58,11 @@ def cascade(
     )
     made = build_cascade(small, large, articles, output, max_loss_points=max_loss)
     for task, found in made.manifest.metrics["cascade"].items():
+        if not found["articles"]:
+            note(
+                f"{task}: no article has a gold label of it, so {large.manifest.name} alone answers it"
+            )
+            continue
         note(
             f"{task}: {100 * found['passed_on']:.1f} % of {found['articles']:,} articles passed on; "
             f"accuracy {100 * found['accuracy']:.2f} %, {large.manifest.name} alone "

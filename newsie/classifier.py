@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -81,7 +83,15 @@ class Classifier:
             BundleError: there is no such bundle, or it is damaged.
             MissingExtraError: a hub id is given and huggingface_hub is not installed.
         """
-        return cls(read_bundle(find_bundle(path)), threads=threads)
+        path = find_bundle(path)
+        # Meanwhile, as a model's hash is computed without Python's lock. An error comes again in open_model.
+        loading = Thread(target=import_module, args=("onnxruntime",))
+        loading.start()
+        try:
+            bundle = read_bundle(path)
+        finally:
+            loading.join()
+        return cls(bundle, threads=threads)
 
     @property
     def labels(self) -> LabelSpace:

@@ -161,6 +161,14 @@ def test_a_folder_of_bundles_names_them(small: Path, tmp_path: Path) -> None:
         read_bundle(tmp_path / "shelf")
 
 
+def test_a_file_may_be_empty(tmp_path: Path) -> None:
+    path = write(tmp_path / "bare", card="")
+    assert read_bundle(path).card == ""
+    (path / "README.md").write_text("# Bare\n")
+    with pytest.raises(BundleError, match=r"README\.md is damaged"):
+        read_bundle(path)
+
+
 @pytest.mark.parametrize("name", ["newsie.json", "model.onnx"])
 def test_cut_files_are_seen(small: Path, name: str) -> None:
     whole = (small / name).read_bytes()

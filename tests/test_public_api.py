@@ -3,6 +3,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,19 @@ def test_importing_newsie_loads_nothing_else() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert sorted(result.stdout.split()) == ["newsie", "newsie.version"]
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "24"), ("10", "10")])
+def test_blas_spins_for_a_short_time_or_as_its_user_says(given: str | None, found: str) -> None:
+    name = "OPENBLAS_THREAD_TIMEOUT"
+    environment = {key: value for key, value in os.environ.items() if key != name}
+    if given is not None:
+        environment[name] = given
+    code = f"import os, newsie; print(os.environ[{name!r}])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == [found]
 
 
 def test_every_module_says_what_it_is_and_what_it_offers() -> None:

@@ -15,7 +15,10 @@ __all__ = ["ROOT", "Run", "environment", "run"]
 
 ROOT = Path(__file__).parent.parent
 
-_DROPPED = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPATH", "NEWSIE_MODEL")
+_DROPPED = (
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPATH", "NEWSIE_MODEL"),
+    "OPENBLAS_THREAD_TIMEOUT",  # newsie sets it for itself, in this process too; its peers do not
+)
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 

@@ -19,7 +19,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,10 @@ __all__ = [
     "read_bundle",
     "write_bundle",
 ]
+
+
+HASHED_BYTES = 64 << 20
+"""Of a file, read and hashed at once."""
 
 
 @dataclass(frozen=True)
@@ -259,12 +262,14 @@ def _verify_file(path: Path, record: FileRecord) -> None:
 
 
 def _record(path: Path) -> FileRecord:
-    """In a single call, which does without Python's lock: whatever else the process has to do goes on."""
-    size = path.stat().st_size
-    if not size:  # which cannot be mapped
-        return FileRecord(hashlib.sha256().hexdigest(), 0)
-    with path.open("rb") as file, mmap(file.fileno(), size, access=ACCESS_READ) as content:
-        return FileRecord(hashlib.sha256(content).hexdigest(), size)
+    """In pieces so large that it seldom asks for Python's lock: whatever else the process has to do goes on.
+    Not mapped: a mapped file that another process shortens would end this one."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(HASHED_BYTES):
+            digest.update(piece)
+            size += len(piece)
+    return FileRecord(digest.hexdigest(), size)
 
 
 def _check_target(directory: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,7 +21,7 @@ from newsie.evaluation import softmax
 from newsie.finding import find_bundle
 from newsie.labels import LabelSpace
 from newsie.prediction import Prediction
-from newsie.runtime import Running, count_threads
+from newsie.runtime import Running, count_threads, load_onnxruntime
 
 if TYPE_CHECKING:
     from newsie.explanation import Explanation, ExplanationPlan
@@ -84,8 +83,8 @@ class Classifier:
             MissingExtraError: a hub id is given and huggingface_hub is not installed.
         """
         path = find_bundle(path)
-        # Meanwhile, as a model's hash is computed without Python's lock. An error comes again in open_model.
-        loading = Thread(target=import_module, args=("onnxruntime",))
+        # Meanwhile, as a model's hash is computed without Python's lock.
+        loading = Thread(target=load_onnxruntime)
         loading.start()
         try:
             bundle = read_bundle(path)

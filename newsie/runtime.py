@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +31,7 @@ __all__ = [
     "Running",
     "Student",
     "count_threads",
+    "load_onnxruntime",
     "open_onnxruntime",
     "plan_batches",
 ]
@@ -219,6 +221,12 @@ def count_threads(threads: int | None) -> int:
     if threads < 1:
         raise InputError(f"threads is {threads}; at least 1, or None for all cores")
     return threads
+
+
+def load_onnxruntime() -> None:
+    """Import ONNX Runtime ahead of its first use, which says what is wrong if that fails."""
+    with suppress(Exception):
+        import onnxruntime  # noqa: F401
 
 
 def open_onnxruntime(path: Path) -> Any:

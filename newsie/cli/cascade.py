@@ -38,7 +38,7 @@ def cascade(
     ] = None,
     max_loss: Annotated[
         float,
-        typer.Option(min=0, help="Accuracy that a task may lose on these articles, in points."),
+        typer.Option(min=0, help="Accuracy that a task may lose, cross-validated, in points."),
     ] = 0.15,
     columns: Columns = None,
     strict: Strict = False,

@@ -171,7 +171,7 @@ def write_bundle(
 
     directory = Path(directory)
     if directory.exists() and not replace:
-        raise BundleError(f"{directory} exists already; choose another name, or replace it")
+        raise BundleError(f"{directory} exists already; choose another name, or delete it first")
     _check_target(directory)
     with new_directory(directory, replace=replace) as aside:
         shutil.copyfile(model, aside / MODEL)

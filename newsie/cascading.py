@@ -245,15 +245,20 @@ def build_cascade(
 
 def _check_fit(first: Bundle, last: Bundle) -> None:
     small, large = first.manifest, last.manifest
+    if first.fingerprint == last.fingerprint:
+        raise InputError(f"{first.path} and {last.path} are the same student; a cascade needs two")
+    tokens = [manifest.encoding.max_tokens for manifest in (small, large)]
     for what, one, other in (
         ("tasks and labels", small.label_space.to_json(), large.label_space.to_json()),
+        (f"max_tokens ({tokens[0]} and {tokens[1]})", *tokens),
         ("encoding", small.encoding, large.encoding),
         ("tokenizer", first.tokenizer_path.read_bytes(), last.tokenizer_path.read_bytes()),
     ):
         if one != other:
             raise InputError(
                 f"{first.path} and {last.path} cannot make a cascade: they differ in {what}. Train both "
-                "from one recipe, for example with newsie train RECIPE --student nano"
+                "from one recipe, for example with newsie train RECIPE --student nano, where both have the "
+                "same max_tokens"
             )
     if small.cascade or large.cascade:
         raise InputError("a cascade is made of two students, and one of these is a cascade already")

@@ -252,6 +252,12 @@ def test_students_that_do_not_fit(small: Bundle, tiny_bundle: Path, tmp_path: Pa
     strange = read_bundle(broken(tmp_path, labels=other, encoding=large.manifest.encoding))
     with pytest.raises(InputError, match="they differ in tasks and labels"):
         build_cascade(strange, large, ARTICLES, tmp_path / "made")
+    longer = replace(large.manifest.encoding, max_tokens=99)
+    strange = read_bundle(broken(tmp_path / "longer", labels=LABELS, encoding=longer))
+    with pytest.raises(InputError, match=r"they differ in max_tokens \(99 and \d+\)"):
+        build_cascade(strange, large, ARTICLES, tmp_path / "made")
+    with pytest.raises(InputError, match="are the same student; a cascade needs two"):
+        build_cascade(large, large, ARTICLES, tmp_path / "made")
     with pytest.raises(InputError, match="none of the articles has a gold label"):
         build_cascade(small, large, [Article("goal")], tmp_path / "made")
     made = build_cascade(small, large, ARTICLES, tmp_path / "made")

@@ -69,6 +69,12 @@ def into_folder(
             "folder: -o out/",
             param_hint="--output",
         )
+    if folder.suffix.lower() in (*TABLES, *JSON_LINES) and not folder.is_dir():
+        raise typer.BadParameter(
+            f"several files are answered into a folder, and {str(folder)!r} is the name of a file; name a "
+            "folder: -o out/",
+            param_hint="--output",
+        )
     sources = [path for path in map(Path, files) if not _is_answer(path, folder)]
     if not sources:
         raise _other_folder(f"{str(folder)!r} holds the files that are read")
@@ -388,8 +394,12 @@ def tell_truncated(tally: Mapping[str, int], classifier: Classifier) -> None:
 
 def _tell_how_to_go_on() -> None:
     from newsie.cli.terminal import note
+    from newsie.data.parts import PART_ROWS
 
-    note("what is finished is kept; type the same command again to go on")
+    note(
+        f"what is finished is kept, in steps of {PART_ROWS:,} rows of a file; type the same command again to "
+        "go on"
+    )
 
 
 def _record_path(target: Path) -> Path:

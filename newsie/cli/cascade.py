@@ -52,7 +52,7 @@ def cascade(
         raise typer.BadParameter("give --validation FILE or --run FOLDER, one of them")
     small, large = read_bundle(first), read_bundle(last)
     articles = (
-        _of_run(run, large)
+        _of_run(run, small, large)
         if run is not None
         else _of_files(validation or [], large, parse_columns(columns), strict)
     )
@@ -63,13 +63,17 @@ def cascade(
                 f"{task}: no article has a gold label of it, so {large.manifest.name} alone answers it"
             )
             continue
+        lost = 100 * (found["accuracy_last"] - found["accuracy"])
         note(
             f"{task}: {100 * found['passed_on']:.1f} % of {found['articles']:,} articles passed on; "
             f"accuracy {100 * found['accuracy']:.2f} %, {large.manifest.name} alone "
             f"{100 * found['accuracy_last']:.2f} %, "
-            f"{100 * (found['accuracy_last'] - found['accuracy']):.2f} ± {found['margin_points']:.2f} "
-            "points lost"
+            f"{abs(lost):.2f} ± {found['margin_points']:.2f} points {'lost' if lost >= 0 else 'gained'}"
         )
+        if found["accuracy_first"] > found["accuracy_last"]:
+            note(
+                f"{task}: {small.manifest.name}, named first, is the better one: should it come last?"
+            )
     print(made.path)
 
 
@@ -84,17 +88,19 @@ def _of_files(
     )
 
 
-def _of_run(run: Path, bundle: Bundle) -> Iterable[Article]:
+def _of_run(run: Path, small: Bundle, large: Bundle) -> Iterable[Article]:
     from newsie.errors import InputError, MissingExtraError
 
-    data = run / bundle.manifest.lineage.data
-    if not bundle.manifest.lineage.data or not data.is_dir():
-        raise InputError(
-            f"{run} does not hold the articles that {bundle.path} learnt from "
-            f"({bundle.manifest.lineage.data or 'unknown'}); give --validation FILE"
-        )
+    data = large.manifest.lineage.data
+    for bundle in (small, large):
+        known = bundle.manifest.lineage.data
+        if not known or known != data or not (run / known).is_dir():
+            raise InputError(
+                f"{run} does not hold the articles that {bundle.path} learnt from ({known or 'unknown'}), or "
+                f"{large.path} learnt from others; give --validation FILE"
+            )
     try:
         from newsie.training.corpora import load_corpora
     except ImportError as error:
         raise MissingExtraError("reading a run", error.name or "datasets", "train") from error
-    return load_corpora(data).articles("validation")
+    return load_corpora(run / data).articles("validation")

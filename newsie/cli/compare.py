@@ -8,17 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
+from newsie.cli.terminal import note
 from newsie.cli.training import quiet_training_libraries
 
 __all__ = ["compare"]
 
 
 def compare(
-    recipe: Annotated[Path, typer.Argument(help="Recipe in TOML with a table [compare].")],
+    recipe: Annotated[Path, typer.Argument(help="Recipe in TOML with a table \\[compare].")],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="Folder of tables and figures, NAME/, and of trials, trials/."
+            "--output",
+            "-o",
+            file_okay=False,
+            help="Folder of tables and figures, NAME/, and of trials, trials/.",
         ),
     ],
     data: Annotated[
@@ -52,6 +56,8 @@ def compare(
 
     asked = read_recipe(recipe)
     config = asked.compare or CompareConfig()
+    if asked.compare is None:
+        note(f"{recipe} has no table [compare]; what it would say by default: {config}")
     command = f"newsie compare {recipe.name} -o DIR --data DIR"
     told: dict[str, Any] = {"recipe": asked.name}
     if seeds is not None:

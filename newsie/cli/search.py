@@ -14,13 +14,14 @@ __all__ = ["search"]
 
 def search(
     recipe: Annotated[
-        Path, typer.Argument(help="Recipe in TOML, with a table [search] or without.")
+        Path, typer.Argument(help="Recipe in TOML, with a table \\[search] or without.")
     ],
     output: Annotated[
         Path,
         typer.Option(
             "--output",
             "-o",
+            file_okay=False,
             help="Folder of table, figure and recipes, NAME/, and of trials, trials/.",
         ),
     ],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from newsie.data.encoding import View
 from newsie.errors import RecipeError
@@ -23,9 +23,6 @@ SELF_TEMPERATURE = 20.0
 """Of the student that is as large as its teacher; Papernot et al. 2016 (arXiv 1511.04508) go to 100. Their
 teacher learns at that temperature, too, which makes all logits larger; an attack that follows the margin
 between logits, as the one here does, does not see how large they are."""
-
-WHOLE: tuple[Swept, ...] = ("labelled", "transfer", "layers")
-"""What is swept in whole numbers."""
 
 ENSEMBLE = 3
 """Teachers of the arm that learns from several."""
@@ -218,6 +215,10 @@ def build_arms(recipe: Recipe, config: CompareConfig, teacher_layers: int) -> li
     default = Arm(DEFAULT, recipe.student, config.labelled)
     if unknown := [name for name in config.arms if name not in ARMS]:
         raise RecipeError(f"compare.arms names {unknown}; there are: {', '.join(map(repr, ARMS))}")
+    if not config.arms and not any(config.sweeps.values()):
+        raise RecipeError(
+            f"compare.arms is empty, and nothing is swept; there are: {', '.join(map(repr, ARMS))}"
+        )
     if not config.transfer and (more := [n for n in config.arms if n.endswith("more text")]):
         raise RecipeError(f"the arms {more} learn from more text; set compare.transfer above 0")
     if not 0 < recipe.student.distillation.alpha < 1 and DEFAULT in config.arms:
@@ -227,7 +228,8 @@ def build_arms(recipe: Recipe, config: CompareConfig, teacher_layers: int) -> li
         )
     setting = Setting(config.transfer, teacher_layers, recipe.teacher.encoder)
     arms = [replace(ARMS[name](default, setting), name=name) for name in config.arms]
-    for swept, values in config.sweeps.items():
+    sweeps = cast(Mapping[Swept, Sequence[float]], config.sweeps)
+    for swept, values in sweeps.items():
         arms += [arm for value in values for arm in _sweep(default, swept, value)]
     return list({arm.name: arm for arm in arms}.values())
 
@@ -236,7 +238,7 @@ def _sweep(default: Arm, swept: Swept, value: float) -> list[Arm]:
     """The arms of one value: the recipe's student with it, and where labels or text change a student
     that learns from gold labels alone beside it."""
     student, name = default.student, f"{swept} {value:g}"
-    changes: dict[str, Any] = {swept: int(value) if swept in WHOLE else value}
+    changes: dict[str, Any] = {swept: value}
     if swept in ("labelled", "transfer"):
         changed = replace(default, name=name, **changes)
         if swept == "transfer":

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ from torch import nn
 
 from newsie.atomic import new_directory, write_text
 from newsie.data.articles import Article
-from newsie.data.encoding import View
+from newsie.data.encoding import View, view_text
 from newsie.labels import IGNORE
 from newsie.laboratory.arms import ENSEMBLE, Arm
 from newsie.laboratory.attacks import attack
 from newsie.laboratory.costs import COST_ARTICLES, Cost, measure_cost
 from newsie.training.batches import TrainingSet
-from newsie.training.calibration import calibrate
+from newsie.training.calibration import calibrate, labelled_rows
 from newsie.training.config import DistillationConfig, FitConfig, StudentConfig
 from newsie.training.encoder import load_encoder
 from newsie.training.experiment import CompareConfig
@@ -47,7 +48,7 @@ TRIALS = "trials"
 """Folder of the trials of all recipes: what they have in common is made once."""
 
 CALIBRATION_ARTICLES = 2_000
-"""Validation articles, at most, on which a calibration temperature is fitted."""
+"""Validation articles of a task, at most, on which its calibration temperature is fitted."""
 
 
 @dataclass(frozen=True)
@@ -216,13 +217,15 @@ class Bench:
             self._write(directory, teachers, tokenizer, view, arm, record, started)
         return _read(directory)
 
-    def cost(self, student: StudentConfig) -> Cost:
-        """What a student of that shape costs, measured once: what it has learnt does not matter."""
+    def cost(self, student: StudentConfig, view: View = "full") -> Cost:
+        """What a student of that shape costs that reads this of an article, measured once: what it has
+        learnt, and from whom, does not matter."""
         pipeline, recipe = self.pipeline, self.pipeline.recipe
-        shape = replace(student, name="", distillation=DistillationConfig(), fit=FitConfig())
+        unlearnt: dict[str, Any] = {"distillation": DistillationConfig(), "fit": FitConfig()}
+        shape = replace(student, name="", teacher_view="same", **unlearnt)
         pieces = [recipe.student.fit.max_tokens]  # see Pipeline.pieces
         origin = [encoder_digest(x) for x in (recipe.teacher.encoder, pipeline.student_encoder)]
-        name = digest(asdict(shape), pieces, origin, pipeline.corpora.name)
+        name = digest(asdict(shape), pieces, origin, pipeline.corpora.name, view)
         path = pipeline.directory / f"cost-{name}.json"
         if not path.exists():
             pipeline.say(f"size and time of a student of {student.layers} layers")
@@ -232,7 +235,9 @@ class Bench:
             tool = pipeline.encoder(
                 pipeline.student_encoder, student.max_tokens, student.vocabulary
             )
-            found = measure_cost(model, tool, self.articles(COST_ARTICLES))
+            texts = (view_text(a, view) for a in self.articles(len(self.test_rows)))
+            articles = islice((Article.from_text(text) for text in texts if text), COST_ARTICLES)
+            found = measure_cost(model, tool, list(articles))
             write_text(path, json.dumps(asdict(found)))
         return Cost(**json.loads(path.read_text(encoding="utf-8")))
 
@@ -324,7 +329,7 @@ class Bench:
         pipeline.say(f"{arm.name}, seed {record['seed']}: {len(self.test_rows):,} test articles")
         logits = answer("test", self.test_rows)
         held_out = pipeline.corpora.targets("validation")
-        rows = _labelled(held_out)[:CALIBRATION_ARTICLES]
+        rows = labelled_rows(held_out, dict.fromkeys(held_out, CALIBRATION_ARTICLES))
         temperatures = calibrate(
             answer("validation", rows), {task: column[rows] for task, column in held_out.items()}
         )

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
+from newsie.confusion.intervals import Estimate
+from newsie.data.urls import url_words
 from newsie.errors import RecipeError
 from newsie.evaluation import expected_calibration_error, softmax
 from newsie.labels import IGNORE
 from newsie.laboratory.arms import DEFAULT, Arm, build_arms
 from newsie.laboratory.attacks import ATTACKS
 from newsie.laboratory.bench import Bench, Trial
-from newsie.laboratory.claims import ROBUST, claims_about
+from newsie.laboratory.claims import ROBUST, claims_about, swept_by
 from newsie.laboratory.contrasts import MEASURES, Contrast, Labels, contrast, estimate, measured
 from newsie.laboratory.costs import Cost
 from newsie.laboratory.course import Course
@@ -42,6 +45,11 @@ def compare(bench: Bench, output: Path, circumstances: Mapping[str, Any]) -> Fin
     layers = count_layers(pipeline.recipe.teacher.encoder)
     arms = build_arms(pipeline.recipe, config, layers)
     _check_sizes(bench, arms)
+    if any(swept_by(arm.name) for arm in arms) and DEFAULT not in config.arms:
+        pipeline.say(
+            f"what is swept is compared with the arm {DEFAULT!r}, which compare.arms leaves out: there will "
+            "be no differences of it"
+        )
     made = _Made(bench, arms)
     course = Course([arm.name for arm in arms], config.seeds)
     findings = None
@@ -71,7 +79,7 @@ class _Made:
         student = self.bench.trial(arm, seed)
         self.students[arm.name].append(student)
         self.teachers[arm.name].append(self.bench.teacher_trial(arm, seed))
-        self.costs[arm.name] = self.bench.cost(arm.student)
+        self.costs[arm.name] = self.bench.cost(arm.student, arm.view)
         return student
 
 
@@ -80,7 +88,18 @@ def _check_sizes(bench: Bench, arms: Sequence[Arm]) -> None:
     most = len(bench.rows(0, 0, 0))
     total = bench.articles_in_all
     given = len(bench.pipeline.recipe.teacher.seeds)
+    layers = count_layers(bench.pipeline.student_encoder)
+    if len(bench.test_rows) < 2 or bench.config.attacked == 1:
+        raise RecipeError(
+            f"there are {len(bench.test_rows)} labelled test articles, of which {bench.config.attacked} are "
+            "attacked (compare.attacked; 0 means none); an interval needs two at least"
+        )
+    _check_addresses(bench, arms)
     for arm in arms:
+        if arm.student.layers > layers:
+            raise RecipeError(
+                f"arm {arm.name!r} wants {arm.student.layers} layers; the encoder has 1 to {layers} to take"
+            )
         if bench.given and arm.teachers > given:
             raise RecipeError(
                 f"arm {arm.name!r} wants {arm.teachers} teachers; the run has {given}. Leave out the arm, or "
@@ -98,11 +117,29 @@ def _check_sizes(bench: Bench, arms: Sequence[Arm]) -> None:
             )
 
 
+def _check_addresses(bench: Bench, arms: Sequence[Arm]) -> None:
+    """Refuse to read the words of addresses that are not there, and say how many are not."""
+    if not (readers := [arm.name for arm in arms if arm.view == "url"]):
+        return
+    articles = bench.articles(len(bench.test_rows))
+    if missing := sum(not url_words(article.url) for article in articles):
+        found = f"{missing:,} of {len(articles):,} test articles have no address with words in it"
+        if missing == len(articles):
+            raise RecipeError(
+                f"the arms {readers} read the words of addresses, and {found}; leave these arms out, or "
+                "give the corpus a column url"
+            )
+        bench.pipeline.say(f"{found}: the arms {readers} read nothing of them")
+
+
 def _findings(made: _Made, told: dict[str, Any]) -> Findings:
     bench, arms = made.bench, made.arms
     default = next((arm for arm in arms if arm.name == DEFAULT), arms[0])
-    taught = made.teachers[default.name]
-    found = [_arm_findings(bench, replace(default, name=TEACHER), taught, None, None)]
+    found = []
+    for number, arm in enumerate(_differently_taught([default, *arms])):
+        name = f"{TEACHER} of {arm.name}" if number else TEACHER
+        teacher = replace(arm, name=name)
+        found.append(_arm_findings(bench, teacher, made.teachers[arm.name], None, None))
     for arm in arms:
         trials, teachers = made.students[arm.name], made.teachers[arm.name]
         found.append(_arm_findings(bench, arm, trials, teachers, made.costs[arm.name]))
@@ -115,6 +152,15 @@ def _findings(made: _Made, told: dict[str, Any]) -> Findings:
         tuple(_contrasts(made)),
         tuple(_contrasts_under_attack(made)),
     )
+
+
+def _differently_taught(arms: Sequence[Arm]) -> list[Arm]:
+    """The first arm of each kind of teacher, those of sweeps left out: they would be many."""
+    kinds: dict[tuple[Any, ...], Arm] = {}
+    for number, arm in enumerate(arms):
+        if not (number and swept_by(arm.name)):
+            kinds.setdefault((arm.teacher_view, arm.teachers, arm.labelled), arm)
+    return list(kinds.values())
 
 
 def _contrasts(made: _Made) -> list[Contrast]:
@@ -182,8 +228,8 @@ def _arm_findings(
         if teachers
         else count_layers(bench.pipeline.recipe.teacher.encoder),
         steps=record.get("steps", 0),
-        minutes=_mean([trial.record.get("seconds", 0.0) for trial in trials]) / 60,
-        scores={m: estimate(measured(predicted, gold, m)) for m in MEASURES},
+        minutes=median([trial.record.get("seconds", 0.0) for trial in trials]) / 60,
+        scores={m: _share(estimate(measured(predicted, gold, m))) for m in MEASURES},
         by_task={
             task: {
                 m: float(measured(predicted, {task: gold[task]}, m)[:, 0].mean()) for m in MEASURES
@@ -196,7 +242,7 @@ def _arm_findings(
         ),
         agreement=_agreement(predicted, _predicted(teachers)) if teachers else 1.0,
         attacks={
-            name: estimate(measured(answers, bench.attacked_gold, "accuracy"))
+            name: _share(estimate(measured(answers, bench.attacked_gold, "accuracy")))
             for name, answers in _attacked(trials).items()
         },
         swept=arm.swept | {"labelled": labelled},
@@ -229,6 +275,11 @@ def _agreement(students: Sequence[Labels], teachers: Sequence[Labels]) -> float:
             for task in student
         ]
     )
+
+
+def _share(found: Estimate) -> Estimate:
+    """Without what no share can be: below 0 and above 1."""
+    return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))
 
 
 def _mean(values: Sequence[float]) -> float:

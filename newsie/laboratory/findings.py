@@ -35,7 +35,7 @@ class ArmFindings:
         labelled, articles: articles with gold labels, and all that they learn from.
         layers: of the student.
         steps: optimizer steps.
-        minutes: time to fit one student, mean over seeds.
+        minutes: time to fit one student, median over seeds: one that was interrupted took longer.
         scores: measure -> mean over seeds of the mean over tasks, with its 95 % interval.
         by_task: task -> measure -> mean over seeds.
         calibration_error: expected calibration error as trained, mean over seeds and tasks.
@@ -71,7 +71,7 @@ class Findings:
         seeds: how many are done.
         wanted: how many there will be.
         test_articles: that were measured on.
-        arms: the teacher first.
+        arms: first the teacher, or where arms have different ones, one of each kind.
         contrasts: two for each claim about its arms, one a measure.
         robustness: accuracy under each attack, for pairs of arms.
     """
@@ -123,14 +123,16 @@ class Findings:
 
 STUDENTS_EXPLAINED = (
     "All in per cent. ECE: expected calibration error, as it learnt and with one temperature a task. As "
-    "teacher: articles that get the teacher's label. MB, ms (one article alone) and articles/s: of the int8 "
-    "form, on one thread. Steps and minutes: to fit it, once."
+    "teacher: articles that get the label of the arm's own teacher. MB, ms (one article alone) and "
+    "articles/s: of the int8 form, on one thread, reading what the student reads. Steps and minutes: to fit "
+    "it, once."
 )
 
 ATTACKS_EXPLAINED = (
-    "Accuracy in per cent, mean over tasks and seeds, with 95 % intervals. A fifth of the words misspelt; "
-    "capital letters; a fifth of the words exchanged with the next; and word embeddings moved against the "
-    "gold label, by at most 0.1 and 0.3 of their mean length, by somebody who knows the weights."
+    "Accuracy in per cent, mean over tasks and seeds, with 95 % intervals. A fifth of the words of four "
+    "letters or more misspelt; capital letters; a fifth of the words exchanged with the next; and word "
+    "embeddings moved against the gold label, by at most 0.1 and 0.3 of their mean length, by somebody who "
+    "knows the weights."
 )
 
 

@@ -36,6 +36,18 @@ BEHIND = 0.01
 MOST_ATTEMPTS = 10
 """Times the number of trials: so many are begun at most, stopped and refused ones included."""
 
+SAME_TIME = 0.05
+"""Share of its time by which one student may seem slower than another one by chance."""
+
+ENDS = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "interrupted",  # an error ends the search
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+"""How trials ended, in words, where they do not say so themselves."""
+
 SHAPE = ("layers", "max_tokens", "vocabulary")
 LOSS = ("temperature", "alpha", "loss")
 SCHEDULE = ("epochs", "learning_rate", "warmup_ratio")
@@ -71,11 +83,14 @@ class Candidate:
     cost: Cost
 
     def beats(self, other: Candidate) -> bool:
-        """Whether this one is nowhere worse, and somewhere better."""
-        mine, theirs = (
-            (c.macro_f1, -c.cost.milliseconds, -c.cost.megabytes) for c in (self, other)
+        """Whether this one is nowhere worse, and somewhere better; times that are alike count as the same."""
+        mine, theirs = ((c.macro_f1, -c.cost.megabytes) for c in (self, other))
+        ratio = self.cost.milliseconds / other.cost.milliseconds
+        return (
+            ratio <= 1 + SAME_TIME
+            and all(a >= b for a, b in zip(mine, theirs, strict=True))
+            and (mine != theirs or ratio < 1 - SAME_TIME)
         )
-        return mine != theirs and all(a >= b for a, b in zip(mine, theirs, strict=True))
 
 
 def front(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -105,7 +120,9 @@ def search(
     maker = _Maker(pipeline, config, budget)
     maker.check_smallest()
     output.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(
+        optuna.logging.ERROR
+    )  # a trial that Ctrl-C ends would show a traceback
     study = _open_study(output, maker)
     attempts = MOST_ATTEMPTS * config.trials
     while len(_finished(study)) < config.trials and len(study.trials) < attempts:
@@ -116,7 +133,7 @@ def search(
             f"{_seconds_left(study, config.trials) / 60:.0f} min left"
         )
     found = [maker.candidate(trial) for trial in _finished(study)]
-    ends = [trial.user_attrs.get("end", trial.state.name.lower()) for trial in study.trials]
+    ends = [trial.user_attrs.get("end", ENDS[trial.state]) for trial in study.trials]
     return [c for c in found if budget.allows(c.cost)], {end: ends.count(end) for end in set(ends)}
 
 

@@ -42,6 +42,9 @@ def write_shortlist(
     """
     best = front(candidates)
     directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.glob(f"{recipe.name}-*.toml"):  # of a front that was longer
+        if old.stem.removeprefix(f"{recipe.name}-").isdecimal():
+            old.unlink()
     written = [
         _write_recipe(recipe, candidate, number, directory)
         for number, candidate in enumerate(best, start=1)

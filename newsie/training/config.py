@@ -257,7 +257,7 @@ class StudentConfig:
     encoder: str = "teacher"
     layers: Count = 3
     hidden_size: Count = 64
-    pairs: Count = 131_071
+    pairs: Annotated[int, Field(ge=1, le=2**23)] = 131_071  # see NanoEncoder.hashes
     max_tokens: Annotated[int, Field(ge=8)] = 256
     vocabulary: Annotated[int, Field(ge=0)] = 0
     teacher_tokens: Annotated[int, Field(ge=0)] = 0
@@ -381,8 +381,8 @@ def recipe_from(content: dict[str, Any], source: str = "recipe") -> Recipe:
             for item in error.errors()
         ]
         raise RecipeError(
-            f"{source} has {len(lines)} mistake(s); newsie/training/config.py says what each field "
-            "means:\n" + "\n".join(lines)
+            f"{source} has {len(lines)} mistake(s); newsie/training/config.py and experiment.py say what "
+            "each field means:\n" + "\n".join(lines)
         ) from error
     for kind, names in (
         ("corpus", [corpus.name for corpus in recipe.data.corpora]),

@@ -127,6 +127,11 @@ def prepare_corpora(
     } | {"shared_with_test": int((assigned == "").sum())}
     if labels is None:
         labels = build_label_space(config.tasks, [articles[i] for i in kept["train"]], report)
+        for task, rare in report["dropped_labels"].items():
+            some = ", ".join(f"{label} ({count})" for label, count in Counter(rare).most_common(10))
+            say(
+                f"task {task}: {len(rare):,} label(s) left out, of fewer than min_count articles: {some}"
+            )
     report["unseen_labels"] = _unseen_labels(labels, [articles[i] for i in kept["test"]])
     suffixes = learn_site_suffixes(
         [articles[i].headline for i in kept["train"]],
@@ -198,10 +203,12 @@ def build_label_space(
         if rare:
             report["dropped_labels"][task.name] = rare
         if len(total) < 2:
+            found = [pair for pair in counts[task.name].most_common(6) if pair[0]][:5]
             raise RecipeError(
                 f"task {task.name!r} has {len(total)} label(s) with at least {task.min_count} articles "
-                f"each in column {task.rule.column!r}: {dict(counts[task.name].most_common(5))}; it needs "
-                "2. Check the column and `where`, or lower min_count"
+                f"each in column {task.rule.column!r}, whose labels are "
+                f"{', '.join(f'{n} ({c:,})' for n, c in found) or 'none at all'}; it needs 2. Check the "
+                "column and `where`, or lower min_count"
             )
         built.append(Task(task.name, tuple(sorted(total)), task.rule))
     return LabelSpace(tuple(built))

@@ -6,14 +6,28 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
 
-__all__ = ["CompareConfig", "SearchConfig", "Swept"]
+__all__ = ["CompareConfig", "SearchConfig", "Sweeps", "Swept"]
 
 STRICT = ConfigDict(extra="forbid")
 Natural = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
 Searched = Literal["kl", "standardised", "decoupled", "correlation"]
 LOSSES: tuple[Searched, ...] = ("kl", "standardised")
 Swept = Literal["temperature", "alpha", "layers", "labelled", "transfer"]
+
+
+class Sweeps(TypedDict, total=False):
+    """What is swept -> the values that it is set to, see `Swept`."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    temperature: list[Annotated[float, Field(ge=1)]]
+    alpha: list[Annotated[float, Field(ge=0, le=1)]]
+    layers: list[Count]
+    labelled: list[Count]
+    transfer: list[Natural]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -41,7 +55,7 @@ class CompareConfig:
     test: Natural = 0
     attacked: Natural = 0
     arms: list[str] = Field(default_factory=lambda: ["gold", "hard", "soft", "soft+gold"])
-    sweeps: dict[Swept, list[float]] = Field(default_factory=dict)
+    sweeps: Sweeps = Field(default_factory=Sweeps)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -408,6 +408,9 @@ def test_wrong_usage_of_folders(newsie: Any, big: Path, tmp_path: Path) -> None:
     )
     assert "would both be answered in" in both
     (tmp_path / "out.csv").touch()
+    assert "is the name of a file; name a folder" in refused(
+        "-f", big / "*.parquet", "-o", tmp_path / "many.csv"
+    )
     assert "is a file; name a folder" in refused(
         "-f", big / "*.parquet", "-o", tmp_path / "out.csv"
     )

@@ -47,6 +47,17 @@ def test_a_comparison_that_makes_no_sense_is_one_message(recipe: Path, newsie: R
     assert "Traceback" not in err
 
 
+def test_help_names_the_table(newsie: Run) -> None:
+    assert "[compare]" in newsie("compare", "--help").out
+    assert "[search]" in newsie("search", "--help").out
+
+
+def test_a_file_in_place_of_the_folder_is_a_wrong_usage(recipe: Path, newsie: Run) -> None:
+    code, _, err = newsie("compare", recipe, "-o", recipe)
+    assert code == 2
+    assert "--output" in err
+
+
 def test_one_seed_is_a_wrong_usage(recipe: Path, newsie: Run) -> None:
     code, _, err = newsie("compare", recipe, "-o", recipe.parent / "out", "--seeds", "1")
     assert code == 2

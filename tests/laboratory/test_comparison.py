@@ -14,7 +14,7 @@ from newsie.laboratory.attacks import ATTACKS
 from newsie.laboratory.bench import Bench, same_steps
 from newsie.laboratory.borrowing import borrow
 from newsie.laboratory.claims import CLAIMS, ROBUST, claims_about, swept_by
-from newsie.laboratory.comparison import compare
+from newsie.laboratory.comparison import _differently_taught, compare
 from newsie.training.config import FitConfig
 from newsie.training.experiment import CompareConfig
 from newsie.training.pipeline import Pipeline
@@ -155,6 +155,14 @@ def test_equally_many_steps_whatever_the_number_of_articles() -> None:
         ({"arms": ["soft, more text"]}, r"set compare\.transfer above 0"),
         ({"labelled": 10_000}, r"wants 10,000 labelled articles; there are \d+"),
         ({"labelled": 300, "sweeps": {"transfer": [200]}}, r"wants 500 articles.*there are 3\d\d"),
+        ({"arms": []}, r"compare\.arms is empty, and nothing is swept; there are: 'no teacher'"),
+        ({"sweeps": {"layers": [1, 9]}}, r"arm 'layers 9' wants 9 layers; the encoder has 1 to 2"),
+        ({"test": 1}, r"there are 1 labelled test articles.*an interval needs two"),
+        ({"attacked": 1}, r"of which 1 are attacked .*an interval needs two"),
+        (
+            {"arms": ["url gold"]},
+            r"\['url gold'\] read the words of addresses, and (\d+) of \1 test articles have no address",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_fitted(
@@ -165,6 +173,42 @@ def test_what_makes_no_sense_is_refused_before_anything_is_fitted(
     with pytest.raises(RecipeError, match=message):
         compare(Bench(pipeline, config), tmp_path, TOLD)
     assert not list(tmp_path.glob("tiny/teacher-*"))
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "message"),
+    [
+        ({"temperature": [0]}, r"sweeps\.temperature\.0.*greater than or equal to 1"),
+        ({"alpha": [2]}, r"sweeps\.alpha\.0.*less than or equal to 1"),
+        ({"layers": [1.5]}, r"sweeps\.layers\.0.*valid integer"),
+        ({"labelled": [0]}, r"sweeps\.labelled\.0.*greater than or equal to 1"),
+        ({"depth": [1]}, r"sweeps\.depth"),
+    ],
+)
+def test_what_cannot_be_swept_is_a_mistake_of_the_recipe(
+    data: Path, sweeps: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=f"experiment.py say what each field means:\n.*{message}"):
+        tiny_recipe(data, compare={"sweeps": sweeps})
+
+
+def test_a_sweep_without_the_recipes_student_is_told_to_have_no_differences(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = CompareConfig(seeds=2, labelled=16, test=20, arms=["gold"], sweeps={"alpha": [0.5]})
+    compare(Bench(Pipeline(tiny_recipe(data), data=data, runs=tmp_path), config), tmp_path, TOLD)
+    assert "compared with the arm 'soft+gold', which compare.arms leaves out" in (
+        capsys.readouterr().err
+    )
+
+
+def test_each_kind_of_teacher_has_a_row(data: Path) -> None:
+    names = ["headline gold", "headline privileged", "gold", "ensemble"]
+    arms = build_arms(
+        tiny_recipe(data), CompareConfig(arms=names, sweeps={"labelled": [16], "alpha": [0.5]}), 2
+    )
+    taught = _differently_taught([arms[0], *arms])
+    assert [arm.name for arm in taught] == ["headline gold", "headline privileged", "ensemble"]
 
 
 def test_a_default_arm_that_is_another_one_is_refused(data: Path) -> None:

@@ -46,6 +46,13 @@ def test_the_front_holds_what_nothing_beats() -> None:
     assert front([]) == []
 
 
+def test_times_that_are_alike_do_not_decide() -> None:
+    small, large = candidate(0, 0.7, 0.27, 9), candidate(1, 0.7, 0.26, 15)
+    assert front([small, large]) == [small]
+    clearly = candidate(2, 0.7, 0.2, 15)
+    assert front([small, clearly]) == [small, clearly]
+
+
 def test_who_is_behind_one_that_costs_no_more_is_stopped_but_never_at_its_end() -> None:
     rival = [0.5, 0.6, 0.7]
     assert _is_behind([0.45], [rival])

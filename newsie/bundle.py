@@ -19,6 +19,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -263,12 +264,19 @@ def _verify_file(path: Path, record: FileRecord) -> None:
 
 def _record(path: Path) -> FileRecord:
     """In pieces so large that it seldom asks for Python's lock: whatever else the process has to do goes on.
-    Not mapped: a mapped file that another process shortens would end this one."""
+
+    The file itself is not mapped: one that another process shortens would end this one. The pieces are not
+    malloc's: it would keep the room of what was once freed.
+    """
     digest, size = hashlib.sha256(), 0
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(HASHED_BYTES):
-            digest.update(piece)
-            size += len(piece)
+    with (
+        path.open("rb", buffering=0) as file,
+        mmap(-1, HASHED_BYTES) as room,
+        memoryview(room) as piece,
+    ):
+        while count := file.readinto(piece):
+            digest.update(piece[:count])
+            size += count
     return FileRecord(digest.hexdigest(), size)
 
 

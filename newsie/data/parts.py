@@ -205,4 +205,4 @@ def _join_parquet(paths: Sequence[Path], target: Path) -> None:
                     kind = parquet.ParquetWriter(target, part.schema_arrow, compression="zstd")
                     writer = stack.enter_context(kind)
                 for group in range(part.num_row_groups):
-                    writer.write_table(part.read_row_group(group))
+                    writer.write_table(part.read_row_group(group, use_threads=False))

@@ -59,7 +59,10 @@ def _row_group(pyarrow: Any, file: Any, group: int, wanted: Sequence[str]) -> It
     size = sum(c.total_uncompressed_size for c in columns if _belongs(c.path_in_schema, wanted))
     rows, left = _rows_at_once(about.num_rows, size), about.num_rows
     try:
-        for batch in file.iter_batches(rows, row_groups=[group], columns=list(wanted)):
+        # Arrow's threads would read no faster than articles are computed, and keep memory of their own.
+        for batch in file.iter_batches(
+            rows, row_groups=[group], columns=list(wanted), use_threads=False
+        ):
             left -= batch.num_rows
             yield batch
     except (pyarrow.ArrowException, OSError) as error:

@@ -19,7 +19,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ __all__ = [
 ]
 
 
-HASHED_BYTES = 64 << 20
+HASHED_BYTES = 2 << 20
 """Of a file, read and hashed at once."""
 
 
@@ -264,18 +263,11 @@ def _verify_file(path: Path, record: FileRecord) -> None:
 
 def _record(path: Path) -> FileRecord:
     """In pieces so large that it seldom asks for Python's lock: whatever else the process has to do goes on.
-
-    The file itself is not mapped: one that another process shortens would end this one. The pieces are not
-    malloc's: it would keep the room of what was once freed.
-    """
-    digest, size = hashlib.sha256(), 0
-    with (
-        path.open("rb", buffering=0) as file,
-        mmap(-1, HASHED_BYTES) as room,
-        memoryview(room) as piece,
-    ):
-        while count := file.readinto(piece):
-            digest.update(piece[:count])
+    The file is not mapped: one that another process shortens would end this one."""
+    digest, size, room = hashlib.sha256(), 0, memoryview(bytearray(HASHED_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(room):
+            digest.update(room[:count])
             size += count
     return FileRecord(digest.hexdigest(), size)
 

@@ -253,6 +253,7 @@ def test_students_that_do_not_fit(small: Bundle, tiny_bundle: Path, tmp_path: Pa
     with pytest.raises(InputError, match="they differ in tasks and labels"):
         build_cascade(strange, large, ARTICLES, tmp_path / "made")
     longer = replace(large.manifest.encoding, max_tokens=99)
+    (tmp_path / "longer").mkdir()
     strange = read_bundle(broken(tmp_path / "longer", labels=LABELS, encoding=longer))
     with pytest.raises(InputError, match=r"they differ in max_tokens \(99 and \d+\)"):
         build_cascade(strange, large, ARTICLES, tmp_path / "made")

@@ -96,10 +96,6 @@ def _check_sizes(bench: Bench, arms: Sequence[Arm]) -> None:
         )
     _check_addresses(bench, arms)
     for arm in arms:
-        if arm.student.layers > layers:
-            raise RecipeError(
-                f"arm {arm.name!r} wants {arm.student.layers} layers; the encoder has 1 to {layers} to take"
-            )
         if bench.given and arm.teachers > given:
             raise RecipeError(
                 f"arm {arm.name!r} wants {arm.teachers} teachers; the run has {given}. Leave out the arm, or "
@@ -114,6 +110,10 @@ def _check_sizes(bench: Bench, arms: Sequence[Arm]) -> None:
                 f"arm {arm.name!r} wants {wanted:,} articles, labelled and further ones together; there "
                 f"are {total:,}. Lower compare.labelled (given: {arm.labelled:,}; 0 means all) or "
                 f"compare.transfer (given: {arm.transfer:,})"
+            )
+        if arm.student.layers > layers:
+            raise RecipeError(
+                f"arm {arm.name!r} wants {arm.student.layers} layers; the encoder has 1 to {layers} to take"
             )
 
 

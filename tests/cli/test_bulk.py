@@ -75,7 +75,10 @@ def test_a_run_that_ended_early_goes_on_and_gives_the_same_file(
         Stop(patch, 34, KeyboardInterrupt())
         code, _, err = newsie("classify", "-f", source, "-o", target)
     assert code == 130
-    assert "what is finished is kept; type the same command again to go on" in err
+    assert (
+        "what is finished is kept, in steps of 10 rows of a file; type the same command again"
+        in err
+    )
     assert not target.exists()
     with pytest.MonkeyPatch.context() as patch:
         counter = Stop(patch, 100, AssertionError())

@@ -94,7 +94,7 @@ def test_a_search_finds_students_and_goes_on_where_it_was(data: Path, tmp_path: 
     pipeline = Pipeline(recipe, data=data, runs=tmp_path)
     again, ends = search(pipeline, replace(CONFIG, trials=4), WIDE, tmp_path)
     assert [c.number for c in again][:3] == [c.number for c in found]
-    assert ends["fail"] == 1
+    assert ends["interrupted"] == 1
     trials = study.get_trials()
     assert trials[left.number].state.name == "FAIL"
     assert trials[left.number + 1].params == lost == left.params

@@ -39,6 +39,7 @@ from newsie.training.losses import HardLoss
 from newsie.training.model import MultiTaskModel
 from newsie.training.pipeline import Pipeline
 from newsie.training.soft_labels import SoftLabels, compute_logits
+from newsie.version import __version__
 
 __all__ = ["TRIALS", "Bench", "Trial"]
 
@@ -225,7 +226,7 @@ class Bench:
         shape = replace(student, name="", teacher_view="same", **unlearnt)
         pieces = [recipe.student.fit.max_tokens]  # see Pipeline.pieces
         origin = [encoder_digest(x) for x in (recipe.teacher.encoder, pipeline.student_encoder)]
-        name = digest(asdict(shape), pieces, origin, pipeline.corpora.name, view)
+        name = digest(asdict(shape), pieces, origin, pipeline.corpora.name, view, __version__)
         path = pipeline.directory / f"cost-{name}.json"
         if not path.exists():
             pipeline.say(f"size and time of a student of {student.layers} layers")
@@ -356,14 +357,16 @@ class Bench:
 
     @cached_property
     def _questions(self) -> list[Any]:
-        """What every trial is asked, and in which precision it answers."""
-        return [self.test_rows.tolist(), self.config.attacked, self.pipeline.precision]
+        """What every trial is asked, of which corpora, by which Newsie, and in which precision it answers."""
+        asked = [self.test_rows.tolist(), self.config.attacked]
+        return [*asked, self.pipeline.corpora.name, __version__, self.pipeline.precision]
 
     def _inputs(self, rows: NDArray[np.int64]) -> list[Any]:
         """What every model that learns from these articles depends on."""
         recipe = self.pipeline.recipe
         weighed = [self.pipeline.weights, recipe.data.sampling_temperature]
-        return [self.pipeline.corpora.name, self.pipeline.precision, rows.tolist(), *weighed]
+        corpora, precision = self.pipeline.corpora.name, self.pipeline.precision
+        return [corpora, __version__, precision, rows.tolist(), *weighed]
 
 
 def same_steps(config: FitConfig, articles: int, labelled: int) -> FitConfig:

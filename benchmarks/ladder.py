@@ -339,10 +339,24 @@ def summarise(
                 q: asdict(Spread.of(values(name, length, q))) for q in quantities
             }
             if REFERENCE in answers:
-                rates = [values(n, length, "articles_per_second") for n in (name, REFERENCE)]
-                own["times_pipeline"] = asdict(ratios(*rates))
+                own["times_pipeline"] = {
+                    q: asdict(_times(values(name, length, q), values(REFERENCE, length, q), more))
+                    for q, more in COMPARED.items()
+                }
             summary[name][length] = own
     return summary
+
+
+COMPARED = {
+    "articles_per_second": True,
+    **dict.fromkeys(("p50_ms", "cold_seconds", "single_bytes", "peak_bytes"), False),
+}
+"""What is compared with the pipeline -> whether more of it is better."""
+
+
+def _times(own: Sequence[float], pipeline: Sequence[float], more: bool) -> Spread:
+    """How many times better, by round."""
+    return ratios(own, pipeline) if more else ratios(pipeline, own)
 
 
 def _values(
@@ -391,6 +405,8 @@ def render(
             *("start, s", "memory, MB: one by one / bulk", "disk, MB"),
         )
         parts.append(f"## Texts of {length}\n\n{table(header, rows)}")
+    if REFERENCE in summary:
+        parts.append(f"## Times better than the pipeline\n\n{_comparison(summary, contenders)}")
     parts += [
         f"{name} passes {100 * found['passed_on']:.1f} % of the test articles on.\n"
         for name, found in summary.items()
@@ -410,6 +426,26 @@ def render(
     return "\n".join(parts)
 
 
+def _comparison(summary: Mapping[str, Any], contenders: Sequence[Contender]) -> str:
+    """A table of how many times better Newsie's are than the pipeline."""
+    rows = []
+    for contender in contenders:
+        for length in WORDS if contender.own else ():
+            times = summary[contender.name][length]["times_pipeline"]
+            found = [Spread(**times[quantity]).text(1) for quantity in COMPARED]
+            rows.append([contender.title, length, *found])
+    header = (
+        "",
+        "texts of",
+        "articles/s",
+        "one text, p50",
+        "start",
+        "memory, one by one",
+        "in bulk",
+    )
+    return table(header, rows)
+
+
 def _row(contender: Contender, found: Mapping[str, Any], length: str) -> list[str]:
     own = found[length]
 
@@ -417,11 +453,12 @@ def _row(contender: Contender, found: Mapping[str, Any], length: str) -> list[st
         return float(own[name]["median"]) / unit
 
     accuracy, share = found["accuracy"], own.get("int8_share")
+    times = own.get("times_pipeline")
     return [
         contender.title,
         "" if accuracy is None else f"{100 * accuracy:.2f} %",
         Spread(**own["articles_per_second"]).text(0),
-        "" if "times_pipeline" not in own else f"{middle('times_pipeline'):,.1f}",
+        "" if times is None else f"{times['articles_per_second']['median']:,.1f}",
         "" if share is None else f"{100 * share['median']:.1f} %",
         f"{middle('p50_ms'):.2f} / {middle('p99_ms'):.2f}",
         f"{middle('cold_seconds'):.2f}",

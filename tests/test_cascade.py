@@ -293,6 +293,17 @@ def test_the_command(small: Bundle, tiny_bundle: Path, tmp_path: Path) -> None:
     content = json.loads((tmp_path / "made" / "newsie.json").read_text(encoding="utf-8"))
     assert set(content["cascade"]["thresholds"]) == {"section", "mood"}
 
+    turned = [str(tiny_bundle), str(small.path), "-o", str(tmp_path / "turned")]
+    other = CliRunner().invoke(app, ["cascade", *turned, "--validation", str(file)])
+    for task, found in content["metrics"]["cascade"].items():
+        said = [
+            f"{task}: {read_bundle(path).manifest.name}, named first, is" for path in models[:2]
+        ]
+        better = found["accuracy_first"] > found["accuracy_last"]
+        worse = found["accuracy_first"] < found["accuracy_last"]
+        assert (said[0] in done.stderr, said[1] in other.stderr) == (better, worse)
+        assert better or worse
+
     few = tmp_path / "few.jsonl"
     few.write_text('{"headline": "Rain", "section": "sports"}\n', encoding="utf-8")
     models[-1] = str(tmp_path / "other")

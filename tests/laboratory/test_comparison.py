@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from newsie.data.articles import Article
 from newsie.errors import RecipeError
 from newsie.laboratory.arms import ARMS, DEFAULT, build_arms
 from newsie.laboratory.attacks import ATTACKS
@@ -15,6 +16,7 @@ from newsie.laboratory.bench import Bench, same_steps
 from newsie.laboratory.borrowing import borrow
 from newsie.laboratory.claims import CLAIMS, ROBUST, claims_about, swept_by
 from newsie.laboratory.comparison import _differently_taught, compare
+from newsie.laboratory.costs import Cost
 from newsie.training.config import FitConfig
 from newsie.training.experiment import CompareConfig
 from newsie.training.pipeline import Pipeline
@@ -235,6 +237,28 @@ def test_a_student_of_addresses_reads_their_words(data: Path, tmp_path: Path) ->
     assert soft is not None
     assert len(soft["full"]["section"]) == 48
     assert (soft["headline"]["section"] == soft["full"]["section"]).all()
+
+
+def test_a_student_is_timed_on_what_it_reads(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[Article]] = []
+
+    def measured(model: Any, tool: Any, articles: list[Article]) -> Cost:
+        asked.append(articles)
+        return Cost(1, 1.0, 1.0, 1.0, 1)
+
+    monkeypatch.setattr("newsie.laboratory.bench.measure_cost", measured)
+    recipe = tiny_recipe(data)
+    bench = Bench(Pipeline(recipe, data=data, runs=tmp_path), CompareConfig())
+    taught_by_more = replace(recipe.student, teacher_view="full")
+    for student, view in ((recipe.student, "full"), (taught_by_more, "full")):
+        bench.cost(student, view)  # type: ignore[arg-type]
+    assert len(asked) == 1  # who taught it does not matter
+    bench.cost(recipe.student, "headline")
+    whole, headlines = asked
+    assert any(article.body for article in whole)
+    assert not any(article.body for article in headlines)
 
 
 def test_claims_are_made_of_the_arms_that_there_are() -> None:

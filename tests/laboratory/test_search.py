@@ -101,7 +101,12 @@ def test_a_search_finds_students_and_goes_on_where_it_was(data: Path, tmp_path: 
     assert trials[left.number + 1].state.name == "COMPLETE"
 
     told = {"command": "newsie search tiny.toml"} | surroundings()
+    of_a_longer_front, own = tmp_path / "tiny-99.toml", tmp_path / "tiny-mine.toml"
+    of_a_longer_front.touch()
+    own.touch()
     paths = write_shortlist(recipe, found, ends, WIDE, told, tmp_path)
+    assert own.exists()
+    assert not of_a_longer_front.exists()
     content = json.loads((tmp_path / "search.json").read_text())
     assert len(content["front"]) >= 1
     assert "| tiny-1 |" in (tmp_path / "search.md").read_text()

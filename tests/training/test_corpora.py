@@ -135,9 +135,13 @@ def test_rare_and_unseen_labels_are_unlabelled_and_reported(tmp_path: Path) -> N
     train[1]["section"] = ""
     write(tmp_path / "train.jsonl", train)
     write(tmp_path / "test.jsonl", test)
-    corpora = prepare(tmp_path, config())
+    said: list[str] = []
+    corpora = prepare(tmp_path, config(), said)
     assert corpora.labels["section"].labels == ("business", "science", "sports")
     assert corpora.report["dropped_labels"] == {"section": {"chess": 1}}
+    assert any(
+        "1 label(s) left out, of fewer than min_count articles: chess (1)" in s for s in said
+    )
     assert corpora.report["unseen_labels"] == {"section": {"gardening": 1}}
     assert corpora.targets("test")["section"][0] == IGNORE
     assert (corpora.targets("test")["section"][1:] != IGNORE).all()

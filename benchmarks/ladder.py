@@ -309,7 +309,7 @@ def _versions() -> dict[str, str]:
 
     found = {}
     for name in (
-        *("newsie", "onnxruntime", "tokenizers", "numpy", "torch", "transformers"),
+        *("newsie-classifier", "onnxruntime", "tokenizers", "numpy", "torch", "transformers"),
         *("sentence-transformers", "model2vec", "fasttext-numpy2", "scikit-learn"),
     ):
         try:

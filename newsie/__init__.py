@@ -7,7 +7,7 @@
     prediction.label("section"), prediction.scores
 
 The names below are the public ones. Each is imported when it is first used, so that `import newsie`
-costs nothing. What makes models is in `newsie.training`, which needs `pip install 'newsie[train]'`.
+costs nothing. What makes models is in `newsie.training`, which needs `pip install '.[train]'`.
 """
 
 from __future__ import annotations

@@ -103,5 +103,6 @@ class MissingExtraError(NewsieError, ImportError):
     def __init__(self, what: str, package: str, extra: str) -> None:
         super().__init__(
             f"{what} needs the package {package!r}, which is not installed: "
-            f"type  pip install 'newsie[{extra}]'"
+            f"type  pip install '.[{extra}]'  in a checkout of Newsie, or  "
+            f"pip install 'newsie-classifier[{extra}]'  where Newsie is installed already"
         )

@@ -261,7 +261,7 @@ def _check_format(version: object) -> None:
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise BundleError(
             f"it is of format {version}; this Newsie ({__version__}) reads formats up to "
-            f"{FORMAT_VERSION}: type  pip install -U newsie"
+            f"{FORMAT_VERSION}: install a newer Newsie"
         )
     if version != FORMAT_VERSION:
         raise BundleError(f"format_version is {version!r}; it must be {FORMAT_VERSION}")

@@ -2,7 +2,7 @@
 
     serve run serving.ray_serve:app model=BUNDLE replicas=4
 
-Needs pip install 'newsie[serve,ray]'. Settings come from NEWSIE_* in the environment of the replicas; host,
+Needs pip install '.[serve,ray]'. Settings come from NEWSIE_* in the environment of the replicas; host,
 port and workers are Ray's. https://docs.ray.io/en/latest/serve/
 """
 

@@ -2,7 +2,7 @@
 
     spark-submit serving/spark.py big/ out/ --model BUNDLE
 
-Needs pip install 'newsie[parquet]' pandas pyspark, here and on every node; the bundle lies there, too.
+Needs pip install '.[parquet]' pandas pyspark, here and on every node; the bundle lies there, too.
 Without a cluster the cores of this machine are one. https://spark.apache.org/docs/latest/api/python/
 
 Spark gives every core a piece of the table and does a lost one anew; a student answers it on one thread.

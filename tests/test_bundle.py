@@ -185,7 +185,7 @@ def test_no_directory(tmp_path: Path) -> None:
 
 def test_a_newer_format_says_what_to_do(small: Path) -> None:
     reseal(small, lambda content: content.update(format_version=FORMAT_VERSION + 1))
-    with pytest.raises(BundleError, match=r"format 2.*up to 1.*pip install -U newsie"):
+    with pytest.raises(BundleError, match=r"format 2.*up to 1.*install a newer Newsie"):
         read_bundle(small)
 
 

@@ -449,7 +449,7 @@ def test_a_model_that_the_hub_does_not_have(
 def test_the_hub_needs_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'newsie\[hub\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'newsie-classifier\[hub\]'"):
         Classifier.from_pretrained("owner/name")
 
 

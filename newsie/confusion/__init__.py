@@ -5,7 +5,7 @@
     found = analyse(labels, probabilities, gold)
     found.matrix.most_confused(5), found.overlap.pairs, found.pairs[0].advice.sentence
 
-Works on the probabilities of any classifier. Needs `pip install 'newsie[analysis]'`.
+Works on the probabilities of any classifier. Needs `pip install '.[analysis]'`.
 """
 
 from newsie.confusion.analysis import Analysis, analyse

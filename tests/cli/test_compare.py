@@ -78,4 +78,5 @@ def test_what_is_not_installed_is_named_at_once(
     code, _, err = newsie("search", recipe, "-o", recipe.parent, "--max-ms", "1", "--max-mb", "10")
     assert code == 1
     assert "a search needs the package 'optuna'" in err
-    assert "newsie[lab]" in err
+    assert "pip install '.[lab]'  in a checkout" in err
+    assert "pip install 'newsie-classifier[lab]'  where Newsie is installed" in err

@@ -41,7 +41,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
 def test_spans_go_to_the_collector_without_text(
     tiny_classifier: Classifier, collector: list[bytes]
 ) -> None:
-    pytest.importorskip("opentelemetry.instrumentation.fastapi", reason="needs newsie[trace]")
+    pytest.importorskip("opentelemetry.instrumentation.fastapi", reason="needs the extra trace")
     with live(tiny_classifier) as server, server.client() as client:
         client.get("/health")
         body = {"articles": [{"headline": "Confidential merger"}]}

@@ -284,9 +284,7 @@ def test_a_base_of_another_version(file: Path, tiny_bundle: Path, tmp_path: Path
     text = json.dumps(content | {"format_version": 9}, indent=2).removesuffix("\n}").encode()
     seal = f',\n  "sha256": "{hashlib.sha256(text).hexdigest()}"\n}}\n'.encode()
     (newer / "newsie.json").write_bytes(text + seal)
-    with pytest.raises(
-        BundleError, match=r"of format 9; this Newsie .* type  pip install -U newsie"
-    ):
+    with pytest.raises(BundleError, match=r"of format 9; this Newsie .* install a newer Newsie"):
         run(Sources(file), newer, tmp_path)
 
 

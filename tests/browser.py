@@ -21,7 +21,9 @@ DESK, PHONE = (1280, 900), (360, 740)
 @contextmanager
 def open_browser() -> Iterator[Browser]:
     """A browser without a window; the test is skipped where none is installed."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="needs playwright, of the extra dev"
+    )
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("needs a browser: apt-get install chromium")

@@ -361,7 +361,7 @@ def test_the_environment_of_the_image_is_small(image: Path) -> None:
     assert megabytes < MAX_ENVIRONMENT_MB
     site = next((image / "opt/newsie/lib").glob("python*/site-packages"))
     names = {path.name.partition("-")[0].lower() for path in site.glob("*.dist-info")}
-    assert {"newsie", "fastapi", "uvicorn", "onnxruntime"} <= names
+    assert {"newsie_classifier", "fastapi", "uvicorn", "onnxruntime"} <= names
     assert not names & {"torch", "transformers", "pip", "setuptools", "pytest"}
     assert (site / "newsie/serving/page.html").is_file()
 

@@ -1,93 +1,249 @@
-"""Files and directories that are there whole or not at all, whenever the machine stops.
+"""Files and folders that appear whole or not at all, whenever the process or the machine stops.
 
-They are written aside, waited for until they are on the disk, and renamed. What a killed process left
-aside is removed by the next one that writes the same name, so only one process at a time may. Only
-texts may be written by several at once: each has a name of its own aside.
+A file is written aside, under a hidden name beside its own; it is flushed to the disk and then renamed. Any
+number of processes may write the same file at once: each has a name of its own aside, and the last one to
+finish wins.
+
+    .NAME.aside, .NAME.1.aside, ...    being written; each is locked by its writer
+    .NAME.old                          the old folder, for the moment between the two renames that replace it,
+                                       on systems that cannot exchange two names in one step
+
+A writer takes the first name that is free or that belonged to a process that has died, which it can tell by
+the lock. Names aside are always created anew, so a link that lies in wait under one of them is not followed.
 """
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["new_directory", "new_file", "scratch_directory", "write_text"]
+from newsie.locks import LOCKS, try_lock, unlock
+
+__all__ = ["new_directory", "new_file", "restore_directory", "scratch_directory", "write_text"]
+
+RESTORE_SECONDS = 10
+"""How long `restore_directory` waits for a living process that is between its two renames."""
+
+_BINARY = getattr(os, "O_BINARY", 0)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY
+_LOOK = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)  # a FIFO would keep `open` waiting
+_AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2
 
 
 @contextmanager
 def new_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A directory to fill, which takes the name `target` when the block ends well.
+    """Yield an empty folder, which takes the name `target` when the block ends without an error.
 
     Args:
-        target: the name; its parent directories are made.
-        replace: whether a directory of that name may give way.
+        target: the final name; its parent folders are created.
+        replace: replace a folder of that name. Permissions are kept, those of files in it too.
     """
     target = target.absolute()  # "." has no name to write beside
-    aside = _aside(target)
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
+    if replace and target.is_symlink():
+        target = target.resolve()  # the link stays, and names the new folder
+    with _folder_beside(target, "aside") as aside:
         yield aside
+        restore_directory(target)
+        exists = replace and target.exists()
         for path in (*aside.rglob("*"), aside):
+            if exists:
+                _keep_mode(path, target / path.relative_to(aside))
             _sync(path)
-        if replace and target.exists():
-            _exchange(aside, target)
+        if exists:
+            _replace(aside, target)
         else:
             aside.rename(target)
         _sync(target.parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager
 def scratch_directory(target: Path) -> Iterator[Path]:
-    """A folder beside `target`, on the same disk, for what is needed only while that is made."""
-    scratch = target.absolute().with_name(f".{target.absolute().name}.scratch")
-    shutil.rmtree(scratch, ignore_errors=True)  # a killed process left it
-    scratch.mkdir(parents=True)
-    try:
+    """Yield a temporary folder beside `target`, on the same disk; it is removed at the end."""
+    with _folder_beside(target.absolute(), "scratch") as scratch:
         yield scratch
-    finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
-    """A path to write a file to, which takes the name `target`, over an older file, when the block
-    ends well."""
-    with _replacing(_aside(target), target) as aside:
-        yield aside
+    """Yield the path of an empty file, which takes the name `target` when the block ends without an error.
 
-
-@contextmanager
-def _replacing(aside: Path, target: Path) -> Iterator[Path]:
-    try:
-        yield aside
-        _sync(aside)
-        aside.replace(target)
-        _sync(target.parent)
-    finally:
-        if os.path.lexists(aside):  # unlink would fail in a folder that is none, and hide why
-            aside.unlink()
+    A file that is there already is replaced, and its permissions are kept.
+    """
+    target = target.absolute()
+    mode = _mode(target)
+    with _claim(target, "aside", lambda path: _create_file(path, mode)) as aside:
+        try:
+            yield aside
+            _keep_mode(aside, target)
+            _sync(aside)
+            aside.replace(target)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        _sync(target.parent)  # the name aside may be another writer's by now
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, over an older one; of several processes that do, the last one's stays."""
-    own = path.with_name(f".{path.name}.{os.urandom(8).hex()}.aside")
-    with _replacing(own, path) as aside:
+    """Write a text file in one step, over an older one."""
+    with new_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
-def _aside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.aside")
+def restore_directory(target: Path) -> bool:
+    """Put a folder back that a killed process left under its `.NAME.old` name, between two renames.
+
+    Returns:
+        True if the folder was missing and is back now.
+    """
+    target = target.absolute()
+    old = _old(target)
+    end = time.monotonic() + RESTORE_SECONDS
+    while not os.path.lexists(target) and old.is_dir():
+        try:
+            with _locked(old) as locked:
+                if locked is not False and not os.path.lexists(target):
+                    old.rename(target)
+                    return True
+        except FileNotFoundError:  # its writer has gone on meanwhile
+            continue
+        if time.monotonic() > end:
+            break
+        time.sleep(0.01)
+    return False
+
+
+@contextmanager
+def _folder_beside(target: Path, ending: str) -> Iterator[Path]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _claim(target, ending, lambda path: path.mkdir()) as folder:
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _claim(target: Path, ending: str, create: Callable[[Path], None]) -> Iterator[Path]:
+    """Create a hidden file or folder beside `target`, under the first name that no living process holds."""
+    for number in itertools.count():
+        middle = f".{number}" if number else ""
+        path = target.with_name(f".{target.name}{middle}.{ending}")
+        with ExitStack() as held:
+            if not _try_create(path, create):
+                continue
+            try:
+                if held.enter_context(_locked(path)) is False:
+                    continue  # another process took it for that of a dead one
+            except FileNotFoundError:  # ... and has removed it
+                continue
+            yield path
+            return
+
+
+def _try_create(path: Path, create: Callable[[Path], None]) -> bool:
+    """Create a path anew, also in place of what a dead process left. Return False if it is in use."""
+    try:
+        create(path)
+    except FileExistsError:
+        if not _remove_stale(path):
+            return False
+        try:
+            create(path)
+        except FileExistsError:
+            return False
+    return True
+
+
+def _remove_stale(path: Path) -> bool:
+    """Remove a file or folder whose writer has died. Return False if it may be alive, or it is neither."""
+    try:
+        with _locked(path) as locked:
+            if not locked:
+                return False
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    except OSError:  # a link, somebody else's, or gone already: the next name will do
+        return False
+    return True
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool | None]:
+    """Lock a regular file or a folder; yield as `try_lock` returns.
+
+    Raises:
+        FileNotFoundError: something else has taken its name, or nothing has.
+        OSError: it is a link, or cannot be opened.
+    """
+    if not LOCKS:  # and an open file could not be renamed
+        yield None
+        return
+    handle = os.open(path, _LOOK)
+    try:
+        found = os.fstat(handle)
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            raise OSError(f"{path} is neither a file nor a folder")
+        locked = try_lock(handle)
+        if not os.path.samestat(found, path.lstat()):
+            raise FileNotFoundError(path)
+        yield locked
+    finally:
+        unlock(handle)  # closing is not enough: a process that was forked off has the file open too
+        os.close(handle)
+
+
+def _create_file(path: Path, mode: int | None) -> None:
+    # Its writer must be able to write it, whatever the permissions of the file that it replaces.
+    os.close(os.open(path, _CREATE, 0o666 if mode is None else mode & 0o777 | 0o600))
+
+
+def _mode(path: Path) -> int | None:
+    """The permissions of a file or folder; None if there is none."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _keep_mode(path: Path, old: Path) -> None:
+    """Give a path the permissions of the one that it replaces, if there is one of the same kind."""
+    if (mode := _mode(old)) is not None and path.is_dir() == old.is_dir():
+        path.chmod(mode)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def _replace(aside: Path, target: Path) -> None:
+    """Put one folder in the place of another, and remove that one."""
+    while True:
+        with suppress(FileNotFoundError), _locked(target) as locked:
+            # Locked, the old folder is not taken for that of a dead process, under whichever name it is.
+            if locked is not False:
+                _exchange(aside, target)
+                return
+        time.sleep(0.01)  # another writer has just replaced it, and is about to let go of it
 
 
 def _exchange(aside: Path, target: Path) -> None:
-    """Put a directory in the place of another; if that fails, the other is where it was."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    if _swap_names(aside, target):
+        shutil.rmtree(aside)
+        return
+    old = _old(target)
+    shutil.rmtree(old, ignore_errors=True)  # `target` is there, so nobody needs this one any more
     target.rename(old)
     try:
         aside.rename(target)
@@ -97,9 +253,26 @@ def _exchange(aside: Path, target: Path) -> None:
     shutil.rmtree(old)
 
 
+def _swap_names(one: Path, other: Path) -> bool:
+    """Exchange two names in one step. Return False where the system or the file system cannot."""
+    if os.name != "posix":
+        return False
+    library = ctypes.CDLL(None)
+    first, second = os.fsencode(one), os.fsencode(other)
+    code = -1
+    if hasattr(library, "renameat2"):  # Linux
+        code = int(library.renameat2(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE))
+    elif hasattr(library, "renamex_np"):  # macOS
+        code = int(library.renamex_np(first, second, _RENAME_SWAP))
+    return code == 0  # any error: the two renames will work, or say why not
+
+
 def _sync(path: Path) -> None:
-    """Wait until a file or directory is on the disk: a rename may otherwise overtake the content."""
-    handle = os.open(path, os.O_RDONLY)
+    """Wait until a file or folder is on the disk: a rename may otherwise overtake the content."""
+    if os.name == "nt" and path.is_dir():  # Windows does not open folders
+        return
+    # Windows flushes only what is open for writing; elsewhere, a file may be read-only by now.
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -12,7 +12,8 @@ own package:
     manifest
     data
     labels
-    atomic, errors, version
+    atomic
+    errors, locks, version
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ LAYERS = [
     {"manifest"},
     {"data"},
     {"labels"},
-    {"atomic", "errors", "version"},
+    {"atomic"},
+    {"errors", "locks", "version"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "fastapi", "pyarrow", "sklearn", "onnx"}

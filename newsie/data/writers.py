@@ -9,7 +9,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,8 @@ def open_writer(path: Path | str) -> Iterator[RowWriter]:
         return
     path = Path(path)
     open_format = check_target(path)
-    with new_file(path) as aside, _create(path, aside) as stream:
-        writer = open_format(stream)
+    with ExitStack() as opened:
+        writer = open_format(_create(path, opened))
         try:
             yield writer
             writer.finish()
@@ -97,9 +97,9 @@ def check_target(path: Path) -> Callable[[io.BufferedIOBase], RowWriter]:
     return open_format
 
 
-def _create(path: Path, aside: Path) -> io.BufferedWriter:
+def _create(path: Path, opened: ExitStack) -> io.BufferedWriter:
     try:
-        return aside.open("wb")
+        return opened.enter_context(opened.enter_context(new_file(path)).open("wb"))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 

@@ -76,6 +76,11 @@ class Cascade:
         """Counts since the cascade was opened."""
         return self._count
 
+    @property
+    def window_articles(self) -> int:
+        """See `Model.window_articles`; that of the small student, which sees all articles."""
+        return self._first.window_articles
+
     def run_batch(self, ids: Ids, tasks: Sequence[str]) -> Logits:
         """See `Model.run_batch`."""
         logits = self._first.run_batch(ids, tasks)

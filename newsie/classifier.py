@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Thread
@@ -28,18 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Classifier"]
 
-WINDOW_ARTICLES = 4_096
-"""Articles of a stream that are sorted by length together, and so held in memory."""
-
 WINDOW_CHARACTERS = 16_000_000
-"""A window ends with the article that fills this: 4,096 articles of usual length are within it."""
+"""A window of a stream ends with the article that fills this, which bounds memory use."""
 
 FIRST_WINDOW_ARTICLES = 256
-"""Articles of a stream's first window: the first answers come early, the windows then grow."""
-
-WINDOW_SECONDS = 1.0
-"""Windows grow no more once it takes this long from one's answers to the next's, so that they keep coming."""
-
+"""How many articles the first window of a stream has, so that the first predictions come early."""
 
 MAX_PASSES = 128
 """Of an explanation: words of a longer article are taken together, so that none costs more than this."""
@@ -131,7 +122,7 @@ class Classifier:
                 f"classify takes a list of articles, and a single {kind} was given; write "
                 "classify([article])[0]"
             )
-        pairs = self._stream([_as_article(article) for article in articles], self._chosen(tasks))
+        pairs = self.classify_stream(articles, tasks=tasks)
         return [prediction for _, prediction in pairs]
 
     def classify_stream(
@@ -139,18 +130,51 @@ class Classifier:
     ) -> Iterator[tuple[Article, Prediction]]:
         """Classify any number of articles in constant memory, in order, each with its article.
 
-        Articles are taken from the source a window at a time, which lets those of like length be
-        computed together: 256 at first, then, where that is quick, up to 4,096, of 16 million
-        characters in all. The next window is read and encoded while one is computed, whose answers come
-        once they are there and the source has given one article more, or has ended.
-        Arguments and errors are those of `classify`; the answers to windows before an error come first.
+        The articles and predictions are those of `classify_windows`, one at a time.
+        Arguments and errors are those of `classify`; predictions of windows before an error come first.
         """
-        return self._stream(map(_as_article, articles), self._chosen(tasks))
+        return _flatten(self.classify_windows(articles, tasks=tasks))
 
-    def _stream(
-        self, articles: Iterable[Article], tasks: tuple[str, ...]
-    ) -> Iterator[tuple[Article, Prediction]]:
-        source, delivered = _Source(articles), time.monotonic()
+    def classify_windows(
+        self,
+        articles: Iterable[Article | str],
+        *,
+        tasks: Sequence[str] | None = None,
+        done: int = 0,
+    ) -> Iterator[list[tuple[Article, Prediction]]]:
+        """Classify any number of articles in constant memory, in order, a window at a time.
+
+        A window is a run of articles that are sorted by length and computed together. While one window is
+        being computed, the next one is read and encoded. A window is yielded as soon as its predictions are
+        ready and the source has given one more article, or has ended.
+
+        Windows depend on the articles alone, never on the clock. The first window has 256 articles; each
+        later one has as many as all before it together, up to a limit that the model sets (1,024 for most,
+        4,096 for the fastest). A window ends early with the article that fills 16 million characters.
+
+        So the last digits of the probabilities, which depend on what is computed together, are the same in
+        every run. A run that was stopped between two windows can be continued: give the remaining articles
+        and the number that is `done`, and the predictions are equal, bit for bit, to those of a run that was
+        not stopped. This holds for the same bundle, number of threads, runtime and kind of processor.
+
+        Args:
+            articles: articles or texts, as for `classify`.
+            tasks: the tasks to answer; None means all.
+            done: how many articles of the same source are already classified: all of the windows that were
+                yielded before. Messages about an article count from the start of the source too.
+
+        Raises:
+            InputError: an article has no text, or `done` is negative, or no task is given.
+            LabelError: there is no such task.
+        """
+        if done < 0:
+            raise InputError(f"done is {done}; it is a number of articles, 0 or more")
+        source = _Source(map(_as_article, articles), done, self._model.window_articles)
+        return self._windows(source, self._chosen(tasks))
+
+    def _windows(
+        self, source: _Source, tasks: tuple[str, ...]
+    ) -> Iterator[list[tuple[Article, Prediction]]]:
         running: _Window | None = None
         following: _Window | None = None
         try:
@@ -160,13 +184,10 @@ class Classifier:
                     following = self._start(source, tasks) if full else None
                 except Exception:
                     if running is not None:
-                        yield from self._finish(running)
+                        yield self._finish(running)
                     raise
                 if running is not None:
-                    pairs = self._finish(running)
-                    before, delivered = delivered, time.monotonic()
-                    source.plan(len(running.articles), delivered - before)
-                    yield from pairs
+                    yield self._finish(running)
                 running = following
         finally:
             for window in (running, following):
@@ -174,15 +195,15 @@ class Classifier:
                     window.logits.cancel()
 
     def _start(self, source: _Source, tasks: tuple[str, ...]) -> _Window | None:
-        """Begin with what a source holds; None where that is nothing."""
+        """Start computing the buffered articles. Return None if there are none."""
         first, articles = source.take()
         if not articles:
             return None
         encoded = self._encoder.encode(articles, first=first)
         return _Window(articles, encoded.truncated, self._model.start(encoded.ids, tasks))
 
-    def _finish(self, window: _Window) -> Iterator[tuple[Article, Prediction]]:
-        """Each article of a window with its answers, which are waited for."""
+    def _finish(self, window: _Window) -> list[tuple[Article, Prediction]]:
+        """Wait for the predictions of a window; return each article with its prediction."""
         probabilities = self.calibrate(window.logits.result())
         predictions = [
             Prediction(
@@ -193,7 +214,7 @@ class Classifier:
             )
             for index, truncated in enumerate(window.truncated)
         ]
-        return zip(window.articles, predictions, strict=True)
+        return list(zip(window.articles, predictions, strict=True))
 
     def explain(
         self,
@@ -333,27 +354,24 @@ class _Window(NamedTuple):
 
 
 class _Source:
-    """What articles are taken from, a window at a time.
+    """The articles of a stream, taken a window at a time.
 
-    How large a window is, is settled two windows before: which articles are computed together, and so how
-    sums are rounded, does not hang on which thread is first.
+    Args:
+        articles: the articles.
+        done: how many articles of the stream were classified before.
+        limit: the most articles of a window.
     """
 
-    def __init__(self, articles: Iterable[Article]) -> None:
+    def __init__(self, articles: Iterable[Article], done: int, limit: int) -> None:
         self._articles = iter(articles)
-        self._sizes = deque([FIRST_WINDOW_ARTICLES] * 2)
+        self._taken, self._limit = done, limit
         self._held: list[Article] = []
         self._characters = 0
-        self._taken = 0
         self.ended = False
 
-    def plan(self, size: int, seconds: float) -> None:
-        """Settle the size of the window after next, from that of one and the time until its answers came."""
-        self._sizes.append(min(4 * size, WINDOW_ARTICLES) if seconds < WINDOW_SECONDS else size)
-
     def fill(self, until: _Window | None) -> bool:
-        """Read a window. False if it is not full yet, but the answers to another one are there."""
-        size = self._sizes[0]
+        """Read a window. Return False if it is not full yet but the predictions of `until` are ready."""
+        size = min(max(self._taken, FIRST_WINDOW_ARTICLES), self._limit)
         while not self.ended and len(self._held) < size and self._characters < WINDOW_CHARACTERS:
             if until is not None and until.logits.done():
                 return False
@@ -365,12 +383,19 @@ class _Source:
         return True
 
     def take(self) -> tuple[int, list[Article]]:
-        """What was read, and the number of the first of it."""
+        """Return the articles that were read, and the number of the first one in the stream."""
         first, held = self._taken + 1, self._held
         self._taken += len(held)
-        self._sizes.popleft()
         self._held, self._characters = [], 0
         return first, held
+
+
+def _flatten(
+    windows: Iterator[list[tuple[Article, Prediction]]],
+) -> Iterator[tuple[Article, Prediction]]:
+    # A generator, unlike itertools.chain, can be closed, which ends the computing.
+    for window in windows:
+        yield from window
 
 
 def _as_article(article: Article | str) -> Article:

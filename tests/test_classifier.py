@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -201,11 +202,64 @@ def test_a_stream_is_read_a_window_at_a_time(tiny_bundle: Path) -> None:
             yield "goal"
 
     stream = classifier.classify_stream(source())
-    for size, articles in ((256, 256), (256, 512), (1024, 1536), (1024, 2560)):
+    for size, articles in ((256, 256), (256, 512), (512, 1024), (1024, 2048), (1024, 3072)):
         next(stream)
         assert taken == articles
         for _ in range(size - 1):
             next(stream)
+
+
+def windows(
+    classifier: Classifier, articles: Iterable[Article], done: int = 0
+) -> list[list[bytes]]:
+    """The probabilities of each window, to the last bit."""
+    return [
+        [b"".join(rows.tobytes() for rows in p.probabilities.values()) for _, p in window]
+        for window in classifier.classify_windows(articles, done=done)
+    ]
+
+
+def test_a_stream_that_is_continued_behind_a_window_is_equal_to_the_last_bit(
+    tiny_bundle: Path,
+) -> None:
+    classifier = Classifier.from_pretrained(tiny_bundle, threads=2)
+    articles = tiny_articles(2_500, seed=2)
+    unbroken = windows(classifier, articles)
+    assert [len(window) for window in unbroken] == [256, 256, 512, 1024, 452]
+    done = 0
+    for number, window in enumerate(unbroken):
+        assert windows(classifier, iter(articles[done:]), done) == unbroken[number:]
+        done += len(window)
+
+
+def test_windows_do_not_depend_on_the_clock(tiny_bundle: Path) -> None:
+    articles = tiny_articles(1_100, seed=3)
+
+    def slow() -> Iterator[Article]:
+        for number, article in enumerate(articles):
+            if number in (100, 600):
+                time.sleep(1.1)
+            yield article
+
+    classifier = Classifier.from_pretrained(tiny_bundle, threads=2)
+    assert windows(classifier, slow()) == windows(classifier, articles)
+    assert [len(w) for w in windows(classifier, slow())] == [256, 256, 512, 76]
+
+
+def test_a_graph_of_larger_batches_has_larger_windows(tiny_bundle: Path) -> None:
+    classifier = Classifier.from_pretrained(tiny_bundle, threads=1)
+    for tokens, size in ((256, 1_024), (2_048, 2_048), (8_192, 4_096)):
+        classifier._model._batch_tokens = tokens  # type: ignore[union-attr]
+        assert len(next(classifier.classify_windows(["goal"] * 5_000, done=8_192))) == size
+
+
+def test_messages_of_a_stream_that_is_continued_count_from_its_start(
+    tiny_classifier: Classifier,
+) -> None:
+    with pytest.raises(InputError, match="article number 513 has neither"):
+        list(tiny_classifier.classify_windows([" "], done=512))
+    with pytest.raises(InputError, match="done is -1; it is a number of articles, 0 or more"):
+        tiny_classifier.classify_windows(["goal"], done=-1)
 
 
 class Gate:

@@ -13,7 +13,7 @@ own package:
     data
     labels
     atomic
-    errors, locks, version
+    errors, locks, printable, version
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LAYERS = [
     {"data"},
     {"labels"},
     {"atomic"},
-    {"errors", "locks", "version"},
+    {"errors", "locks", "printable", "version"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "fastapi", "pyarrow", "sklearn", "onnx"}

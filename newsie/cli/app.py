@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -22,39 +25,84 @@ from newsie.cli.push import push
 from newsie.cli.retrain import retrain
 from newsie.cli.search import search
 from newsie.cli.serve import serve
+from newsie.cli.streams import standard_streams
+from newsie.cli.terminal import note
 from newsie.cli.train import train
 from newsie.errors import NewsieError
+from newsie.printable import printable
 from newsie.version import __version__
 
 __all__ = ["app"]
 
 INTERRUPTED = 130
 
+ADVICE = {
+    errno.ENOSPC: "free some space, and type the same command again",
+    errno.EDQUOT: "free some space, and type the same command again",
+    errno.EROFS: "name a folder that can be written to",
+    errno.EACCES: "name another one, or have its permissions changed",
+    errno.EPERM: "name another one, or have its permissions changed",
+    errno.EMFILE: "allow more open files: ulimit -n 4096",
+}
+"""Number of an error of the system -> what to do about it."""
+
+_UsageError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+"""Base of all errors about the command line itself. Typer brings it under changing names."""
+
 
 class Commands(TyperGroup):
-    """The group of all commands; turns what they raise into a message and an exit code."""
+    """The group of all commands. It turns errors into a message and an exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        # Its bars move the cursor about, which no text from outside may do.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        with standard_streams():
+            return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _printable_usage_errors():
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
-        except NewsieError as error:
-            if os.environ.get("NEWSIE_DEBUG", "0") not in ("", "0"):
-                raise
-            print(f"newsie: {error}", file=sys.stderr)
-            raise typer.Exit(error.exit_code) from error
+            with _printable_usage_errors():
+                result = super().invoke(ctx)
+                sys.stdout.flush()  # while what it raises is still caught
+                return result
         except BrokenPipeError:
-            # Whoever read our output has seen enough ("| head"). What is still buffered must not
+            # The reader of our output has seen enough ("| head"). What is still buffered must not
             # be flushed into the closed pipe when Python exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
-        except OSError as error:  # the disk is full, a file is gone, ...
+        except (NewsieError, OSError) as error:
             if os.environ.get("NEWSIE_DEBUG", "0") not in ("", "0"):
                 raise
-            print(f"newsie: {error}", file=sys.stderr)
-            raise typer.Exit(NewsieError.exit_code) from error
+            note(f"newsie: {_describe(error)}")
+            raise typer.Exit(getattr(error, "exit_code", NewsieError.exit_code)) from error
         except KeyboardInterrupt:
-            print("newsie: interrupted", file=sys.stderr)
+            note("newsie: interrupted")
             raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _printable_usage_errors() -> Iterator[None]:
+    """Show control characters in messages about the command line, which Typer prints itself."""
+    try:
+        yield
+    except _UsageError as error:
+        error.message = printable(error.message)  # type: ignore[attr-defined]
+        raise
+
+
+def _describe(error: NewsieError | OSError) -> str:
+    """Return the message of an error; for one of the system, the file, the reason and what to do."""
+    if isinstance(error, NewsieError) or not error.strerror:
+        return str(error)
+    place = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    advice = ADVICE.get(error.errno or 0)
+    return f"{place}{error.strerror}" + (f"; {advice}" if advice else "")
 
 
 app = typer.Typer(

@@ -282,14 +282,18 @@ def _table(
     article: Article, prediction: Prediction, top_k: int | None, style: Style
 ) -> Iterator[str]:
     """Lines such as "  section  sports  94 % ██████████"."""
-    from newsie.cli.terminal import bar, shorten, width_of
+    from newsie.cli.terminal import bar, one_line, shorten, width_of
     from newsie.data.cleaning import clean_text
 
     # Cleaned also because a headline could hold control sequences for the terminal.
     title = clean_text(article.headline) or clean_text(article.body[:1000])
     identifier = f"{clean_text(article.id)}  " if article.id else ""
     yield style.dim(identifier) + style.bold(shorten(title, style.width - width_of(identifier)))
-    rows = [(task, *row) for task in prediction.tasks for row in _shown(prediction, task, top_k)]
+    rows = [
+        (one_line(task), one_line(label), score)
+        for task in prediction.tasks
+        for label, score in _shown(prediction, task, top_k)
+    ]
     task_width = max(width_of(task) for task, _, _ in rows)
     label_width = max(width_of(label) for _, label, _ in rows)
     room = max(style.width - task_width - label_width - 14, 10)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from newsie.cli.options import Columns, Model, parse_columns
+from newsie.cli.streams import CLEAR_LINE
 from newsie.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def doctor(
     """
     fields = parse_columns(columns)
     from newsie.classifier import Classifier
+    from newsie.cli.terminal import print_json
     from newsie.doctor.examination import examine
     from newsie.doctor.findings import Severity
     from newsie.doctor.rewriting import check_target
@@ -89,7 +90,7 @@ def doctor(
     if suspects is not None:
         _write_suspects(found, suspects)
     if json_:
-        print(json.dumps(_to_json(report, fixed), ensure_ascii=False))
+        print_json(_to_json(report, fixed))
     else:
         _print(report, fixed)
     if report.of(Severity.problem):
@@ -107,11 +108,11 @@ class _Progress:
 
     def _say(self, text: str) -> None:
         if self._stream is not None:
-            print(f"\r\x1b[K{text} ...", end="", file=self._stream, flush=True)
+            print(f"{CLEAR_LINE}{text} ...", end="", file=self._stream, flush=True)
 
     def __exit__(self, *_error: object) -> None:
         if self._stream is not None:
-            print("\r\x1b[K", end="", file=self._stream, flush=True)
+            print(CLEAR_LINE, end="", file=self._stream, flush=True)
 
 
 def _fix(found: Examination, output: Path | None) -> Fixed | None:

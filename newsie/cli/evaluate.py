@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +38,7 @@ def evaluate(
     """Measure a model on articles with gold labels: accuracy, macro-F1, calibration."""
     fields = parse_columns(columns)
     from newsie.classifier import Classifier
-    from newsie.cli.terminal import counted, note
+    from newsie.cli.terminal import counted, note, print_json
     from newsie.data.readers import ArticleReader
     from newsie.evaluation import evaluate_predictions
 
@@ -54,7 +53,7 @@ def evaluate(
     found = evaluate_predictions(pairs, classifier.labels)
     _report(reader, found, tasks)
     if json_:
-        print(json.dumps(found.to_json(), ensure_ascii=False))
+        print_json(found.to_json())
     else:
         _print_table(found)
 
@@ -105,10 +104,10 @@ def _report(reader: ArticleReader, found: Evaluation, tasks: Sequence[str]) -> N
 def _print_table(found: Evaluation) -> None:
     import sys
 
-    from newsie.cli.terminal import Style
+    from newsie.cli.terminal import Style, one_line
 
     style = Style(sys.stdout)
-    wide = max(len("task"), *map(len, found.tasks))
+    wide = max(len("task"), *(len(one_line(name)) for name in found.tasks))
     print(
         style.dim(
             f"{'task':<{wide}}  {'articles':>9}  {'accuracy':<21}  {'macro-F1':<21}  {'ECE':>5}"
@@ -117,7 +116,7 @@ def _print_table(found: Evaluation) -> None:
     for name, m in found.tasks.items():
         low, high = m.accuracy_interval, m.macro_f1_interval
         print(
-            f"{name:<{wide}}  {m.support:>9,}"
+            f"{one_line(name):<{wide}}  {m.support:>9,}"
             f"  {m.accuracy:.3f} [{low.low:.3f}, {low.high:.3f}]"
             f"  {m.macro_f1:.3f} [{high.low:.3f}, {high.high:.3f}]"
             f"  {m.expected_calibration_error:.3f}"

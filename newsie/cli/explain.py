@@ -165,9 +165,10 @@ def _print_tables(pairs: Pairs) -> int:
 
 def _table(found: Explanation, task: str, top: float, style: Style) -> Iterator[str]:
     """Lines such as "  Striker  +31.2  ████████", below the task, its label and the coloured text."""
-    from newsie.cli.terminal import bar, shorten, width_of
+    from newsie.cli.terminal import bar, one_line, shorten, width_of
 
-    yield f"{style.dim(task)}  {style.bold(found.chosen[task])} {100 * found.score(task):.0f} %"
+    label = style.bold(one_line(found.chosen[task]))
+    yield f"{style.dim(one_line(task))}  {label} {100 * found.score(task):.0f} %"
     strongest = found.strongest(task, TABLE_WORDS)
     rows = [(shorten(word.text, 30), x) for word, x in strongest if abs(x) >= TABLE_EFFECT]
     if not rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +25,7 @@ def models(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a bundle.")] = False,
 ) -> None:
     """List the bundles of a folder: what they answer, how good, and what they were retrained from."""
-    from newsie.cli.terminal import note
+    from newsie.cli.terminal import note, print_json
     from newsie.shelf import Shelf
 
     shelf = Shelf.of(directory)
@@ -35,7 +34,7 @@ def models(
     current = shelf.current
     rows = [_describe(bundle, shelf, current) for bundle in shelf.bundles]
     for row in rows if json_ else ():
-        print(json.dumps(row, ensure_ascii=False))
+        print_json(row)
     if not json_:
         _print(rows)
     if current is not None and not any(row["current"] for row in rows):
@@ -79,6 +78,8 @@ def _describe(bundle: Bundle, shelf: Shelf, current: Bundle | None) -> dict[str,
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
+    from newsie.cli.terminal import one_line
+
     header = ("", "name", "created", "fingerprint", "retrained from", "tasks (labels)", "learnt")
     lines = [header]
     for row in rows:
@@ -95,6 +96,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
                 learnt + forced,
             )
         )
+    lines = [tuple(map(one_line, line)) for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     for line in lines if rows else ():
         print("  ".join(f"{x:<{w}}" for x, w in zip(line, widths, strict=True)).rstrip())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,7 +99,7 @@ def retrain(
     depth = _depth(quick=quick, student=student, full=full)
     quiet_training_libraries("retraining")
     from newsie.bundle import read_bundle
-    from newsie.cli.terminal import note
+    from newsie.cli.terminal import note, print_json
     from newsie.finding import find_bundle
     from newsie.training.retraining.gate import Limits
     from newsie.training.retraining.material import Sources
@@ -122,7 +121,7 @@ def retrain(
         note(f"what is done is kept in {runs / output.name}; the same command goes on from there")
         raise
     if json_:
-        print(json.dumps(found.promotion.to_json(), ensure_ascii=False))
+        print_json(found.promotion.to_json())
     else:
         print(found.promotion.table())
     for failure in found.promotion.failures:

@@ -8,9 +8,12 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
-__all__ = ["Style", "bar", "counted", "note", "shorten", "width_of"]
+from newsie.cli.streams import CLEAR_LINE, MARKS
+from newsie.printable import one_line, printable
+
+__all__ = ["Style", "bar", "counted", "note", "one_line", "print_json", "shorten", "width_of"]
 
 T = TypeVar("T")
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -52,7 +55,7 @@ class Style:
         return self._enabled
 
     def _wrap(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._enabled and text else text
+        return f"{MARKS[code]}{text}{MARKS['0']}" if self._enabled and text else text
 
 
 def bar(share: float, width: int) -> str:
@@ -85,8 +88,15 @@ def shorten(text: str, width: int) -> str:
 
 
 def note(text: str) -> None:
-    """A line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line for people on stderr."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as a line of JSON, in UTF-8 whatever the encoding of stdout."""
+    from newsie.data.writers import json_line, open_stdout
+
+    open_stdout().write(json_line(value))
 
 
 def counted(
@@ -112,12 +122,15 @@ def counted(
             if (now := time.monotonic()) - shown > every:
                 shown = now
                 line = _progress(count, what, now - started, first, share())
-                print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True) if terminal else note(
-                    line
-                )
+                _show_progress(line) if terminal else note(line)
     finally:
         if terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            _show_progress("")
+
+
+def _show_progress(line: str) -> None:
+    """Put a line in the place of the last one, on a terminal."""
+    print(f"{CLEAR_LINE}{printable(line)}", end="", file=sys.stderr, flush=True)
 
 
 def _progress(count: int, what: str, seconds: float, first: float, share: float | None) -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -16,10 +17,13 @@ from typing import Any
 from newsie.atomic import new_file
 from newsie.errors import InputError, MissingExtraError
 
-__all__ = ["RowWriter", "check_target", "open_writer"]
+__all__ = ["RowWriter", "check_target", "json_line", "open_stdout", "open_writer"]
 
 Value = str | int | float | bool | None
 GROUP_ROWS = 10_000
+
+# JSON allows these in strings as they are, but a terminal obeys them, and half a surrogate pair is not UTF-8.
+_ESCAPED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]")
 
 
 class RowWriter(ABC):
@@ -67,7 +71,7 @@ def open_writer(path: Path | str) -> Iterator[RowWriter]:
         MissingExtraError: Parquet without pyarrow.
     """
     if str(path) == "-":
-        yield _JsonWriter(_stdout(), flush=True)
+        yield _JsonWriter(open_stdout(), flush=True)
         return
     path = Path(path)
     open_format = check_target(path)
@@ -130,8 +134,8 @@ def _storable(column: str, value: Value) -> Value:
     return value
 
 
-def _stdout() -> Any:
-    # Bytes, because the encoding of the terminal may not hold all characters.
+def open_stdout() -> Any:
+    """Return stdout as a stream of bytes: the encoding of a terminal may not hold all characters."""
     sys.stdout.flush()
     return getattr(sys.stdout, "buffer", None) or _TextStream()
 
@@ -146,6 +150,12 @@ class _TextStream:
         sys.stdout.flush()
 
 
+def json_line(value: Any) -> bytes:
+    r"""Return a value as a line of JSON in UTF-8. Control characters in it are escapes such as `\u009b`."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode("utf-8") + b"\n"
+
+
 class _JsonWriter(RowWriter):
     def __init__(self, stream: Any, *, flush: bool = False) -> None:
         super().__init__()
@@ -153,10 +163,10 @@ class _JsonWriter(RowWriter):
 
     def _write(self, row: dict[str, Value]) -> None:
         try:
-            line = json.dumps(row, ensure_ascii=False)
+            line = json_line(row)
         except TypeError as error:
             raise InputError(f"row {self.rows + 1} cannot be written as JSON: {error}") from error
-        self._stream.write(line.encode("utf-8") + b"\n")
+        self._stream.write(line)
         if self._flush:
             self._stream.flush()
 

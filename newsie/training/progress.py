@@ -9,6 +9,8 @@ from types import TracebackType
 from rich import progress as rich_progress
 from rich.console import Console
 
+from newsie.printable import printable
+
 __all__ = ["Progress"]
 
 LINE_EVERY_SECONDS = 60.0
@@ -24,20 +26,20 @@ class Progress:
     """
 
     def __init__(self, title: str, total: int, *, enabled: bool = True) -> None:
-        self.title, self.total, self.enabled = title, total, enabled
+        self.title, self.total, self.enabled = printable(title), total, enabled
         self.done = 0
         self._start_done = 0
         self._console = Console(file=sys.stderr)
         self._bar = rich_progress.Progress(
-            rich_progress.TextColumn("{task.description}"),
+            rich_progress.TextColumn("{task.description}", markup=False),
             rich_progress.BarColumn(),
             rich_progress.MofNCompleteColumn(),
-            rich_progress.TextColumn("{task.fields[rate]}"),
+            rich_progress.TextColumn("{task.fields[rate]}", markup=False),
             rich_progress.TimeRemainingColumn(),
             console=self._console,
             disable=not (enabled and self._console.is_terminal),
         )
-        self._task = self._bar.add_task(title, total=total, rate="")
+        self._task = self._bar.add_task(self.title, total=total, rate="")
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -74,7 +76,7 @@ class Progress:
     def note(self, text: str) -> None:
         """A line that stays."""
         if self.enabled:
-            self._console.print(f"{self.title}: {text}", highlight=False)
+            self._console.print(f"{self.title}: {printable(text)}", highlight=False, markup=False)
 
     def _line(self, suffix: str = "") -> None:
         self._spoke = time.monotonic()
@@ -84,5 +86,6 @@ class Progress:
                 f"{self.title}: {self.done:,} of {self.total:,} articles, {self.rate:.0f}/s, "
                 f"{left / 60:.0f} min left{suffix}",
                 highlight=False,
+                markup=False,
                 soft_wrap=True,
             )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from newsie.cli.streams import standard_streams
 from newsie.cli.terminal import bar, counted, shorten, width_of
 from newsie.errors import NewsieError, QualityGateError
 from newsie.version import __version__
@@ -65,7 +66,10 @@ def test_errors_of_the_machine_are_told_in_a_line(
         raise OSError(28, "No space left on device", "out.jsonl")
 
     monkeypatch.setattr("newsie.classifier.Classifier.from_pretrained", fail)
-    message = "newsie: [Errno 28] No space left on device: 'out.jsonl'\n"
+    message = (
+        "newsie: out.jsonl: No space left on device; free some space, and type the same command "
+        "again\n"
+    )
     assert newsie("classify", "goal") == (1, "", message)
 
 
@@ -193,7 +197,8 @@ def test_progress_on_a_terminal(
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setattr("newsie.cli.terminal.UPDATE_SECONDS", -1.0)
-    assert list(counted(range(2), "articles")) == [0, 1]
+    with standard_streams():
+        assert list(counted(range(2), "articles")) == [0, 1]
     err = capsys.readouterr().err
     assert "2 articles" in err
     assert err.endswith("\r\x1b[K")  # it wipes itself away

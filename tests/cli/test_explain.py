@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from newsie.classifier import Classifier
+from newsie.cli.streams import Screen
 from newsie.cli.terminal import Style
 
 TEXT = "goal cup ! the match\nthe league says shares of the keeper"
@@ -62,7 +63,9 @@ def test_strength_is_seen_in_colour(
 def test_weights(weight: float, code: str) -> None:
     style = Style(sys.stdout)
     style._enabled = True
-    assert style.weigh("goal", weight) == (f"\x1b[{code}mgoal\x1b[0m" if code else "goal")
+    out = io.StringIO()
+    Screen(out).write(style.weigh("goal", weight))
+    assert out.getvalue() == (f"\x1b[{code}mgoal\x1b[0m" if code else "goal")
 
 
 def test_json_is_what_python_gives(newsie: Any, tiny_classifier: Classifier) -> None:

@@ -1,4 +1,4 @@
-"""Text that is safe to print. Control characters are shown as escapes, so that a terminal does not obey them."""
+"""Text that is safe to print: control characters are shown as escapes, and so not obeyed by a terminal."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import re
 
 __all__ = ["one_line", "printable"]
 
-# C0 but tab and line feed, DEL, C1; marks and overrides of direction; line and paragraph separators;
+# C0 but the line feed, DEL, C1; marks and overrides of direction; line and paragraph separators;
 # surrogates (bytes of a file name that are not UTF-8); noncharacters, which `newsie.cli` uses for styles.
 _CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufdd0-\ufdef]"
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufdd0-\ufdef]"
 )
-_BREAK = re.compile("[\t\n]")
-_BREAKS = {"\t": r"\t", "\n": r"\n"}
 
 
 def printable(text: str) -> str:
-    r"""Return the text with each control character as an escape such as `\x1b`. Tabs and line feeds stay."""
+    r"""Return the text with each control character but the line feed as an escape such as `\x1b`."""
     return _CONTROL.sub(_escape, text)
 
 
 def one_line(text: str) -> str:
-    r"""Return the text as `printable` does, with tabs and line feeds as `\t` and `\n` too."""
-    return _BREAK.sub(lambda match: _BREAKS[match[0]], printable(text))
+    r"""Return the text as `printable` does, with line feeds as `\n` too."""
+    return printable(text).replace("\n", r"\n")
 
 
 def _escape(match: re.Match[str]) -> str:
+    if match[0] == "\t":
+        return r"\t"
     code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte that could not be decoded
         code -= 0xDC00

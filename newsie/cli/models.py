@@ -81,7 +81,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
     from newsie.cli.terminal import one_line
 
     header = ("", "name", "created", "fingerprint", "retrained from", "tasks (labels)", "learnt")
-    lines = [header]
+    lines: list[tuple[str, ...]] = [header]
     for row in rows:
         learnt = ", ".join(f"{task} {100 * x:.1f} %" for task, x in row["accuracy"].items())
         forced = " (not promoted: forced)" if row["promoted"] is False else ""

@@ -43,8 +43,18 @@ PLAIN = {
     **dict.fromkeys("–—", "-"),
     **dict.fromkeys("‘’", "'"),
     **dict.fromkeys("“”", '"'),
-    **{"→": "->", "←": "<-", "…": "...", "✗": "x", "✓": "v", "×": "x"},
-    **{"±": "+-", "≤": "<=", "≥": ">=", "−": "-", "\u00a0": " ", "\u202f": " "},
+    "→": "->",
+    "←": "<-",
+    "…": "...",
+    "✗": "x",
+    "✓": "v",
+    "×": "x",
+    "±": "+-",
+    "≤": "<=",
+    "≥": ">=",
+    "−": "-",
+    "\u00a0": " ",
+    "\u202f": " ",
 }
 """Signs of our own tables and sentences, and what replaces them where the encoding lacks them."""
 
@@ -107,9 +117,7 @@ class _ClosedOutput:
         return self
 
     def write(self, _data: object) -> int:
-        raise OSError(
-            errno.EBADF, "standard output is closed; send it to a file, or to /dev/null"
-        )
+        raise OSError(errno.EBADF, "standard output is closed; send it to a file, or to /dev/null")
 
     def flush(self) -> None:
         """Nothing is held back."""

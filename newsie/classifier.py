@@ -297,13 +297,17 @@ class Classifier:
         """
         return self._model.run(self.encode(articles).ids, self.tasks)
 
-    def encode(self, articles: Sequence[Article | str]) -> EncodedArticles:
+    def encode(self, articles: Sequence[Article | str], *, first: int = 1) -> EncodedArticles:
         """The first step of `classify`: the token ids of articles, in the same order.
+
+        Args:
+            articles: articles or texts; the first line of a text is its headline.
+            first: number of the first article in error messages.
 
         Raises:
             InputError: an article has no text.
         """
-        return self._encoder.encode([_as_article(article) for article in articles])
+        return self._encoder.encode([_as_article(article) for article in articles], first=first)
 
     def run_batch(
         self, ids: Sequence[Sequence[int]], tasks: Sequence[str]

@@ -1,55 +1,35 @@
 """Batching: the texts of all requests, computed together.
 
-Threads drain a bounded queue. A thread never waits for a batch to fill: it takes what is there, texts of
-like length, up to a budget of tokens, so that a lone request is computed at once and a crowd in full
-batches.
-
-The order is fair queueing by tags (as Goyal, Vin & Cheng 1996): every text of a request has one, the tokens
-that were taken when the request came plus the tokens of the request before it, and the lowest tag is
-computed next. So the texts of a large request are spread over time and a small one that comes later is
-answered between them; and as the clock goes on with every batch, nothing waits forever, however many come.
+Threads drain a bounded queue (see `newsie.serving.queueing` for its order and its limits). A thread never
+waits for a batch to fill: it takes the texts of like length that wait, up to a budget of tokens. A lone
+request is computed at once, and a crowd in full batches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
-import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from newsie.serving.logs import note, place_of, write_line
+from newsie.serving.queueing import FairQueue, Limits, OverloadedError, Text, Ticket
 
-__all__ = ["BatchReport", "Batcher", "OverloadedError", "Row"]
+__all__ = ["BatchReport", "Batcher", "Row"]
 
 T = TypeVar("T")
 
 Row = Mapping[str, NDArray[np.float64]]
-"""What the model says of one text: task -> a row of what it says of a batch."""
+"""The model's answer to one text: task -> the row of that text in the answer to its batch."""
 
 RunBatch = Callable[[Sequence[Sequence[int]], Sequence[str]], Mapping[str, NDArray[np.float64]]]
-
-LIKE_LENGTH = 1.15
-"""Texts of a batch differ in length by at most this factor; padding costs more beyond it."""
-
-
-class OverloadedError(Exception):
-    """The queue is full.
-
-    Args:
-        wait_seconds: when there will be room again, about; 0 where that is not known yet.
-    """
-
-    def __init__(self, wait_seconds: float) -> None:
-        super().__init__(f"the queue is full; try again in {wait_seconds:.1f} s")
-        self.wait_seconds = wait_seconds
 
 
 @dataclass(frozen=True)
@@ -73,15 +53,15 @@ class BatchReport:
 
 @dataclass(eq=False)
 class _Request:
-    """What one request asks for, and how much of it is still to come."""
+    """A request whose texts are queued, and the answers to them so far."""
 
+    ticket: Ticket
     tasks: tuple[str, ...]
     rows: list[Row | None]
     future: asyncio.Future[list[Row]]
     loop: asyncio.AbstractEventLoop
     started: float
     left: int
-    gone: bool = False  # answered, cancelled or failed: what is left of it is not computed
     queue_seconds: float = 0.0  # until its last batch was begun
     inference_seconds: float = 0.0  # of the model, for that batch
 
@@ -96,25 +76,12 @@ class _Request:
             self.future.set_exception(error)
 
 
-@dataclass(order=True, slots=True)
-class _Text:
-    tag: int
-    number: int  # no two are equal, so that a heap never compares requests
-    index: int = field(compare=False)
-    ids: Sequence[int] = field(compare=False)
-    request: _Request = field(compare=False)
-
-
 class Batcher:
     """A queue of texts and the threads that compute them.
 
     Args:
         run_batch: token ids of B texts and tasks -> task -> (B, ...); called from several threads.
-        threads: how many.
-        max_batch_tokens: budget of a batch, padding included; a longer text is a batch of its own.
-        max_articles: texts that may wait.
-        max_tokens: tokens that may wait.
-        max_wait_seconds: how long they may have to wait, as fast as the last batches were computed.
+        limits: limits of the queue, and the number of threads.
         report: called after every batch, from its thread.
         waiting: called with the number of texts that wait, whenever it changes, from any thread.
     """
@@ -122,28 +89,18 @@ class Batcher:
     def __init__(
         self,
         run_batch: RunBatch,
+        limits: Limits,
         *,
-        threads: int,
-        max_batch_tokens: int,
-        max_articles: int,
-        max_tokens: int,
-        max_wait_seconds: float = math.inf,
         report: Callable[[BatchReport], None] = lambda report: None,
         waiting: Callable[[int], None] = lambda articles: None,
     ) -> None:
         self._run_batch, self._report, self._waiting = run_batch, report, waiting
-        self._max_batch_tokens = max_batch_tokens
-        self._max_articles, self._max_tokens = max_articles, max_tokens
-        self._max_wait_seconds = max_wait_seconds
         self._changed = threading.Condition()
-        self._queues: dict[int, list[_Text]] = {}  # class of length -> heap
-        self._articles = self._tokens = self._numbered = 0
-        self._taken_tokens = 0  # the clock of the order
-        self._done_tokens, self._done_seconds = 0.0, 0.0  # of the last batches
+        self._queue: FairQueue[_Request] = FairQueue(limits)
         self._closed = False
         self._threads = [
             threading.Thread(target=self._work, name=f"newsie-batch-{number}", daemon=True)
-            for number in range(threads)
+            for number in range(limits.threads)
         ]
         for thread in self._threads:
             thread.start()
@@ -151,36 +108,55 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Texts in the queue."""
-        return self._articles
+        return self._queue.articles
 
-    async def run(self, ids: Sequence[Sequence[int]], tasks: Sequence[str]) -> list[Row]:
-        """What the model says of texts, in their order. Cancelling takes them out of the queue.
+    @contextmanager
+    def admitted(self, articles: int, tokens: int) -> Iterator[Ticket]:
+        """A place in the queue for a request that is still to be tokenised. It is given up at the end.
+
+        Args:
+            articles: texts of the request.
+            tokens: an estimate.
 
         Raises:
-            OverloadedError: there is no room for them.
+            OverloadedError: there is no room, or the request would wait too long.
+        """
+        with self._changed:
+            self._check_open()
+            ticket = self._queue.admit(articles, tokens)
+            self._tell_waiting()
+        try:
+            yield ticket
+        finally:
+            self._leave(ticket)
+
+    async def run(
+        self, ids: Sequence[Sequence[int]], tasks: Sequence[str], ticket: Ticket | None = None
+    ) -> list[Row]:
+        """The model's answers to texts, in their order. Cancelling takes them out of the queue.
+
+        Args:
+            ids: token ids of each text.
+            tasks: tasks to answer.
+            ticket: the place of the request; None asks for one now.
+
+        Raises:
+            OverloadedError: there is no room, or the request would wait too long.
+            TooMuchError: the request could not be computed in time by an idle server.
             BundleError: the model fails.
         """
         if not ids:
             return []
-        loop = asyncio.get_running_loop()
-        request = _Request(
-            tasks=tuple(tasks),
-            rows=[None] * len(ids),
-            future=loop.create_future(),
-            loop=loop,
-            started=time.monotonic(),
-            left=len(ids),
+        if ticket is None:
+            with self.admitted(len(ids), sum(map(len, ids))) as ticket:
+                return await self.run(ids, tasks, ticket)
+        request = self._put(ids, tasks, ticket)
+        rows = await request.future
+        note(
+            queue_seconds=round(request.queue_seconds, 6),
+            inference_seconds=round(request.inference_seconds, 6),
         )
-        self._put(request, ids)
-        try:
-            rows = await request.future
-            note(
-                queue_seconds=round(request.queue_seconds, 6),
-                inference_seconds=round(request.inference_seconds, 6),
-            )
-            return rows
-        finally:
-            self._leave(request)
+        return rows
 
     def close(self) -> None:
         """Compute what is in the queue, take nothing more, and end the threads."""
@@ -190,111 +166,75 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _put(self, request: _Request, ids: Sequence[Sequence[int]]) -> None:
-        tokens = sum(map(len, ids))
+    def _put(
+        self, ids: Sequence[Sequence[int]], tasks: Sequence[str], ticket: Ticket
+    ) -> _Request:
+        loop = asyncio.get_running_loop()
+        request = _Request(
+            ticket=ticket,
+            tasks=tuple(tasks),
+            rows=[None] * len(ids),
+            future=loop.create_future(),
+            loop=loop,
+            started=time.monotonic(),
+            left=len(ids),
+        )
         with self._changed:
-            if self._closed:
-                raise OverloadedError(1.0)
-            full = (
-                self._articles + len(ids) > self._max_articles
-                or self._tokens + tokens > self._max_tokens
-                or self._seconds_for(self._tokens + tokens) > self._max_wait_seconds
-            )
-            if full and self._articles:  # an empty queue takes whatever a request may hold
-                raise OverloadedError(self._seconds_for(self._tokens))
-            tag = self._taken_tokens
-            for index in sorted(range(len(ids)), key=lambda index: len(ids[index])):
-                self._numbered += 1
-                text = _Text(tag, self._numbered, index, ids[index], request)
-                heapq.heappush(self._queues.setdefault(_length_class(ids[index]), []), text)
-                tag += len(ids[index])
-            self._count(len(ids), tokens)
+            self._check_open()
+            self._queue.put(ticket, ids, request)
+            self._tell_waiting()
             self._changed.notify(min(len(ids), len(self._threads)))
+        return request
 
-    def _leave(self, request: _Request) -> None:
-        """Take what is left of a request out of the queue."""
-        if not request.left or request.gone:
-            return
+    def _check_open(self) -> None:
+        if self._closed:
+            raise OverloadedError(1.0)
+
+    def _leave(self, ticket: Ticket) -> None:
         with self._changed:
-            request.gone = True
-            for length, queue in list(self._queues.items()):
-                kept = [text for text in queue if text.request is not request]
-                if len(kept) < len(queue):
-                    left = sum(len(text.ids) for text in queue if text.request is request)
-                    self._count(len(kept) - len(queue), -left)
-                    heapq.heapify(kept)
-                    self._queues[length] = kept
-                    if not kept:
-                        del self._queues[length]
+            self._queue.leave(ticket)
+            self._tell_waiting()
 
     def _work(self) -> None:
         while batch := self._take():
             self._compute(batch)
 
-    def _take(self) -> list[_Text]:
+    def _take(self) -> list[Text[_Request]]:
         """The next batch; empty when the batcher is closed and there is nothing left."""
         with self._changed:
-            while not self._queues:
+            while not (batch := self._queue.take()):
                 if self._closed:
                     return []
                 self._changed.wait()
-            length = min(self._queues, key=lambda length: self._queues[length][0])
-            queue = self._queues[length]
-            # A smaller budget where there is little to do, so that every thread has something to do.
-            budget = min(self._max_batch_tokens, math.ceil(self._tokens / len(self._threads)))
-            batch, longest = [heapq.heappop(queue)], 0
-            longest = len(batch[0].ids)
-            while queue:
-                longest = max(longest, len(queue[0].ids))
-                if (len(batch) + 1) * longest > budget:
-                    break
-                batch.append(heapq.heappop(queue))
-            if not queue:
-                del self._queues[length]
-            tokens = sum(len(text.ids) for text in batch)
-            self._taken_tokens += tokens
-            self._count(-len(batch), -tokens)
+            self._tell_waiting()
             return batch
 
-    def _count(self, articles: int, tokens: int) -> None:
-        self._articles += articles
-        self._tokens += tokens
-        self._watch(self._waiting, self._articles)
+    def _tell_waiting(self) -> None:
+        self._watch(self._waiting, self._queue.articles)
 
-    def _compute(self, batch: list[_Text]) -> None:
+    def _compute(self, batch: list[Text[_Request]]) -> None:
         begun = time.monotonic()
-        tasks = dict.fromkeys(task for text in batch for task in text.request.tasks)
+        tasks = dict.fromkeys(task for text in batch for task in text.owner.tasks)
         error: Exception | None = None
         try:
-            found = self._run_batch([text.ids for text in batch], list(tasks))
+            answers = self._run_batch([text.ids for text in batch], list(tasks))
         except Exception as caught:  # whatever it is, those who wait must hear of it
             error = caught
         seconds = time.monotonic() - begun
         tokens = sum(len(text.ids) for text in batch)
         if error is None:
-            self._measure(tokens, seconds)
-            self._deliver(batch, found, begun, seconds)
+            with self._changed:
+                self._queue.measure(tokens, seconds)
+            self._deliver(batch, answers, begun, seconds)
         elif len(batch) == 1:
-            self._tell(batch[0].request, error)
-        waits = [begun - text.request.started for text in batch]
+            self._fail(batch[0].owner, error)
+        waits = [begun - text.owner.started for text in batch]
         self._watch(self._report, BatchReport(len(batch), tokens, seconds, waits, error))
-        if error is not None and len(batch) > 1:
+        failed, error = error is not None, None  # its traceback would hold this frame
+        if failed and len(batch) > 1:
             for text in batch:  # one text must not spoil the answers of others
-                if not text.request.gone:
+                if not text.ticket.gone:
                     self._compute([text])
-
-    def _measure(self, tokens: int, seconds: float) -> None:
-        """Half of what is known of the speed comes from as many tokens as eight full batches hold."""
-        kept = 0.5 ** (tokens / (8 * self._max_batch_tokens))
-        with self._changed:
-            self._done_tokens = kept * self._done_tokens + tokens
-            self._done_seconds = kept * self._done_seconds + seconds
-
-    def _seconds_for(self, tokens: int) -> float:
-        """How long the threads take for so many tokens; 0 where nothing is known yet."""
-        if not self._done_tokens:
-            return 0.0
-        return tokens * self._done_seconds / self._done_tokens / len(self._threads)
 
     def _watch(self, watcher: Callable[[T], None], seen: T) -> None:
         """Those who watch must not end a thread, which answers requests."""
@@ -305,16 +245,16 @@ class Batcher:
 
     def _deliver(
         self,
-        batch: list[_Text],
-        found: Mapping[str, NDArray[np.float64]],
+        batch: list[Text[_Request]],
+        answers: Mapping[str, NDArray[np.float64]],
         begun: float,
         seconds: float,
     ) -> None:
         done: list[_Request] = []
         with self._changed:
             for row, text in enumerate(batch):
-                request = text.request
-                request.rows[text.index] = {task: found[task][row] for task in request.tasks}
+                request = text.owner
+                request.rows[text.index] = {task: answers[task][row] for task in request.tasks}
                 request.left -= 1
                 if begun - request.started > request.queue_seconds:
                     request.queue_seconds = begun - request.started
@@ -324,8 +264,8 @@ class Batcher:
         for request in done:
             _call(request, request.finish)
 
-    def _tell(self, request: _Request, error: Exception) -> None:
-        self._leave(request)
+    def _fail(self, request: _Request, error: Exception) -> None:
+        self._leave(request.ticket)
         _call(request, lambda: request.fail(error))
 
 
@@ -333,8 +273,3 @@ def _call(request: _Request, function: Callable[[], None]) -> None:
     """Call in the request's loop; where that has ended, nobody waits."""
     with contextlib.suppress(RuntimeError):
         request.loop.call_soon_threadsafe(function)
-
-
-def _length_class(ids: Sequence[int]) -> int:
-    """Equal for texts of like length."""
-    return int(math.log(max(len(ids), 1)) / math.log(LIKE_LENGTH))

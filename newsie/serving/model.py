@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from newsie.prediction import Prediction
 from newsie.serving.batching import Batcher, BatchReport
 from newsie.serving.cache import AnswerCache, Cached
 from newsie.serving.logs import note
+from newsie.serving.queueing import Limits
 from newsie.serving.settings import Settings
 
 __all__ = ["Answers", "ServedModel", "TooLongError", "self_test"]
@@ -29,6 +31,13 @@ __all__ = ["Answers", "ServedModel", "TooLongError", "self_test"]
 T = TypeVar("T")
 
 LOGITS, PROBABILITIES = 0, 1  # of a row
+
+CHARACTERS_PER_TOKEN = 4
+"""Of English text, about. Only admission relies on it: exact counts take its place after tokenising."""
+
+PIECE_ARTICLES = 8
+"""Articles of a request that are tokenised in one go. The pieces of several requests take turns, so that a
+small request does not wait until a large one is tokenised."""
 
 TEST_TEXTS = (
     "Late goal wins the cup",
@@ -80,16 +89,17 @@ class ServedModel:
         self._users, self._unused = 0, asyncio.Event()
         self._cache = AnswerCache(settings.cache_articles)
         self._encoders = ThreadPoolExecutor(classifier.threads, "newsie-encode")
-        self._batcher = Batcher(
-            self._run_batch,
+        limits = Limits(
             threads=classifier.threads,
             max_batch_tokens=settings.max_batch_tokens,
             max_articles=settings.max_queue_articles,
             max_tokens=settings.max_queue_tokens,
             max_wait_seconds=settings.request_timeout_seconds / 2,
-            report=report,
-            waiting=waiting,
+            deadline_seconds=settings.request_timeout_seconds,
         )
+        # A method of this object would make a cycle, and keep a model that was swapped out in memory.
+        run_batch = partial(_run_batch, classifier)
+        self._batcher = Batcher(run_batch, limits, report=report, waiting=waiting)
 
     async def classify(
         self, articles: Sequence[Article], tasks: Sequence[str], *, cut: bool = True
@@ -143,14 +153,36 @@ class ServedModel:
     async def _compute(
         self, articles: Sequence[Article], tasks: Sequence[str], cut: bool
     ) -> list[Cached]:
-        encoded = await self._in_thread(lambda: self.classifier.encode(articles))
-        if not cut and any(encoded.truncated):
-            raise TooLongError
-        rows = await self._batcher.run(encoded.ids, tasks)
+        with self._batcher.admitted(len(articles), self._estimate_tokens(articles)) as ticket:
+            ids, truncated = await self._encode(articles)
+            if not cut and any(truncated):
+                raise TooLongError
+            rows = await self._batcher.run(ids, tasks, ticket)
         return [
-            Cached(row, bool(truncated), len(ids))
-            for row, truncated, ids in zip(rows, encoded.truncated, encoded.ids, strict=True)
+            Cached(row, was_cut, len(row_ids))
+            for row, was_cut, row_ids in zip(rows, truncated, ids, strict=True)
         ]
+
+    def _estimate_tokens(self, articles: Sequence[Article]) -> int:
+        """The tokens of articles, from their lengths."""
+        most = self.classifier.max_tokens
+        return sum(
+            min(most, 1 + (len(article.headline) + len(article.body)) // CHARACTERS_PER_TOKEN)
+            for article in articles
+        )
+
+    async def _encode(self, articles: Sequence[Article]) -> tuple[list[list[int]], list[bool]]:
+        """Token ids of articles, and whether each was cut; a piece at a time."""
+        ids: list[list[int]] = []
+        truncated: list[bool] = []
+        for start in range(0, len(articles), PIECE_ARTICLES):
+            piece = articles[start : start + PIECE_ARTICLES]
+            encoded = await self._in_thread(
+                partial(self.classifier.encode, piece, first=start + 1)
+            )
+            ids += encoded.ids
+            truncated += map(bool, encoded.truncated)
+        return ids, truncated
 
     async def _through_cache(self, articles: Sequence[Article], cut: bool) -> list[Cached]:
         """All tasks, whichever are asked for: the next one may ask for others."""
@@ -165,14 +197,6 @@ class ServedModel:
                 self._cache.put(key, answer)
                 found[key] = answer
         return [found[key] for key in keys]
-
-    def _run_batch(
-        self, ids: Sequence[Sequence[int]], tasks: Sequence[str]
-    ) -> dict[str, NDArray[np.float64]]:
-        """Task -> (B, 2, C): logits and probabilities, calibrated for the whole batch at once."""
-        logits = self.classifier.run_batch(ids, tasks)
-        probabilities = self.classifier.calibrate(logits)
-        return {task: np.stack([logits[task], probabilities[task]], axis=1) for task in logits}
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._encoders, function)
@@ -195,6 +219,15 @@ class ServedModel:
             await self._unused.wait()
         await asyncio.to_thread(self._batcher.close)
         self._encoders.shutdown()
+
+
+def _run_batch(
+    classifier: Classifier, ids: Sequence[Sequence[int]], tasks: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Task -> (B, 2, C): logits and probabilities, calibrated for the whole batch at once."""
+    logits = classifier.run_batch(ids, tasks)
+    probabilities = classifier.calibrate(logits)
+    return {task: np.stack([logits[task], probabilities[task]], axis=1) for task in logits}
 
 
 def _dtype_of(graph: Path) -> str:

@@ -11,11 +11,12 @@ from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.errors import BundleError, InputError, LabelError
 from newsie.explanation import Explanation
-from newsie.serving.batching import BatchReport, OverloadedError
+from newsie.serving.batching import BatchReport
 from newsie.serving.health import Health
 from newsie.serving.logs import note, place_of, write_line
 from newsie.serving.metrics import Metrics
 from newsie.serving.model import Answers, ServedModel, TooLongError, self_test
+from newsie.serving.queueing import OverloadedError, TooMuchError
 from newsie.serving.refusals import RefusedError
 from newsie.serving.settings import Settings
 
@@ -127,6 +128,8 @@ class Service:
                 answers = await model.classify(articles, tasks, cut=cut)
             except TooLongError as error:
                 raise _too_long(model.classifier.max_tokens) from error
+            except TooMuchError as error:
+                raise self._too_much(error, len(articles)) from error
         note(tokens=answers.tokens)
         self.metrics.predicted(answers.predictions)
         return answers
@@ -152,7 +155,10 @@ class Service:
                 )
         passes = self.settings.max_explain_passes
         async with self._answering():
-            return await model.explain(article, tasks=tasks, labels=labels, max_passes=passes)
+            try:
+                return await model.explain(article, tasks=tasks, labels=labels, max_passes=passes)
+            except TooMuchError as error:
+                raise self._too_much(error, 1) from error
 
     @asynccontextmanager
     async def _answering(self) -> AsyncIterator[None]:
@@ -173,6 +179,18 @@ class Service:
             ) from error
         except BundleError as error:
             raise RefusedError(424, "backend", "the model cannot answer this") from error
+
+    def _too_much(self, error: TooMuchError, articles: int) -> RefusedError:
+        """The refusal of a request that could not even be computed in time by itself."""
+        limit = self.settings.request_timeout_seconds
+        fit = int(articles * error.share)
+        advice = f"send at most {fit} articles like these at once" if fit else "send a shorter text"
+        return RefusedError(
+            413,
+            "deadline",
+            f"computing this request takes about {error.seconds:.0f} s here, and an answer may take "
+            f"{limit:g} s (setting request_timeout_seconds): {advice}",
+        )
 
     async def probe(self) -> None:
         """For ever: try a model that fails again, since nobody else asks it any more."""

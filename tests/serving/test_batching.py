@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from newsie import BundleError, Classifier
-from newsie.serving.batching import LIKE_LENGTH, Batcher, BatchReport, OverloadedError, Row
+from newsie.serving.batching import Batcher, BatchReport, Row
+from newsie.serving.queueing import LIKE_LENGTH, Limits, OverloadedError
 from tests.tiny import tiny_articles
 
 Rows = Mapping[str, NDArray[np.float64]]
@@ -50,8 +51,9 @@ def model() -> Model:
 
 
 def batcher(model: Any, **changes: Any) -> Batcher:
-    settings = {"threads": 1, "max_batch_tokens": 100, "max_articles": 1_000, "max_tokens": 10_000}
-    return Batcher(model, **(settings | changes))
+    watchers = {name: changes.pop(name) for name in ("report", "waiting") if name in changes}
+    limits = {"threads": 1, "max_batch_tokens": 100, "max_articles": 1_000, "max_tokens": 10_000}
+    return Batcher(model, Limits(**(limits | changes)), **watchers)
 
 
 @pytest.fixture

@@ -1,0 +1,281 @@
+"""The fair queue: the order in which waiting texts are computed, and the requests that may join it.
+
+The order is start-time fair queueing (Goyal, Vin & Cheng 1996). The clock counts the tokens taken so far.
+A text's tag is the clock at its request's arrival plus the tokens of that request before it, and the lowest
+tag is taken first. The texts of a large request are therefore spread over time, a small request that comes
+later is computed between them, and nothing waits forever.
+
+Admission follows the same order: a request is refused if what the queue would compute before it takes too
+long, however much waits behind it. Space is shared by a dynamic threshold (Choudhury & Hahne 1998): a request
+may take at most half of the space that is free, so that a few large requests cannot fill the queue.
+
+This module knows no threads: its caller holds a lock.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+__all__ = ["FairQueue", "Limits", "OverloadedError", "Text", "Ticket", "TooMuchError"]
+
+R = TypeVar("R")
+
+LIKE_LENGTH = 1.15
+"""Texts of a batch differ in length by at most this factor; padding costs more beyond it."""
+
+
+class OverloadedError(Exception):
+    """The queue has no room for a request, or could not compute it in time.
+
+    Args:
+        wait_seconds: estimated time until there is room; 0 while the speed is unknown.
+    """
+
+    def __init__(self, wait_seconds: float) -> None:
+        super().__init__(f"the queue is full; try again in {wait_seconds:.1f} s")
+        self.wait_seconds = wait_seconds
+
+
+class TooMuchError(Exception):
+    """A request is so large that it would miss its deadline on an idle server.
+
+    Args:
+        seconds: estimated time to compute it.
+        share: the part of it that could be computed within the deadline, 0 to 1.
+    """
+
+    def __init__(self, seconds: float, share: float) -> None:
+        super().__init__(f"computing this request takes about {seconds:.0f} s")
+        self.seconds, self.share = seconds, share
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a queue.
+
+    Attributes:
+        threads: threads that compute batches.
+        max_batch_tokens: budget of a batch, padding included; a longer text is a batch of its own.
+        max_articles: texts that may wait.
+        max_tokens: tokens that may wait.
+        max_wait_seconds: estimated time that a request may wait for what is computed before it.
+        deadline_seconds: estimated time until a request is computed, its own work included.
+    """
+
+    threads: int
+    max_batch_tokens: int
+    max_articles: int
+    max_tokens: int
+    max_wait_seconds: float = math.inf
+    deadline_seconds: float = math.inf
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """The place of one request in the queue.
+
+    Attributes:
+        start: tag of the next text to be taken.
+        end: tag behind the last text; an estimate until the texts are known.
+        articles: texts that wait.
+        gone: whether nobody waits for the answer any more.
+    """
+
+    start: int
+    end: int
+    articles: int
+    gone: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that wait."""
+        return self.end - self.start
+
+
+@dataclass(order=True, slots=True)
+class Text(Generic[R]):
+    """A text that waits.
+
+    Attributes:
+        tag: position in the order of the queue.
+        number: unique, so that a heap never compares the other fields.
+        index: position in its request.
+        ids: token ids.
+        ticket: place of its request.
+        owner: what the caller keeps of the request.
+    """
+
+    tag: int
+    number: int
+    index: int = field(compare=False)
+    ids: Sequence[int] = field(compare=False)
+    ticket: Ticket = field(compare=False)
+    owner: R = field(compare=False)
+
+
+class FairQueue(Generic[R]):
+    """Waiting texts in fair order, taken in batches of like length.
+
+    Args:
+        limits: limits of the queue.
+
+    Attributes:
+        articles: texts that wait, including those of admitted requests that are still being tokenised.
+        tokens: tokens that wait, likewise; estimated for those.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.articles = self.tokens = 0
+        self._tickets: set[Ticket] = set()
+        self._heaps: dict[int, list[Text[R]]] = {}  # class of length -> heap
+        self._numbered = 0
+        self._clock = 0
+        self._done_tokens = self._done_seconds = 0.0  # of the last batches
+        self._best_speed = 0.0  # tokens a second of a thread, in the fastest large batch
+
+    def admit(self, articles: int, tokens: int) -> Ticket:
+        """Give a request a place in the order.
+
+        Args:
+            articles: texts of the request.
+            tokens: their tokens, or an estimate.
+
+        Raises:
+            OverloadedError: there is no room, or the request would wait too long.
+        """
+        if self.articles:  # an empty queue takes a request of any size
+            wait = max(self._wait_for_room(articles, tokens), self._wait_for_turn(tokens))
+            if wait > 0:
+                raise OverloadedError(wait)
+        ticket = Ticket(self._clock, self._clock + tokens, articles)
+        self._tickets.add(ticket)
+        self.articles += articles
+        self.tokens += tokens
+        return ticket
+
+    def put(self, ticket: Ticket, ids: Sequence[Sequence[int]], owner: R) -> None:
+        """Queue the texts of an admitted request, the short ones first.
+
+        Raises:
+            TooMuchError: they could not be computed within the deadline on an idle server.
+        """
+        tokens = sum(map(len, ids))
+        self._check_size(tokens)
+        self.articles += len(ids) - ticket.articles
+        self.tokens += tokens - ticket.tokens
+        ticket.articles, ticket.end = len(ids), ticket.start + tokens
+        tag = ticket.start
+        for index in sorted(range(len(ids)), key=lambda index: len(ids[index])):
+            self._numbered += 1
+            text = Text(tag, self._numbered, index, ids[index], ticket, owner)
+            heapq.heappush(self._heaps.setdefault(_length_class(ids[index]), []), text)
+            tag += len(ids[index])
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give up a place. Texts that still wait are skipped when their turn comes."""
+        ticket.gone = True
+        if ticket in self._tickets:
+            self._tickets.remove(ticket)
+            self.articles -= ticket.articles
+            self.tokens -= ticket.tokens
+
+    def take(self) -> list[Text[R]]:
+        """The next batch; empty if no text waits."""
+        for length in list(self._heaps):
+            self._drop_gone(length)
+        if not self._heaps:
+            return []
+        length = min(self._heaps, key=lambda length: self._heaps[length][0])
+        # A smaller budget where there is little to do, so that every thread has something to do.
+        share = math.ceil(self.tokens / self._limits.threads)
+        budget = min(self._limits.max_batch_tokens, share)
+        batch = [self._pop(length)]
+        longest = len(batch[0].ids)
+        while heap := self._heaps.get(length):
+            longest = max(longest, len(heap[0].ids))
+            if (len(batch) + 1) * longest > budget:
+                break
+            batch.append(self._pop(length))
+        return batch
+
+    def measure(self, tokens: int, seconds: float) -> None:
+        """Note the duration of a batch. The last eight full batches make up half of the known speed."""
+        full = self._limits.max_batch_tokens
+        kept = 0.5 ** (tokens / (8 * full))
+        self._done_tokens = kept * self._done_tokens + tokens
+        self._done_seconds = kept * self._done_seconds + seconds
+        if 2 * tokens >= full and seconds > 0:  # small batches are slower for each token
+            self._best_speed = max(self._best_speed, tokens / seconds)
+
+    def seconds_for(self, tokens: int) -> float:
+        """Estimated time that all threads take for so many tokens; 0 while the speed is unknown."""
+        if not self._done_tokens:
+            return 0.0
+        return tokens * self._done_seconds / self._done_tokens / self._limits.threads
+
+    def _wait_for_room(self, articles: int, tokens: int) -> float:
+        """Estimated time until a request fits into half of the free space."""
+        free_articles = self._limits.max_articles - self.articles
+        free_tokens = self._limits.max_tokens - self.tokens
+        if 2 * articles <= free_articles + 1 and 2 * tokens <= free_tokens:
+            return 0.0
+        short = (2 * articles - free_articles) / self.articles
+        missing = max(2 * tokens - free_tokens, math.ceil(short * self.tokens))
+        return max(self.seconds_for(min(missing, self.tokens)), 1e-3)
+
+    def _wait_for_turn(self, tokens: int) -> float:
+        """Estimated time by which a request would be late, if it joined the queue now."""
+        own, deadline = self.seconds_for(tokens), self._limits.deadline_seconds
+        allowed = self._limits.max_wait_seconds
+        if own <= deadline:  # `put` refuses a request that is too large by itself
+            allowed = min(allowed, deadline - own)
+        if self.seconds_for(self.tokens) <= allowed:  # no more than this can come before it
+            return 0.0
+        return max(self.seconds_for(self._tokens_before(tokens)) - allowed, 0.0)
+
+    def _tokens_before(self, tokens: int) -> int:
+        """Waiting tokens that come before the end of a request of this size."""
+        end = self._clock + tokens
+        return sum(
+            min(ticket.end, end) - ticket.start for ticket in self._tickets if ticket.start < end
+        )
+
+    def _check_size(self, tokens: int) -> None:
+        """The fastest batch counts, so that a slow moment never closes the server to large requests."""
+        if not self._best_speed:
+            return
+        seconds = tokens / self._best_speed / self._limits.threads
+        if seconds > self._limits.deadline_seconds:
+            raise TooMuchError(seconds, self._limits.deadline_seconds / seconds)
+
+    def _pop(self, length: int) -> Text[R]:
+        """Take the first text of a class of length, whose request is not gone."""
+        text = heapq.heappop(self._heaps[length])
+        size, ticket = len(text.ids), text.ticket
+        ticket.articles -= 1
+        ticket.start += size
+        if not ticket.articles:
+            self._tickets.discard(ticket)
+        self.articles -= 1
+        self.tokens -= size
+        self._clock += size
+        self._drop_gone(length)
+        return text
+
+    def _drop_gone(self, length: int) -> None:
+        """Remove the texts of gone requests from the front of a heap, and the heap if it is empty."""
+        heap = self._heaps[length]
+        while heap and heap[0].ticket.gone:
+            heapq.heappop(heap)
+        if not heap:
+            del self._heaps[length]
+
+
+def _length_class(ids: Sequence[int]) -> int:
+    """Equal for texts of like length."""
+    return int(math.log(max(len(ids), 1)) / math.log(LIKE_LENGTH))

@@ -166,9 +166,7 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _put(
-        self, ids: Sequence[Sequence[int]], tasks: Sequence[str], ticket: Ticket
-    ) -> _Request:
+    def _put(self, ids: Sequence[Sequence[int]], tasks: Sequence[str], ticket: Ticket) -> _Request:
         loop = asyncio.get_running_loop()
         request = _Request(
             ticket=ticket,

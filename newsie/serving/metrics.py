@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -166,15 +166,14 @@ class Metrics:
             self.passed_on.inc(max(0, count.passed_on - self._passed_on))
             self._passed_on = count.passed_on
 
-    def predicted(self, predictions: Iterable[Prediction]) -> None:
-        """Articles were answered."""
-        for prediction in predictions:
-            for task, probabilities in prediction.probabilities.items():
-                best = int(probabilities.argmax())
-                self._predictions(task, prediction.labels[task].labels[best]).inc()
-                self._confidence(task).observe(float(probabilities[best]))
-            if prediction.truncated:
-                self.truncated.inc()
+    def predicted(self, prediction: Prediction) -> None:
+        """An article was answered."""
+        for task, probabilities in prediction.probabilities.items():
+            best = int(probabilities.argmax())
+            self._predictions(task, prediction.labels[task].labels[best]).inc()
+            self._confidence(task).observe(float(probabilities[best]))
+        if prediction.truncated:
+            self.truncated.inc()
 
 
 class _Workers(Collector):

@@ -177,9 +177,7 @@ class ServedModel:
         truncated: list[bool] = []
         for start in range(0, len(articles), PIECE_ARTICLES):
             piece = articles[start : start + PIECE_ARTICLES]
-            encoded = await self._in_thread(
-                partial(self.classifier.encode, piece, first=start + 1)
-            )
+            encoded = await self._in_thread(partial(self.classifier.encode, piece, first=start + 1))
             ids += encoded.ids
             truncated += map(bool, encoded.truncated)
         return ids, truncated

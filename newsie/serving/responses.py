@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from newsie.serving.schemas import ErrorResponse
 
-__all__ = ["ERRORS", "errors_of", "json_response"]
+__all__ = ["ERRORS", "encoded", "errors_of", "json_response"]
 
 _WHY = {
     400: "The body is not JSON, or is cut off.",
@@ -34,6 +34,11 @@ def errors_of(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
 
 ERRORS = errors_of(ErrorResponse)
 """All errors in Newsie's own form."""
+
+
+def encoded(content: Any) -> orjson.Fragment:
+    """A part of an answer that is JSON already. `json_response` takes it as it is."""
+    return orjson.Fragment(orjson.dumps(content))
 
 
 def json_response(content: Any, status: int = 200) -> Response:

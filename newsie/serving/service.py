@@ -19,6 +19,7 @@ from newsie.serving.model import Answers, ServedModel, TooLongError, self_test
 from newsie.serving.queueing import OverloadedError, TooMuchError
 from newsie.serving.refusals import RefusedError
 from newsie.serving.settings import Settings
+from newsie.serving.slices import Slices
 
 __all__ = ["Service"]
 
@@ -34,6 +35,7 @@ class Service:
         self.settings = settings
         self.health = Health(settings.failures_until_unready)
         self.metrics = Metrics()
+        self.slices = Slices()
         self.current: ServedModel | None = None
         self._working = 0
 
@@ -131,7 +133,7 @@ class Service:
             except TooMuchError as error:
                 raise self._too_much(error, len(articles)) from error
         note(tokens=answers.tokens)
-        self.metrics.predicted(answers.predictions)
+        await self.slices.map(self.metrics.predicted, answers.predictions)
         return answers
 
     async def explain(

@@ -5,13 +5,11 @@ Vertex AI names its routes in `AIP_HEALTH_ROUTE` and `AIP_PREDICT_ROUTE`; withou
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from newsie.data.articles import Article
-from newsie.serving.responses import ERRORS, json_response
+from newsie.serving.responses import ERRORS, encoded, json_response
 from newsie.serving.routes.hub import HubRequest, answer_hub
 from newsie.serving.routes.own import answer_own
 from newsie.serving.schemas import (
@@ -92,7 +90,9 @@ def vertex(service: Service) -> APIRouter:
         with service.model() as model:
             tasks = service.tasks(model, parameters.tasks)
             answers = await service.classify(model, articles, tasks)
-        predictions: list[Any] = [p.to_json(parameters.top_k) for p in answers.predictions]
+        predictions = await service.slices.map(
+            lambda prediction: encoded(prediction.to_json(parameters.top_k)), answers.predictions
+        )
         return json_response({"predictions": predictions})
 
     if settings.vertex_health_route:

@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from newsie.data.articles import Article
 from newsie.serving.model import Answers
-from newsie.serving.responses import errors_of, json_response
+from newsie.serving.responses import encoded, errors_of, json_response
 from newsie.serving.schemas import Listed, PlainError, Scored, TaskQuery
 from newsie.serving.service import Service
 
-__all__ = ["HubRequest", "answer_hub", "router"]
+__all__ = ["HubRequest", "Parameters", "answer_hub", "router", "score_row"]
 
 
 class Parameters(BaseModel):
@@ -64,19 +64,25 @@ async def answer_hub(service: Service, request: HubRequest, task: str | None) ->
     with service.model() as model:
         name = service.task(model, task)
         answers = await service.classify(model, [Article.from_text(text) for text in texts], [name])
-    return json_response(_scored(answers, name, parameters))
+    return json_response(
+        await service.slices.map(
+            lambda row: encoded(score_row(answers, row, name, parameters)),
+            range(len(answers.predictions)),
+        )
+    )
 
 
-def _scored(answers: Answers, task: str, parameters: Parameters) -> list[list[dict[str, object]]]:
+def score_row(
+    answers: Answers, row: int, task: str, parameters: Parameters
+) -> list[dict[str, object]]:
+    """The labels of one text with their scores, the best first."""
+    prediction = answers.predictions[row]
     function = parameters.function_to_apply or "softmax"
     if function == "softmax":
-        return [p.to_json(parameters.top_k)[task] for p in answers.predictions]
-    rows = []
-    for prediction, logits in zip(answers.predictions, answers.logits, strict=True):
-        values = logits[task]
-        if function == "sigmoid":
-            values = 1 / (1 + np.exp(-values))
-        labels = prediction.labels[task].labels
-        order = np.argsort(-values, kind="stable")[: parameters.top_k]
-        rows.append([{"label": labels[i], "score": float(values[i])} for i in order])
-    return rows
+        return prediction.to_json(parameters.top_k)[task]
+    values = answers.logits[row][task]
+    if function == "sigmoid":
+        values = 1 / (1 + np.exp(-values))
+    labels = prediction.labels[task].labels
+    order = np.argsort(-values, kind="stable")[: parameters.top_k]
+    return [{"label": labels[i], "score": float(values[i])} for i in order]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from newsie.serving.responses import ERRORS, json_response
+from newsie.serving.responses import ERRORS, encoded, json_response
 from newsie.serving.schemas import (
     ClassifyRequest,
     ClassifyResponse,
@@ -44,9 +44,12 @@ async def answer_own(service: Service, request: ClassifyRequest) -> Response:
         tasks = service.tasks(model, request.tasks)
         articles = [article.article() for article in request.articles]
         answers = await service.classify(model, articles, tasks)
+    predictions = await service.slices.map(
+        lambda prediction: encoded(prediction.to_json(request.top_k)), answers.predictions
+    )
     return json_response(
         {
-            "predictions": [p.to_json(request.top_k) for p in answers.predictions],
+            "predictions": predictions,
             "truncated": [p.truncated for p in answers.predictions],
             "model": model.fingerprint,
         }

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from newsie.data.articles import Article
 from newsie.serving.model import Answers, ServedModel
 from newsie.serving.refusals import RefusedError
-from newsie.serving.responses import errors_of, json_response
+from newsie.serving.responses import encoded, errors_of, json_response
 from newsie.serving.schemas import Listed, Scored, TaskQuery
 from newsie.serving.service import Service
 from newsie.version import __version__
 
-__all__ = ["router"]
+__all__ = ["describe", "router", "score_row"]
 
 One = Annotated[list[str], Field(min_length=1, max_length=1)]
 
@@ -97,17 +97,17 @@ def router(service: Service) -> APIRouter:
             articles = [Article.from_text(text) for text in texts]
             cut = service.settings.auto_truncate if request.truncate is None else request.truncate
             answers = await service.classify(model, articles, [name], cut=cut)
-        rows = [
-            _raw(answers, row, name) if request.raw_scores else prediction.to_json()[name]
-            for row, prediction in enumerate(answers.predictions)
-        ]
+        rows = await service.slices.map(
+            lambda row: encoded(score_row(answers, row, name, raw=request.raw_scores)),
+            range(len(answers.predictions)),
+        )
         return json_response(rows[0] if isinstance(request.inputs, str) else rows)
 
     @routes.get("/info", response_model=Info)
     async def info() -> Response:
         """What this server is and allows."""
         with service.model() as model:
-            return json_response(_describe(service, model))
+            return json_response(describe(service, model))
 
     return routes
 
@@ -118,13 +118,17 @@ def _texts(inputs: str | list[str] | list[One]) -> list[str]:
     return [text if isinstance(text, str) else text[0] for text in inputs]
 
 
-def _raw(answers: Answers, row: int, task: str) -> list[dict[str, Any]]:
+def score_row(answers: Answers, row: int, task: str, *, raw: bool) -> list[dict[str, Any]]:
+    """The labels of one text with their probabilities or logits, the best first."""
+    if not raw:
+        return answers.predictions[row].to_json()[task]
     names, logits = answers.predictions[row].labels[task].labels, answers.logits[row][task]
     order = (-logits).argsort(kind="stable")
     return [{"label": names[i], "score": float(logits[i])} for i in order]
 
 
-def _describe(service: Service, model: ServedModel) -> dict[str, Any]:
+def describe(service: Service, model: ServedModel) -> dict[str, Any]:
+    """The answer of `/info`."""
     settings, classifier = service.settings, model.classifier
     labels = classifier.labels[service.task(model, None)].labels
     return {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +19,7 @@ from newsie.serving.schemas import Listed, PlainError
 from newsie.serving.service import Service
 from newsie.version import __version__
 
-__all__ = ["router"]
+__all__ = ["InferRequest", "answer", "describe", "router"]
 
 Dimension = Annotated[int, Field(ge=0, le=1_000_000)]
 OUTPUTS = ("label", "probabilities")
@@ -123,7 +124,7 @@ def router(service: Service) -> APIRouter:
         """What the model takes and gives."""
         with service.model() as served:
             _check_name(served, model_name, version)
-            return json_response(_describe(service, served))
+            return json_response(describe(service, served))
 
     @routes.get("/v2/models/{model_name}/ready")
     @routes.get("/v2/models/{model_name}/versions/{version}/ready")
@@ -145,7 +146,7 @@ def router(service: Service) -> APIRouter:
             task = service.task(served, asked)
             articles = [Article.from_text(text) for text in texts]
             answers = await service.classify(served, articles, [task])
-        return json_response(_answer(request, served, answers, task))
+        return json_response(answer(request, served, answers, task))
 
     return routes
 
@@ -172,7 +173,8 @@ def _texts(tensor: Input) -> list[str]:
     return [text if isinstance(text, str) else text[0] for text in tensor.data]
 
 
-def _describe(service: Service, model: ServedModel) -> dict[str, Any]:
+def describe(service: Service, model: ServedModel) -> dict[str, Any]:
+    """The answer of `/v2/models/{model}`."""
     labels = model.classifier.labels[service.task(model, None)].labels
     return {
         "name": model.name,
@@ -191,10 +193,12 @@ def _describe(service: Service, model: ServedModel) -> dict[str, Any]:
     }
 
 
-def _answer(
+def answer(
     request: InferRequest, model: ServedModel, answers: Answers, task: str
 ) -> dict[str, Any]:
+    """The answer of `infer`."""
     labels, count = model.classifier.labels[task].labels, len(answers.predictions)
+    rows = [prediction.probabilities[task] for prediction in answers.predictions]
     tensors = {
         "label": {
             "name": "label",
@@ -206,14 +210,14 @@ def _answer(
             "name": "probabilities",
             "shape": [count, len(labels)],
             "datatype": "FP32",
-            "data": [float(x) for p in answers.predictions for x in p.probabilities[task]],
+            "data": np.concatenate(rows).tolist(),
         },
     }
     asked = dict.fromkeys(output.name for output in request.outputs or ()) or OUTPUTS
-    answer = {
+    content = {
         "model_name": model.name,
         "model_version": model.fingerprint,
         "parameters": {"task": task, "labels": list(labels)},
         "outputs": [tensors[name] for name in asked],
     }
-    return answer if request.id is None else answer | {"id": request.id}
+    return content if request.id is None else content | {"id": request.id}

@@ -1,0 +1,72 @@
+"""Large answers are built in slices, between which the event loop does other work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from newsie.serving.slices import SLICE_SECONDS, Slices
+
+ITEM_SECONDS = 0.001
+
+
+def work(item: int) -> int:
+    end = time.perf_counter() + ITEM_SECONDS
+    while time.perf_counter() < end:
+        pass
+    return 2 * item
+
+
+def test_results_keep_their_order() -> None:
+    assert asyncio.run(Slices().map(work, range(20))) == [2 * item for item in range(20)]
+    assert asyncio.run(Slices().map(work, [])) == []
+
+
+def test_the_loop_turns_between_the_slices_of_many_large_answers() -> None:
+    """However many large answers are built, each turn holds one slice, not one of each."""
+    turns = 0
+
+    async def main() -> None:
+        slices = Slices()
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        await asyncio.gather(*(slices.map(work, range(50)) for _ in range(4)))
+        counting.cancel()
+
+    asyncio.run(main())
+    items_a_slice = SLICE_SECONDS / ITEM_SECONDS
+    assert turns >= 4 * 50 / items_a_slice - 4 - 1  # the first slices of all four share a turn
+
+
+def test_a_small_answer_does_not_wait_for_large_ones() -> None:
+    async def main() -> list[str]:
+        slices, order = Slices(), []
+
+        async def build(name: str, items: int) -> None:
+            await slices.map(work, range(items))
+            order.append(name)
+
+        large = [asyncio.create_task(build("large", 100)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        await build("small", 1)
+        await asyncio.gather(*large)
+        return order
+
+    assert asyncio.run(main())[0] == "small"
+
+
+def test_an_error_of_one_answer_lets_the_others_go_on() -> None:
+    async def main() -> list[object]:
+        slices = Slices()
+        failing = slices.map(lambda item: work(item) // (item - 20), range(50))
+        return await asyncio.gather(failing, slices.map(work, range(50)), return_exceptions=True)
+
+    failed, built = asyncio.run(main())
+    assert isinstance(failed, ZeroDivisionError)
+    assert built == [2 * item for item in range(50)]

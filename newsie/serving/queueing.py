@@ -82,12 +82,14 @@ class Ticket:
         start: tag of the next text to be taken.
         end: tag behind the last text; an estimate until the texts are known.
         articles: texts that wait.
+        checked: whether the request is known to be in time.
         gone: whether nobody waits for the answer any more.
     """
 
     start: int
     end: int
     articles: int
+    checked: bool = True
     gone: bool = False
 
     @property
@@ -149,10 +151,14 @@ class FairQueue(Generic[R]):
             OverloadedError: there is no room, or the request would wait too long.
         """
         if self.articles:  # an empty queue takes a request of any size
-            wait = max(self._wait_for_room(articles, tokens), self._wait_for_turn(tokens))
-            if wait > 0:
-                raise OverloadedError(wait)
-        ticket = Ticket(self._clock, self._clock + tokens, articles)
+            self._refuse_after(self._wait_for_room(articles, tokens))
+        # Only the exact number may say that a request can never be computed in time. `put` knows it.
+        checked = self._alone_seconds(tokens) <= self._limits.deadline_seconds
+        if checked:
+            self._refuse_after(self._wait_for_turn(tokens))
+        else:
+            tokens = 0
+        ticket = Ticket(self._clock, self._clock + tokens, articles, checked)
         self._tickets.add(ticket)
         self.articles += articles
         self.tokens += tokens
@@ -163,9 +169,12 @@ class FairQueue(Generic[R]):
 
         Raises:
             TooMuchError: they could not be computed within the deadline on an idle server.
+            OverloadedError: the estimate was so high that only now it is clear that they would be late.
         """
         tokens = sum(map(len, ids))
         self._check_size(tokens)
+        if not ticket.checked:
+            self._refuse_after(self._wait_for_turn(tokens))
         self.articles += len(ids) - ticket.articles
         self.tokens += tokens - ticket.tokens
         ticket.articles, ticket.end = len(ids), ticket.start + tokens
@@ -230,10 +239,10 @@ class FairQueue(Generic[R]):
 
     def _wait_for_turn(self, tokens: int) -> float:
         """Estimated time by which a request would be late, if it joined the queue now."""
-        own, deadline = self.seconds_for(tokens), self._limits.deadline_seconds
-        allowed = self._limits.max_wait_seconds
-        if own <= deadline:  # `put` refuses a request that is too large by itself
-            allowed = min(allowed, deadline - own)
+        allowed = min(
+            self._limits.max_wait_seconds,
+            self._limits.deadline_seconds - self._alone_seconds(tokens),
+        )
         if self.seconds_for(self.tokens) <= allowed:  # no more than this can come before it
             return 0.0
         return max(self.seconds_for(self._tokens_before(tokens)) - allowed, 0.0)
@@ -245,13 +254,21 @@ class FairQueue(Generic[R]):
             min(ticket.end, end) - ticket.start for ticket in self._tickets if ticket.start < end
         )
 
+    def _alone_seconds(self, tokens: int) -> float:
+        """Estimated time that an idle server takes for so many tokens; 0 while that is unknown.
+
+        The fastest batch counts, so that a slow moment never closes the server to large requests.
+        """
+        return tokens / self._best_speed / self._limits.threads if self._best_speed else 0.0
+
     def _check_size(self, tokens: int) -> None:
-        """The fastest batch counts, so that a slow moment never closes the server to large requests."""
-        if not self._best_speed:
-            return
-        seconds = tokens / self._best_speed / self._limits.threads
+        seconds = self._alone_seconds(tokens)
         if seconds > self._limits.deadline_seconds:
             raise TooMuchError(seconds, self._limits.deadline_seconds / seconds)
+
+    def _refuse_after(self, wait_seconds: float) -> None:
+        if wait_seconds > 0:
+            raise OverloadedError(wait_seconds)
 
     def _pop(self, length: int) -> Text[R]:
         """Take the first text of a class of length, whose request is not gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from newsie.serving.slices import SLICE_SECONDS, Slices
 
@@ -62,7 +63,7 @@ def test_a_small_answer_does_not_wait_for_large_ones() -> None:
 
 
 def test_an_error_of_one_answer_lets_the_others_go_on() -> None:
-    async def main() -> list[object]:
+    async def main() -> list[Any]:
         slices = Slices()
         failing = slices.map(lambda item: work(item) // (item - 20), range(50))
         return await asyncio.gather(failing, slices.map(work, range(50)), return_exceptions=True)

@@ -167,6 +167,8 @@ class OpenVinoSession:
             _drop_scales(model)
             options = {"NUM_STREAMS": str(threads), "INFERENCE_NUM_THREADS": str(threads)}
             options |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(_group_size(model))}
+            # Processors with AMX would otherwise compute in bfloat16, which garbles narrow layers.
+            options["INFERENCE_PRECISION_HINT"] = "f32"
             self._compiled = core.compile_model(model, "CPU", options)
         except RuntimeError as error:
             raise BundleError(

@@ -77,6 +77,48 @@ def test_a_copy_of_the_teacher_has_nothing_to_learn_and_padding_changes_nothing(
 
 
 @pytest.mark.parametrize("kind", ["relations", "projection"])
+def test_the_teacher_reads_without_dropout_and_gets_no_gradient(kind: HiddenName) -> None:
+    torch.manual_seed(0)
+    model = MultiTaskModel(tiny_encoder("distilbert", 3, dropout=0.5), LABELS, 0.5).train()
+    student = student_from_teacher(model, 3)  # its dropout is 0
+    loss = HiddenLoss(HardLoss({}), model, kind, 1.0)
+    loss.attach(student)
+    if kind == "projection":
+        assert isinstance(student.routes, Routes)
+        student.routes.alive.copy_(torch.tensor([float(t == s) for t, s in student.routes.pairs]))
+    value = hidden_part(student, loss, batch())
+    assert value.item() == pytest.approx(0, abs=1e-4)  # a copy relates tokens as its teacher does
+    value.backward()  # type: ignore[no-untyped-call]
+    assert all(parameter.grad is None for parameter in loss.teacher.parameters())
+
+
+def test_the_hidden_part_is_a_mean_over_the_batch_with_its_weight() -> None:
+    model = teacher()
+    student = student_from_teacher(model, 2)
+    value = {}
+    for weight, size in ((1.0, 4), (3.0, 4), (1.0, 8)):
+        loss = HiddenLoss(HardLoss({}), model, "relations", weight)
+        loss.attach(student)
+        value[weight, size] = hidden_part(student, loss, replace(batch(), size=size)).item()
+    assert value[3.0, 4] == pytest.approx(3 * value[1.0, 4], rel=1e-4)
+    assert value[1.0, 8] == pytest.approx(value[1.0, 4] / 2, rel=1e-4)
+
+
+def test_a_route_remembers_its_running_mean() -> None:
+    routes = Routes([(0, 0)], (2, 2))  # the projection of equal widths begins as it is
+    mask = torch.ones(1, 1)
+
+    def see(student: tuple[float, float]) -> float:
+        states = {0: torch.tensor([[student]])}
+        routes(states, {0: torch.tensor([[[0.0, 1.0]]])}, mask)
+        return routes.mean_loss.item()
+
+    # Normalised, (0, 1) is (-1, 1): opposite states differ by 4 on the mean, equal ones by nothing.
+    assert see((1.0, 0.0)) == pytest.approx(4, rel=1e-3)
+    assert see((0.0, 1.0)) == pytest.approx(0.9 * 4, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["relations", "projection"])
 def test_the_student_learns_to_resemble_its_teacher(kind: HiddenName) -> None:
     model = teacher()
     student = student_from_teacher(model, 2)

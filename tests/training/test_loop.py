@@ -5,6 +5,7 @@ import multiprocessing
 import signal
 import socket
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -33,8 +34,13 @@ def forks() -> ForkServerContext:
     return context
 
 
-def start(forks: ForkServerContext, directory: Path, **options: Any) -> BaseProcess:
-    process = forks.Process(target=run_alone, args=(directory,), kwargs=options)
+def start(
+    forks: ForkServerContext,
+    directory: Path,
+    target: Callable[..., None] = run_alone,
+    **options: Any,
+) -> BaseProcess:
+    process = forks.Process(target=target, args=(directory,), kwargs=options)
     process.start()
     return process
 

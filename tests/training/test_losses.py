@@ -12,8 +12,9 @@ from torch import Tensor
 from newsie.errors import TrainingError
 from newsie.labels import IGNORE
 from newsie.training.batches import MicroBatch
+from newsie.training.config import DistillationConfig, SoftLossName
 from newsie.training.losses import DistillationLoss, HardLoss, hard_loss
-from newsie.training.soft_losses import soft_loss
+from newsie.training.soft_losses import SOFT_LOSSES, decoupled_loss, soft_loss
 
 
 def batch(labels: Tensor, soft: Tensor | None = None) -> MicroBatch:
@@ -33,6 +34,76 @@ def test_hard_loss_by_hand() -> None:
     logits = torch.tensor([[0.0, math.log(3)]]).repeat(3, 1)
     value = hard_loss(logits, torch.tensor([0, 1, IGNORE]))
     assert value.item() == pytest.approx(math.log(4) + math.log(4 / 3))
+
+
+def test_losses_are_means_over_the_whole_batch_of_a_step() -> None:
+    # A piece of two articles, out of a batch of 10, of which 4 are labelled. Hard: ln 4 + ln(4/3), over 4.
+    # Soft, at T = 1 and with the even teacher: KL((1/2, 1/2) || (1/4, 3/4)) for each article, over 10.
+    logits = {"section": torch.tensor([[0.0, math.log(3)]]).repeat(2, 1)}
+    piece = replace(
+        batch(torch.tensor([0, 1]), torch.zeros(2, 2)), labelled={"section": 4}, size=10
+    )
+    hard = (math.log(4) + math.log(4 / 3)) / 4
+    soft = 2 * (0.5 * math.log(2) + 0.5 * math.log(2 / 3)) / 10
+    assert HardLoss({})(logits, piece).item() == pytest.approx(hard)
+    assert DistillationLoss(1.0, 0.0)(logits, piece).item() == pytest.approx(soft)
+    sparse = DistillationLoss(1.0, 0.0, sparse=True)(logits, piece).item()
+    assert sparse == pytest.approx(soft * 10 / 4)  # counts labelled articles alone
+    both = DistillationLoss(1.0, 0.25)(logits, piece).item()
+    assert both == pytest.approx(0.25 * hard + 0.75 * soft)
+
+
+def test_tasks_are_added_with_their_weights_in_both_parts() -> None:
+    tasks = {"section": 3.0, "mood": 1.0}  # mood has no weight of its own
+    logits = {task: torch.randn(3, 4) for task in tasks}
+    teacher = {task: torch.randn(3, 4) for task in tasks}
+    labels = torch.tensor([0, 1, IGNORE])
+
+    def value(chosen: tuple[str, ...], alpha: float, weights: dict[str, float]) -> float:
+        piece = replace(
+            batch(labels),
+            labels=dict.fromkeys(tasks, labels),
+            labelled=dict.fromkeys(tasks, 2),
+            soft=teacher,
+        )
+        loss = DistillationLoss(2.0, alpha, weights=weights)
+        return loss({task: logits[task] for task in chosen}, piece).item()
+
+    for alpha in (0.0, 0.5, 1.0):
+        alone = {task: value((task,), alpha, {}) for task in tasks}
+        together = value(tuple(tasks), alpha, {"section": 3.0})
+        assert together == pytest.approx(sum(alone[t] * w for t, w in tasks.items()), rel=1e-5)
+
+
+def test_the_target_is_gold_and_where_there_is_none_the_teachers_best() -> None:
+    teacher = torch.tensor([[3.0, 1.0, 0.0]]).repeat(2, 1)  # its best label is 0
+    answer, labels = torch.randn(2, 3), torch.tensor([2, IGNORE])
+    value = DistillationLoss(2.0, 0.0, soft="decoupled")(
+        {"section": answer}, batch(labels, teacher)
+    )
+    target = torch.tensor([2, 0])
+    expected = decoupled_loss(answer, teacher, target, 2.0).sum() / 2
+    assert value.item() == pytest.approx(expected.item())
+    other = decoupled_loss(answer, teacher, torch.tensor([0, 0]), 2.0).sum() / 2
+    assert value.item() != pytest.approx(other.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(SOFT_LOSSES))
+def test_a_recipe_chooses_its_soft_loss_and_all_its_settings(name: SoftLossName) -> None:
+    teacher, answer = torch.randn(3, 4), torch.randn(3, 4)
+    labels = torch.tensor([0, 3, IGNORE])
+    config = DistillationConfig(temperature=3.0, alpha=0.2, loss=name, final_alpha=0.6, sparse=True)
+    loss = DistillationLoss.of(config, {"section": 2.0}, {"section": [1]})
+    assert loss == DistillationLoss(
+        3.0, 0.2, name, 0.6, True, {"section": 2.0}, absent={"section": [1]}
+    )
+    piece = replace(batch(labels, teacher), progress=0.5)  # alpha is 0.4
+    target = torch.tensor([0, 3, int(teacher[2].argmax())])
+    soft = SOFT_LOSSES[name](answer, teacher, target, 3.0)[:2].sum() / 2
+    hard = HardLoss({}, {"section": [1]})({"section": answer}, piece)
+    found = loss({"section": answer}, piece).item()
+    if name != "correlation":  # of which a part is a mean over all articles
+        assert found == pytest.approx(2 * (0.4 * hard + 0.6 * soft).item(), rel=1e-5)
 
 
 @given(alpha=st.floats(0, 1), temperature=st.floats(1, 8))

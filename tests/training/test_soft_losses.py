@@ -48,6 +48,8 @@ def test_decoupled_loss_by_hand() -> None:
     others_part = 0.5 * math.log(0.5 * 3) + 0.5 * math.log(0.5 * 3 / 2)
     value = decoupled_loss(student, teacher, torch.tensor([0]), 1.0).item()
     assert value == pytest.approx(target_part + 8 * others_part)
+    hotter = decoupled_loss(2 * student, 2 * teacher, torch.tensor([0]), 2.0).item()
+    assert hotter == pytest.approx(4 * value)
 
 
 @given(seed=st.integers(0, 99), temperature=st.floats(1, 8))
@@ -78,6 +80,9 @@ def test_correlation_loss_by_hand() -> None:
     found = correlation_loss(student, teacher, NOBODY, 1.0)
     wanted = (1 + 39 / 42) + (2 + 1 + 2) / 3
     assert found.tolist() == pytest.approx([wanted, wanted], rel=1e-4)
+    # Twice the logits at T = 2 are the same probabilities, and T^2 = 4 times the loss.
+    hotter = correlation_loss(2 * student, 2 * teacher, NOBODY, 2.0)
+    assert hotter.tolist() == pytest.approx([4 * wanted, 4 * wanted], rel=1e-4)
 
 
 def test_top_label_loss_by_hand() -> None:
@@ -149,6 +154,11 @@ def test_standardised_loss_by_hand() -> None:
     divergence = (large - small) / (large + 2 * small) * 3 / math.sqrt(2)
     found = standardised_loss(student, teacher, NOBODY, 1.0).item()
     assert found == pytest.approx(10 * divergence, rel=1e-4)
+    # At T = 2 the z-scores are halved, and the loss is multiplied by 4.
+    large, small = math.exp(1 / math.sqrt(2)), math.exp(-0.5 / math.sqrt(2))
+    divergence = (large - small) / (large + 2 * small) * 1.5 / math.sqrt(2)
+    hotter = standardised_loss(student, teacher, NOBODY, 2.0).item()
+    assert hotter == pytest.approx(40 * divergence, rel=1e-4)
 
 
 def test_two_labels_are_not_standardised() -> None:

@@ -284,8 +284,20 @@ def test_kubernetes_files_belong_together() -> None:
     assert set(files["resources"]) == {p.name for p in KUBERNETES.glob("*")} - {
         "kustomization.yaml"
     }
-    assert files["images"][0]["newTag"] == __version__
-    assert container()["image"].startswith(files["images"][0]["name"])
+
+
+def test_one_image_is_built_and_run_everywhere() -> None:
+    image = f"newsie:{__version__}"
+    assert container()["image"] == image
+    [listed] = load(KUBERNETES / "kustomization.yaml")["images"]
+    assert f"{listed['newName']}:{listed['newTag']}" == image
+    assert load(SERVING / "compose.yaml")["services"]["newsie"]["image"] == image
+    for name in ("Dockerfile", "README.md"):
+        text = (SERVING / name).read_text(encoding="utf-8")
+        assert set(re.findall(r"docker build .* -t (\S+)[ `]", text)) == {image}, name
+        runs = re.findall(r"docker run .*", text)
+        assert {run.split()[-1] for run in runs} == {image}, name
+        assert set(re.findall(r"\bnewsie:[\w.]+", text)) == {image}, name
 
 
 def test_the_pod_may_do_little_and_leaves_in_time() -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import ladder, scale
 from benchmarks.chart import draw_chart
+from benchmarks.contenders import PEERS, fit_peer
 from benchmarks.operations import count_int8_operations
+from benchmarks.peers import contender
 from newsie.bundle import read_bundle
 from newsie.data.articles import Article
 from tests.tiny import tiny_articles
@@ -112,6 +117,36 @@ def test_a_plan_of_a_busy_machine_says_so(
     assert "# 1,000,000 articles" in text
     assert "not to be quoted" in text
     assert text.count("| nano | 1,000 |") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_is_fitted_and_measured_in_a_process_of_its_own(name: str, tmp_path: Path) -> None:
+    if library := {"fasttext": "fasttext", "model2vec": "model2vec"}.get(name):
+        pytest.importorskip(library, reason="needs the extra bench")
+    pytest.importorskip("sentence_transformers", reason="needs the extra bench")
+    articles = tiny_articles(120, seed=1, answered=1.0)
+    texts = [f"{article.headline} {article.body}" for article in articles]
+    labels = [article.labels["section"] for article in articles]
+    folder = fit_peer(name, tmp_path, texts, labels)
+    fitted = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert fit_peer(name, tmp_path, [], []) == folder  # what is there is not fitted again
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == fitted
+    lines = tmp_path / "texts"
+    lines.write_text("".join(json.dumps(text) + "\n" for text in texts[:40]), encoding="utf-8")
+    command = [contender.__file__, name, str(folder), str(lines), "2", "inf", "section"]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    shutil.rmtree(folder)  # fastText's vectors alone take 760 MB
+    assert done.returncode == 0, done.stderr[-2_000:]
+    report = json.loads(done.stdout)
+    assert report["articles"] == len(report["labels"]) == 40
+    assert len(report["latencies_ms"]) == 2
+    assert min(report["seconds"], report["cold_seconds"], report["single_bytes"]) > 0
+    right = sum(a == b for a, b in zip(report["labels"], labels, strict=False))
+    if name == "pipeline":  # its weights are random
+        assert all(label.startswith("LABEL_") for label in report["labels"])
+    else:
+        assert right >= 36
 
 
 @pytest.mark.slow

@@ -16,10 +16,13 @@ from serving.spark import _with_answers
 from tests.tiny import tiny_articles
 
 ROOT = Path(__file__).parents[2]
-pytest.importorskip("pyspark", reason="needs pyspark, which is in no extra (450 MB)")
+pytest.importorskip("pyspark", reason="needs pyspark, which the extra dev installs")
 parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra parquet")
 if not (shutil.which("java") or os.environ.get("JAVA_HOME")):
-    pytest.skip("Spark needs Java", allow_module_level=True)
+    pytest.skip(
+        "Spark needs Java 17 or later; Debian: apt-get install default-jre-headless",
+        allow_module_level=True,
+    )
 pytestmark = pytest.mark.slow
 
 

@@ -194,3 +194,11 @@ def test_answers_that_are_not_numbers_stop(tokens: TokenStore) -> None:
         bias_of(model, "mood")[0] = float("inf")
     with pytest.raises(TrainingError, match="'mood' with values that are not numbers"):
         compute_logits([model], tokens, np.arange(3), max_tokens=24, device=CPU)
+
+
+def test_teachers_read_without_dropout(tokens: TokenStore) -> None:
+    model = tiny_model(dropout=0.5).train()
+    rows = np.arange(40)
+    one, two = (compute_logits([model], tokens, rows, max_tokens=24, device=CPU) for _ in range(2))
+    for task, logits in one.items():
+        np.testing.assert_array_equal(two[task], logits)

@@ -146,3 +146,13 @@ def test_articles_are_taken_and_joined_with_their_tokens_labels_and_soft_labels(
         assert (again.soft["full"]["section"][place] == data.soft["full"]["section"][row]).all()
     assert len(again) == 5
     assert len(data.take(np.array([], np.int64))) == 0
+
+
+def test_pieces_know_how_many_articles_of_the_batch_are_labelled() -> None:
+    batches = make()
+    indices, headline_only = next(batches.from_step(0))
+    labelled = int((batches.data.labels["section"][indices] != IGNORE).sum())
+    assert 0 < labelled < len(indices)
+    for size in (3, 100):
+        pieces = batches.micro_batches(indices, headline_only, micro_batch_size=size)
+        assert {piece.labelled["section"] for piece in pieces} == {labelled}

@@ -67,3 +67,18 @@ def test_best_weights_come_back(tmp_path: Path) -> None:
     nn.init.zeros_(model.weight)
     checkpoints.load_best(model)
     assert torch.equal(model.weight, best)
+
+
+def test_of_two_checkpoints_the_newer_one_is_loaded(tmp_path: Path) -> None:
+    # A run that is killed before it removes the older one leaves both.
+    model, optimizer = trained()
+    older, newer = Checkpoints(tmp_path / "a"), Checkpoints(tmp_path / "b")
+    older.save(model, optimizer, {"step": 9})
+    with torch.no_grad():
+        model.weight.add_(1)
+    newer.save(model, optimizer, {"step": 10})
+    (tmp_path / "a" / "step-000000009").rename(tmp_path / "b" / "step-000000009")
+    fresh = nn.Linear(4, 3)
+    fresh_optimizer = torch.optim.AdamW(fresh.parameters(), lr=0.1)
+    assert newer.load(fresh, fresh_optimizer) == {"step": 10}
+    assert torch.equal(fresh.weight, model.weight)

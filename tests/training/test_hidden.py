@@ -181,3 +181,12 @@ def test_what_cannot_be_compared_is_refused() -> None:
     both = DistillationConfig(hidden="relations", mixtures="boundary")
     with pytest.raises(RecipeError, match="cannot be combined"):
         check_tokens(StudentConfig(distillation=both))
+
+
+def test_a_relation_is_scaled_by_its_width() -> None:
+    # Width 4 with a^2 = 2 ln 3: divided by sqrt(4), the relations are those of the test by hand.
+    student, teach = torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)
+    teach[0, 0, 0] = math.sqrt(2 * math.log(3))
+    divergence = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    found = relation_loss(student, teach, torch.ones(1, 2), heads=1)
+    assert found.item() == pytest.approx(divergence / 2)

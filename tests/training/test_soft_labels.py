@@ -202,3 +202,12 @@ def test_teachers_read_without_dropout(tokens: TokenStore) -> None:
     one, two = (compute_logits([model], tokens, rows, max_tokens=24, device=CPU) for _ in range(2))
     for task, logits in one.items():
         np.testing.assert_array_equal(two[task], logits)
+
+
+def test_answers_stand_in_the_order_of_the_rows(tokens: TokenStore) -> None:
+    model, rows = tiny_model(), np.array([7, 0, 31, 4])
+    together = compute_logits([model], tokens, rows, max_tokens=24, device=CPU)
+    for place, row in enumerate(rows):
+        alone = compute_logits([model], tokens, np.array([row]), max_tokens=24, device=CPU)
+        for task, logits in together.items():
+            np.testing.assert_allclose(logits[place], alone[task][0], atol=1e-5)

@@ -7,6 +7,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from newsie.errors import RecipeError
+from newsie.labels import LabelSpace, Task
 from newsie.training.encoder import load_encoder
 from newsie.training.model import MultiTaskModel
 from newsie.training.student import chosen_layers, student_from_teacher
@@ -98,3 +99,45 @@ def test_a_model_comes_back_from_disk(tmp_path: Path) -> None:
     with torch.inference_mode():
         ids, mask = inputs()
         torch.testing.assert_close(again(ids, mask), student(ids, mask))
+
+
+def test_a_head_is_that_of_distilbert() -> None:
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    torch.manual_seed(0)
+    sizes = {"dim": 32, "n_heads": 2, "n_layers": 2, "hidden_dim": 64, "vocab_size": 100}
+    config = DistilBertConfig(**sizes, num_labels=3, initializer_range=0.5)  # type: ignore[arg-type]
+    official = DistilBertForSequenceClassification(config).eval()
+    model = MultiTaskModel(official.distilbert, LABELS).eval()
+    head = model.heads["section"]
+    head.pre_classifier.load_state_dict(official.pre_classifier.state_dict())  # type: ignore[union-attr, operator]
+    head.classifier.load_state_dict(official.classifier.state_dict())  # type: ignore[union-attr, operator]
+    ids, mask = inputs()
+    with torch.inference_mode():
+        expected = official(input_ids=ids, attention_mask=mask).logits
+        torch.testing.assert_close(model(ids, mask)["section"], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_fingerprint_is_of_names_values_and_labels() -> None:
+    first = MultiTaskModel(tiny_encoder(), LABELS)
+    state = {name: value.clone() for name, value in first.state_dict().items()}
+    one, two = (task.labels for task in LABELS.tasks)
+    other = LabelSpace((Task("section", one[::-1]), Task("mood", two)))
+    prints = [first.fingerprint()]
+    for labels in (LABELS, other):
+        same = MultiTaskModel(tiny_encoder(), labels)
+        same.load_state_dict(state)
+        prints.append(same.fingerprint())
+    with torch.no_grad():
+        first.heads["mood"].classifier.bias[0] += 1  # type: ignore[union-attr, index]
+    prints.append(first.fingerprint())
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+    # Two layers of one shape that change places: the same bytes under other names.
+    swapped, head = MultiTaskModel(tiny_encoder(), LABELS), "heads.{}.pre_classifier.{}"
+    exchanged = dict(state)
+    for kind in ("weight", "bias"):
+        a, b = head.format("mood", kind), head.format("section", kind)
+        exchanged[a], exchanged[b] = state[b], state[a]
+    swapped.load_state_dict(exchanged)
+    assert swapped.fingerprint() not in prints

@@ -13,6 +13,7 @@ from newsie.data.articles import Article
 from newsie.data.encoding import Encoder, EncodingPolicy
 from newsie.errors import InputError, LabelError
 from newsie.explanation import NO_WORD, Explanation, Word, occlude, split_words
+from newsie.labels import LabelSpace, Task
 from tests.tiny import tiny_articles, tiny_tokenizer
 
 ARTICLES = tiny_articles(12, seed=5)
@@ -63,6 +64,23 @@ def test_the_words_that_decide_are_found(tmp_path_factory: pytest.TempPathFactor
     (first, effect), second = found.strongest("section", 2)
     assert (first.text, second[0].text) == ("goal", "shares")
     assert effect == pytest.approx(0.5 - 1 / (1 + np.e))
+
+
+def test_strongest_words_are_for_or_against() -> None:
+    words = tuple(Word(text, "headline", None, None) for text in ("weak", "against", "for"))
+    without = np.array([[0.45, 0.55], [0.9, 0.1], [0.2, 0.8]])  # each word left out
+    found = Explanation(
+        LabelSpace((Task("section", ("a", "b")),)),
+        words,
+        {"section": np.array([0.5, 0.5])},
+        {"section": without},
+        {"section": "a"},
+        1,
+        False,
+    )
+    assert found.effects("section").tolist() == pytest.approx([0.05, -0.4, 0.3])
+    assert [word.text for word, _ in found.strongest("section", 2)] == ["against", "for"]
+    assert found.strongest("section", 1)[0][1] == pytest.approx(-0.4)
 
 
 def counting_classifier(directory: object) -> Classifier:

@@ -61,7 +61,8 @@ def app(given: Mapping[str, Any]) -> Application:
 
         give_back_memory()
         classifier = Classifier.from_pretrained(options.model, threads=options.threads)
-        return create_app(classifier, Settings())
+        # Ray's proxies listen, on every node; so hosts are checked as for a server of all networks.
+        return create_app(classifier, Settings(host="0.0.0.0"))
 
     deployment = serve.deployment(
         name="newsie",

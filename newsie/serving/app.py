@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -16,6 +16,7 @@ from newsie.serving.auth import OPEN_PATHS, Auth
 from newsie.serving.bodies import Bodies
 from newsie.serving.faults import describe_fault
 from newsie.serving.heads import Heads
+from newsie.serving.hosts import Hosts
 from newsie.serving.leaving import Leaving
 from newsie.serving.logs import Log, write_line
 from newsie.serving.observing import Observing
@@ -45,12 +46,12 @@ def create_app(
         log: takes a line for each request.
 
     Raises:
-        InputError: the key cannot be used.
+        InputError: a key cannot be used.
     """
     settings = settings or Settings()
     service = Service(settings)
     swapper = Swapper(service, settings)
-    key = settings.read_key()
+    keys = settings.read_keys()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -81,11 +82,11 @@ def create_app(
         v2.router(service),
         cloud.sagemaker(service),
         health.router(service),
-        admin.router(service, swapper, has_key=key is not None),
+        admin.router(service, swapper, has_key=bool(keys)),
         pages.router(app),
     ):
         app.include_router(routes)
-    _add_layers(app, settings, service, key, log)
+    _add_layers(app, settings, service, keys, log)
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
     trace(app)
@@ -93,14 +94,20 @@ def create_app(
 
 
 def _add_layers(
-    app: FastAPI, settings: Settings, service: Service, key: str | None, log: Log
+    app: FastAPI, settings: Settings, service: Service, keys: Collection[str], log: Log
 ) -> None:
     """Around the routes, from the inside out."""
     app.add_middleware(Heads)
     app.add_middleware(Leaving)
-    app.add_middleware(Bodies, settings=settings)
+    app.add_middleware(Bodies, settings=settings, routes=app.routes)
     watched = {settings.vertex_health_route} if settings.vertex_health_route else set()
-    app.add_middleware(Auth, key=key, open_paths=OPEN_PATHS | watched)
+    app.add_middleware(Auth, keys=keys, open_paths=OPEN_PATHS | watched)
+    app.add_middleware(
+        Hosts,
+        bound=settings.host,
+        allowed=settings.allowed_hosts,
+        open_paths=OPEN_PATHS | watched,
+    )
     app.add_middleware(
         Observing,
         metrics=service.metrics,
@@ -118,7 +125,7 @@ async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     reason = {400: "malformed", 404: "no_route", 405: "method"}.get(error.status_code, "http")
     message = {
-        400: "the body is not JSON in UTF-8, or holds too long a number",
+        400: "the body is not JSON in UTF-8",
         404: "there is no such route; /docs lists them",
     }.get(error.status_code, str(error.detail))
     return await _refused(request, RefusedError(error.status_code, reason, message, error.headers))
@@ -127,8 +134,11 @@ async def _not_served(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = error.errors()
-    if any(item["type"] == "json_invalid" for item in found):
-        return await _refused(request, RefusedError(400, "malformed", "the body is not JSON"))
+    for item in found:
+        if item["type"] == "json_invalid":
+            why = f"{item['ctx']['error']}, at character {item['loc'][1]}"
+            why = f"the body is not JSON in UTF-8: {why}"
+            return await _refused(request, RefusedError(400, "malformed", why))
     message = ". ".join(describe_fault(item) for item in found[:5])
     return await _refused(request, RefusedError(422, "invalid", message))
 

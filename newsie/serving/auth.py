@@ -1,4 +1,4 @@
-"""Authentication: with a key set, everything but health is refused without it."""
+"""Authentication: with keys set, everything but health is refused without one of them."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _PAGES = frozenset({"/", "/docs"})
 
 
 class Auth:
-    """Lets requests pass that bring the key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+    """Lets requests pass that bring a key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
-    A browser, which can send neither when it opens a page, is asked for a password: the key.
+    A browser, which can send neither when it opens a page, is asked for a password: a key.
 
     Args:
         app: the rest.
-        key: the key; None lets everything pass.
+        keys: each of them lets a request pass; without any, everything passes.
         open_paths: what can be read without.
     """
 
     def __init__(
-        self, app: ASGIApp, *, key: str | None, open_paths: Collection[str] = OPEN_PATHS
+        self, app: ASGIApp, *, keys: Collection[str], open_paths: Collection[str] = OPEN_PATHS
     ) -> None:
         self.app, self.open_paths = app, frozenset(open_paths)
-        self._digest = None if key is None else _digest(key.encode())
+        self._digests = [_digest(key.encode()) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or self._digest is None or self._may_pass(scope):
+        if scope["type"] == "lifespan" or not self._digests or self._may_pass(scope):
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
             await send_refusal(_refusal(scope), scope, receive, send)
@@ -48,8 +48,10 @@ class Auth:
             return False
         if scope["path"] in self.open_paths and scope["method"] in ("GET", "HEAD"):
             return True
-        # Digests have one length, so that the time to compare tells nothing about the key.
-        return any(hmac.compare_digest(_digest(key), self._digest or b"") for key in _keys(scope))
+        # Digests have one length, and each is compared, so that the time tells nothing about the keys.
+        given = [_digest(key) for key in _keys(scope)]
+        matches = [hmac.compare_digest(one, known) for one in given for known in self._digests]
+        return any(matches)
 
 
 def _digest(key: bytes) -> bytes:

@@ -1,22 +1,28 @@
-"""Bodies of requests: read whole, within limits, unpacked and looked at before anything parses them."""
+"""Bodies of requests: read whole, within limits, unpacked and looked at before anything parses them.
+
+All of this runs on the event loop, before anybody has shown a key. So it works in steps of some milliseconds
+at most, and what takes longer, the shape of a large body, is measured in a thread.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import re
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 from starlette.datastructures import Headers
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from newsie.serving.json_shape import JsonShape
 from newsie.serving.refusals import RefusedError, send_refusal
 from newsie.serving.settings import Settings
 
-__all__ = ["STOPPED", "Bodies", "closing", "depth_of", "too_many_pieces"]
+__all__ = ["STOPPED", "Bodies", "closing", "too_many_pieces"]
 
 STOPPED = "newsie_stopped"
 """Where the scope's state holds the `RefusedError` for which the connection reads no more of a body."""
@@ -24,11 +30,20 @@ STOPPED = "newsie_stopped"
 LINGER_SECONDS = 2.0
 """How long the rest of a body that is too large is thrown away, so that its sender sees the answer."""
 
+SMALL_BYTES = 65_536
+"""Up to this size, a body is measured at once. That takes less than a thread's start and end, about 1 ms."""
+
+UNPACKED_BYTES = 262_144
+"""How much is unpacked in one step."""
+
 VALUES_PER_ARTICLE, OTHER_VALUES = 3, 1_000
 """Values that a body may hold: an article has headline, body and id; the rest names tasks and labels."""
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_OTHER_UTF = re.compile(rb"\xff\xfe|\xfe\xff|.?\x00", re.DOTALL)
+"""How UTF-16 and UTF-32 begin: with a mark, or with a zero beside the first character, which JSON takes from
+ASCII."""
+
 _JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json\s*(?:;\s*charset=\"?utf-?8\"?\s*)?", re.I)
 
 
@@ -38,22 +53,27 @@ class Bodies:
     Args:
         app: the rest.
         settings: limits.
+        routes: of the app. A request that none of them answers is handed on without its body, so that it
+            is refused for that, and not for its body.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
-        self.app, self.settings = app, settings
+    def __init__(self, app: ASGIApp, *, settings: Settings, routes: Sequence[BaseRoute]) -> None:
+        self.app, self.settings, self.routes = app, settings, routes
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in _WITH_BODY:
             await self.app(scope, receive, send)
             return
+        if not any(route.matches(scope)[0] is Match.FULL for route in self.routes):
+            await self.app(scope, _replayed(b"", receive), send)
+            return
         with self._holding() as held:
             try:
                 body = await self._read(scope, receive, held)
                 if body is None:
                     return  # the client has gone
-                self._check(scope, body)
+                body = await self._check(scope, body)
             except RefusedError as error:
                 await send_refusal(error, scope, receive, send)
                 return
@@ -87,8 +107,7 @@ class Bodies:
                     if pieces > self.settings.max_body_chunks:
                         raise too_many_pieces()
                     if size <= limit:
-                        unpacked.append(packed.unpack(piece, limit - held.bytes))
-                        held.add(len(unpacked[-1]))
+                        unpacked += await self._unpack(packed, piece, held)
                     if size > limit or held.bytes > limit:
                         await _throw_away(receive, more, 4 * limit)
                         raise _too_large(limit)
@@ -101,6 +120,18 @@ class Bodies:
         packed.finish()
         return b"".join(unpacked)
 
+    async def _unpack(self, packed: _Packed, piece: bytes, held: _Held) -> list[bytes]:
+        """What a piece of a body holds, up to the first step beyond the limit."""
+        parts = []
+        for part in packed.unpack(piece):
+            parts.append(part)
+            held.add(len(part))
+            if held.bytes > self.settings.max_body_bytes:
+                break
+            if len(part) >= UNPACKED_BYTES:
+                await asyncio.sleep(0)  # others have their turn
+        return parts
+
     def _check_length(self, scope: Scope) -> None:
         """Refuse at once what says that it is too large and waits for a word before it is sent."""
         headers = Headers(scope=scope)
@@ -109,26 +140,50 @@ class Bodies:
         if int(headers.get("content-length", "0")) > self.settings.max_body_bytes:
             raise _too_large(self.settings.max_body_bytes)
 
-    def _check(self, scope: Scope, body: bytes) -> None:
-        given = Headers(scope=scope).get("content-type")
-        if given is not None and not _JSON_TYPE.fullmatch(given.strip()):
+    async def _check(self, scope: Scope, body: bytes) -> bytes:
+        """The body without a byte order mark. Raises RefusedError."""
+        if body:
+            _check_type(Headers(scope=scope).getlist("content-type"))
+        if _OTHER_UTF.match(body):
             raise RefusedError(
-                415,
-                "content_type",
-                "the body must be JSON in UTF-8: Content-Type: application/json",
+                400, "malformed", "the body is in UTF-16 or UTF-32; send the JSON in UTF-8"
             )
-        limit = self.settings.max_json_depth
-        if body.count(b"[") + body.count(b"{") > limit and depth_of(body) > limit:
-            raise RefusedError(400, "depth", f"the JSON is nested deeper than {limit} levels")
-        # What is wrong with a body is told value by value, so that a million would take half a minute.
-        articles = self.settings.max_articles
+        if len(body) <= SMALL_BYTES:
+            self._check_shape(body)
+        else:
+            await asyncio.to_thread(self._check_shape, body)
+        return body.removeprefix(codecs.BOM_UTF8)
+
+    def _check_shape(self, body: bytes) -> None:
+        deepest, articles = self.settings.max_json_depth, self.settings.max_articles
+        # A parser makes an object of each value, and what is wrong with a body is told value by value, so
+        # that a million would take half a minute.
         most = VALUES_PER_ARTICLE * articles + OTHER_VALUES
-        if body.count(b",") >= most and _STRING.sub(b"", body).count(b",") >= most:
+        if body.count(b",") < most and body.count(b"[") + body.count(b"{") <= deepest:
+            return
+        shape = JsonShape.of(body)
+        if shape.depth > deepest:
+            raise RefusedError(400, "depth", f"the JSON is nested deeper than {deepest} levels")
+        if shape.commas >= most:
             raise RefusedError(
                 413,
                 "articles",
                 f"the body holds too many values; at most {articles} articles at once",
             )
+
+
+def _check_type(given: list[str]) -> None:
+    """Raises RefusedError where a body is not said to be JSON.
+
+    A page of anybody else can make a browser send other types here, or none, without asking first.
+    """
+    if len(given) == 1 and _JSON_TYPE.fullmatch(given[0].strip()):
+        return
+    raise RefusedError(
+        415,
+        "content_type",
+        "the body must be JSON in UTF-8 and say so: send  Content-Type: application/json",
+    )
 
 
 class _Held:
@@ -168,14 +223,21 @@ class _Packed:
         self._plain = self._encoding in ("", "identity")
         self._unpacker: zlib._Decompress | None = None
 
-    def unpack(self, piece: bytes, room: int) -> bytes:
-        """What a piece holds, or of it one byte more than there is room for."""
+    def unpack(self, piece: bytes) -> Iterator[bytes]:
+        """What a piece holds, in parts. Raises RefusedError where it is broken."""
         if self._plain or not piece:
-            return piece
+            yield piece
+            return
         try:
             if self._unpacker is None:
                 self._unpacker = self._open(piece)
-            return self._unpacker.decompress(piece, room + 1)
+            elif self._unpacker.eof:
+                raise self._broken()
+            is_full = False
+            while piece or is_full:
+                part = self._unpacker.decompress(piece, UNPACKED_BYTES)
+                piece, is_full = self._unpacker.unconsumed_tail, len(part) >= UNPACKED_BYTES
+                yield part
         except zlib.error:
             raise self._broken() from None
 
@@ -195,17 +257,6 @@ class _Packed:
 
     def _broken(self) -> RefusedError:
         return closing(400, "malformed", f"the body is not what {self._encoding} makes")
-
-
-def depth_of(body: bytes) -> int:
-    """How deep brackets are nested in JSON, strings left out; of other bytes, anything."""
-    brackets = _STRING.sub(b"", body).translate(_STEPS, _NO_BRACKETS)
-    steps = np.frombuffer(brackets, dtype=np.int8)
-    return int(np.cumsum(steps, dtype=np.int64).max(initial=0))
-
-
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # 255 is -1 as int8
 
 
 def _described(scope: Scope, body: bytes) -> Scope:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import functools
 import logging
 import os
@@ -26,7 +27,7 @@ from newsie.serving.logs import EventHandler, place_of, write_line
 from newsie.serving.protocol import LimitedProtocol
 from newsie.serving.service import Service
 from newsie.serving.settings import Settings
-from newsie.serving.workers import SHARED_VARIABLE
+from newsie.serving.workers import BACKLOG, SHARED_VARIABLE
 
 __all__ = ["Server", "give_back_memory", "run"]
 
@@ -43,7 +44,15 @@ OWN_MAPPING_BYTES = 128 * 1024
 """What glibc begins with."""
 
 OTHER_FILES = 128
-"""Open files of a process beside its connections."""
+"""Open files of a process beside its connections, those that are being refused included."""
+
+ACCEPTED_AT_ONCE = 16
+"""Connections that are accepted in one turn of the event loop. It takes three more turns to refuse those
+that are too many, and until then each holds a file."""
+
+WITHOUT_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+SILENT_SECONDS = 60.0
+"""How long a lack of files is not mentioned again. asyncio tries to accept connections once a second."""
 
 
 def run(settings: Settings, listener: socket.socket) -> None:
@@ -53,7 +62,9 @@ def run(settings: Settings, listener: socket.socket) -> None:
         NewsieError: the model cannot be loaded.
     """
     _send_events_to_log()
-    _allow_connections(settings.max_connections)
+    settings = settings.model_copy(
+        update={"max_connections": _allow_connections(settings.max_connections)}
+    )
     give_back_memory()
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     server = Server(create_app(None, settings), settings)
@@ -81,6 +92,7 @@ class Server(uvicorn.Server):
         self._drained_at: float | None = None
         self._parent = os.getppid() if SHARED_VARIABLE in os.environ else None
         self._loading: asyncio.Task[None] | None = None
+        self._silent_until = float("-inf")
         protocol = functools.partial(LimitedProtocol, settings=settings, refused=self._refused)
         super().__init__(
             uvicorn.Config(
@@ -96,6 +108,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                backlog=ACCEPTED_AT_ONCE,
                 timeout_keep_alive=cast(int, settings.keep_alive_seconds),
                 timeout_graceful_shutdown=cast(int, settings.shutdown_timeout_seconds),
             )
@@ -108,6 +121,9 @@ class Server(uvicorn.Server):
             if self.should_exit:
                 return
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)  # uvicorn has made the queue as short as ACCEPTED_AT_ONCE
+        asyncio.get_running_loop().set_exception_handler(self._note_fault)
         if hasattr(signal, "SIGHUP") and self._is_main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         if self.service.current is None:
@@ -191,6 +207,22 @@ class Server(uvicorn.Server):
             if not changed:
                 write_line({"event": "the model is the same"})
 
+    def _note_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Called by asyncio where nobody else can be told."""
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in WITHOUT_FILES):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._silent_until:
+            self._silent_until = loop.time() + SILENT_SECONDS
+            write_line(
+                {
+                    "level": "error",
+                    "event": "no more files can be opened, so new connections wait; raise the limit of "
+                    "open files (ulimit -n), or lower max_connections",
+                    "why": os.strerror(error.errno),
+                }
+            )
+
     def _refused(self, code: int, reason: str) -> None:
         """A connection was refused before any route saw a request."""
         self.service.metrics.answered("other", "other", code, 0.0, reason)
@@ -231,17 +263,27 @@ def _send_events_to_log() -> None:
         logger.setLevel(logging.INFO if name == "uvicorn.error" else logging.WARNING)
 
 
-def _allow_connections(count: int) -> None:
-    """Raise this process's limit of open files, as far as it may, to what so many connections take."""
+def _allow_connections(count: int) -> int:
+    """Raise this process's limit of open files, as far as it may, to what so many connections take.
+
+    Returns:
+        How many connections the limit leaves room for; `count` at most.
+    """
     if sys.platform == "win32":
-        return
+        return count
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    needed = count + OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return count
+    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    allowed = max(1, min(count, most - OTHER_FILES))
+    if allowed < count:
+        event = f"at most {allowed} connections: this process may open only {most:,} files"
+        write_line({"level": "warning", "event": event})
+    return allowed
 
 
 def give_back_memory() -> None:

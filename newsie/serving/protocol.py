@@ -3,15 +3,17 @@
 uvicorn has no limit to the time that headers take, none to their size with httptools, none to the number
 of connections that it accepts, none to chunks, none to the requests that a client sends without waiting for
 answers, and none to the time that a client takes to read these. It also loses the body of a request that
-offers another protocol.
+offers another protocol, takes messages whose Host or Transfer-Encoding RFC 9112 tells servers to refuse, and
+hangs up on clients that close only the sending side of their connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import httptools
@@ -25,9 +27,14 @@ from newsie.serving.settings import Settings
 
 __all__ = ["LimitedProtocol"]
 
-READ_BYTES = 262_144
-"""The most that comes with one read, and so by how much a count may be over its limit."""
+READ_BYTES = 32_768
+"""The most that comes with one read, and so by how much a count may be over its limit. The parser calls back
+for each chunk and each header, which takes the event loop about 1 ms for 2,000 of them."""
 
+LOOK_SECONDS = 1.0
+"""How often a client that has closed its sending side is asked whether it still reads."""
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 MAX_PIPELINED = 128
 """Requests that may wait on a connection for the answers before them; behind these it is closed."""
@@ -133,11 +140,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._settings, self._refused = settings, refused
         self._timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._in_headers = self._in_body = self._stopped = False
-        self._bytes = self._chunks = 0  # of the message that is being read
+        self._bytes = self._chunks = self._header_bytes = 0  # of the message that is being read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        cast(Any, transport).max_size = READ_BYTES  # of asyncio's selector transports
         self.flow = _Flow(transport, self.pipeline)
         if len(self.connections) > self._settings.max_connections:
             self._refuse(503, "connections", "the server has as many connections as it may")
@@ -146,9 +155,22 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
-        if self._sending is not None:
-            self._sending.cancel()
+        for timer in (self._sending, self._looking):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more. Return whether it is owed an answer, which it may still read."""
+        if self.transport.is_closing() or self._is_idle():
+            return False
+        if self._in_body and not self.pipeline:
+            return False  # the only request that is not answered never comes to its end
+        if self._in_body:
+            self._stop_body(closing(400, "malformed", "the body ends before its length"))
+        self.cycle.keep_alive = False
+        self._looking = self.loop.call_later(LOOK_SECONDS, self._look_for_client)
+        return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -178,6 +200,7 @@ class LimitedProtocol(HttpToolsProtocol):
             raise _StoppedError
         super().on_message_begin()
         self._in_headers, self._bytes, self._chunks = True, 0, 0
+        self._header_bytes = 0
         self._await_headers()
 
     def on_url(self, url: bytes) -> None:
@@ -185,15 +208,19 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_headers:  # and not in trailers, which nobody reads
-            super().on_header(name, value)
+        if not self._in_headers:
+            return  # trailers, which nobody reads
+        super().on_header(name, value)
+        self._header_bytes += len(name) + len(value) + 4
+        self._check_header_bytes()
 
     def on_headers_complete(self) -> None:
         if self._reading.in_known_head:
             return
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > self._settings.max_header_bytes:
-            self._refuse_headers()
+        self._check_header_bytes()
+        version = self._reading.get_http_version()
+        for status, reason, message in _faults(self.headers, version):
+            self._refuse(status, reason, message)
             raise _StoppedError
         super().on_headers_complete()  # raises where they make no sense: there is no body then
         self._in_headers, self._in_body, self._bytes = False, True, 0
@@ -203,6 +230,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._chunks += 1
         if self._chunks == self._settings.max_body_chunks + 1:
             self._stop_body(too_many_pieces())
+            raise _StoppedError
 
     def on_message_complete(self) -> None:
         if self._reading.loses_body:
@@ -221,6 +249,28 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
+
+    def _check_header_bytes(self) -> None:
+        if len(self.url) + self._header_bytes > self._settings.max_header_bytes:
+            self._refuse_headers()
+            raise _StoppedError
+
+    def _look_for_client(self) -> None:
+        """Find out whether a client that sends no more has gone, or waits for its answer.
+
+        Both look alike until it is sent something: a system whose program has gone resets the connection. So
+        it is sent an interim response, which every client of HTTP/1.1 must be able to skip (RFC 9110, 15.2).
+        """
+        if self.transport.is_closing() or self._is_idle():
+            return
+        connection: socket.socket = self.transport.get_extra_info("socket")
+        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+            return
+        is_next = not self.pipeline and not self.cycle.response_started
+        if is_next and self.cycle.scope["http_version"] != "1.0":
+            self.transport.write(_CONTINUE)
+        self._looking = self.loop.call_later(LOOK_SECONDS, self._look_for_client)
 
     def _await_headers(self) -> None:
         self._arm(self._settings.header_timeout_seconds, self._headers_are_late)
@@ -298,3 +348,18 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.write(b"".join([*head, b"\r\n", body]))
         self.transport.close()
         self._await_sent()
+
+
+def _faults(headers: Sequence[tuple[bytes, bytes]], version: str) -> list[tuple[int, str, str]]:
+    """What is wrong with the headers of a message: status, reason and message of a refusal each."""
+    hosts = [value for name, value in headers if name == b"host"]
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    needed = version != "1.0"  # RFC 9112, 3.2
+    faults = []
+    if len(hosts) > 1 or (needed and not (hosts and hosts[0])):
+        faults.append((400, "host", "send exactly one header Host, with the name of this server"))
+    if codings and not needed:
+        faults.append((400, "http", "HTTP/1.0 has no Transfer-Encoding; send a Content-Length"))
+    elif codings and [coding.lower() for coding in codings] != [b"chunked"]:
+        faults.append((501, "http", "the only Transfer-Encoding that is known here is chunked"))
+    return faults

@@ -15,9 +15,11 @@ __all__ = ["ERRORS", "encoded", "errors_of", "json_response"]
 _WHY = {
     400: "The body is not JSON, or is cut off.",
     401: "The key is missing or wrong.",
+    403: "A web page of another origin sends this.",
     408: "The request did not come in time.",
     413: "The body, an article or the number of articles is too large.",
-    415: "The body is not JSON, or packed in a way that is not known.",
+    415: "The body is not said to be JSON, or is packed in a way that is not known.",
+    421: "The server does not answer to the name in the header Host.",
     422: "A field is missing, of another type or unknown; an article has no text; no such task.",
     424: "The model cannot answer.",
     429: "The queue is full; Retry-After says when to try again.",

@@ -11,10 +11,9 @@ import threading
 from newsie.errors import InputError
 from newsie.serving.logs import write_line
 from newsie.serving.settings import Settings, find_slips
+from newsie.serving.workers import BACKLOG
 
 __all__ = ["serve"]
-
-BACKLOG = 2_048
 
 
 def serve(settings: Settings) -> None:
@@ -26,7 +25,7 @@ def serve(settings: Settings) -> None:
     """
     if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to be loaded anew
-    settings.read_key()  # fails before anything starts
+    settings.read_keys()  # fails before anything starts
     for name, meant in find_slips(os.environ).items():
         event = f"{name} is not a setting and changes nothing; is {meant} meant?"
         write_line({"level": "warning", "event": event})

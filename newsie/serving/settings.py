@@ -12,8 +12,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from newsie.errors import InputError
 
@@ -30,6 +37,7 @@ OTHERS = ("NEWSIE_DATA", "NEWSIE_WORKERS_DIR")
 
 _KEY = re.compile(r"[!-~]+")
 
+AllowedHost = Annotated[str, Field(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_.:\[\]-]{1,253})$")]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -49,8 +57,10 @@ class Settings(BaseSettings):
         workers: processes that share the port.
         threads: threads that compute in each process; None is `OMP_NUM_THREADS`, or else all cores
             this process may use, divided among the workers.
-        api_key: the key that clients must send; None lets everybody in.
-        api_key_file: a file that holds the key.
+        allowed_hosts: names that clients may reach the server by, beside those that need no naming
+            (see "Hosts"); separated by commas. `*.example.org` allows all names below that one, `*` any.
+        api_key: the key that clients must send, or several, separated by blanks; None lets everybody in.
+        api_key_file: a file that holds the key, or several, one a line.
         vertex_health_route: `AIP_HEALTH_ROUTE`, set by Vertex AI.
         vertex_predict_route: `AIP_PREDICT_ROUTE`, likewise.
         auto_truncate: whether texts longer than the model reads are cut in text-embeddings-inference's
@@ -104,6 +114,7 @@ class Settings(BaseSettings):
     task: str | None = None
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     threads: Count | None = None
+    allowed_hosts: Annotated[tuple[AllowedHost, ...], NoDecode] = ()
     api_key: SecretStr | None = None
     api_key_file: Path | None = None
     auto_truncate: bool = True
@@ -134,33 +145,41 @@ class Settings(BaseSettings):
     failures_until_unready: Count = 3
     probe_seconds: Seconds = 5
 
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        return given.replace(",", " ").split() if isinstance(given, str) else given
+
     @model_validator(mode="after")
     def _one_key(self) -> Settings:
         if self.api_key is not None and self.api_key_file is not None:
             raise ValueError("api_key and api_key_file are both given; give one of them")
         return self
 
-    def read_key(self) -> str | None:
-        """The key that clients must send; None lets everybody in.
+    def read_keys(self) -> tuple[str, ...]:
+        """The keys of which clients must send one; none lets everybody in.
 
         Raises:
-            InputError: the file cannot be read, or the key is too short or cannot be sent.
+            InputError: the file cannot be read or holds no key, or a key is too short or cannot be sent.
         """
         if self.api_key is not None:
-            key = self.api_key.get_secret_value()
+            text = self.api_key.get_secret_value()
         elif self.api_key_file is not None:
             try:
-                key = self.api_key_file.read_text(encoding="utf-8").strip()
+                text = self.api_key_file.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"api_key_file {self.api_key_file}: {error}") from error
         else:
-            return None
-        if len(key) < MIN_KEY_CHARACTERS or not _KEY.fullmatch(key):
+            return ()
+        keys = tuple(text.split())
+        if not keys or any(
+            len(key) < MIN_KEY_CHARACTERS or not _KEY.fullmatch(key) for key in keys
+        ):
             raise InputError(
-                f"the key needs at least {MIN_KEY_CHARACTERS} printable ASCII characters without "
+                f"a key needs at least {MIN_KEY_CHARACTERS} printable ASCII characters without "
                 "blanks; make one with  openssl rand -hex 32"
             )
-        return key
+        return keys
 
     def threads_of_a_worker(self) -> int:
         """Threads of each process: as set, or this process's cores divided among the workers."""

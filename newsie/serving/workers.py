@@ -21,7 +21,7 @@ from types import FrameType
 
 from newsie.errors import NewsieError
 
-__all__ = ["READY", "SHARED_VARIABLE", "Workers"]
+__all__ = ["BACKLOG", "READY", "SHARED_VARIABLE", "Workers"]
 
 SHARED_VARIABLE = "NEWSIE_WORKERS_DIR"
 """Tells workers which directory they share; set by `Workers` only."""

@@ -60,6 +60,7 @@ class Live:
         return f"http://127.0.0.1:{self.port}"
 
     def client(self, **headers: str) -> httpx.Client:
+        headers = {"Content-Type": "application/json"} | headers
         return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
     def samples(self, name: str) -> dict[str, float]:
@@ -129,11 +130,13 @@ def hold(classifier: Classifier, patch: pytest.MonkeyPatch) -> threading.Event:
 
 @contextmanager
 def process(
-    *options: str, environment: dict[str, str] | None = None
+    *options: str, environment: dict[str, str] | None = None, max_files: int | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
     """`newsie serve` in a process of its own, ready: the process, its URL, its log."""
     variables = {name: v for name, v in os.environ.items() if not name.startswith("NEWSIE_")}
     command = [sys.executable, "-m", "newsie", "serve", "--port", "0", *options]
+    if max_files is not None:
+        command = ["sh", "-c", f'ulimit -n {max_files} && exec "$@"', "sh", *command]
     with tempfile.NamedTemporaryFile() as log:
         started = subprocess.Popen(
             command, cwd=ROOT, env=variables | (environment or {}), stderr=log
@@ -203,12 +206,15 @@ def exchange(
         return answer
 
 
-def post(path: str, body: bytes, *headers: str) -> bytes:
+def post(
+    path: str, body: bytes, *headers: str, content_type: str | None = "application/json"
+) -> bytes:
     """A request whose connection is closed after it."""
     head = [
         f"POST {path} HTTP/1.1",
-        "Host: x",
+        "Host: localhost",
         "Connection: close",
+        *([f"Content-Type: {content_type}"] if content_type else []),
         *(headers or (f"Content-Length: {len(body)}",)),
     ]
     return "\r\n".join([*head, "", ""]).encode() + body

@@ -146,15 +146,30 @@ def test_a_key_in_a_file(tmp_path: Path, tiny_classifier: Classifier) -> None:
         assert asking.get("/info", headers={"X-API-Key": KEY}).status_code == 200
 
 
+@pytest.mark.parametrize("is_file", [True, False])
+def test_several_keys_for_a_change_of_keys(
+    tmp_path: Path, tiny_classifier: Classifier, is_file: bool
+) -> None:
+    old, new = "old-" + KEY, "new-" + KEY
+    file = tmp_path / "keys"
+    file.write_text(f"{old}\n{new}\n")
+    settings = {"api_key_file": file} if is_file else {"api_key": f"{old} {new}"}
+    with live(tiny_classifier, **settings) as server, server.client() as asking:
+        for key, code in ((old, 200), (new, 200), (KEY, 401), (f"{old} {new}", 401), ("", 401)):
+            assert asking.get("/info", headers={"X-API-Key": key}).status_code == code, key
+
+
 def test_keys_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
+    (tmp_path / "second").write_text(f"{KEY}\nshort\n")
     for settings, message in (
         ({"api_key": "short"}, "16 printable"),
         ({"api_key": "x" * 20 + "\u00e9"}, "16 printable"),
         ({"api_key_file": tmp_path / "empty"}, "16 printable"),
+        ({"api_key_file": tmp_path / "second"}, "16 printable"),
         ({"api_key_file": tmp_path / "none"}, "none"),
     ):
         with pytest.raises(InputError, match=message):
-            read_settings(settings).read_key()
+            read_settings(settings).read_keys()
     with pytest.raises(InputError, match="one of them"):
         read_settings({"api_key": KEY, "api_key_file": tmp_path / "empty"})

@@ -24,7 +24,10 @@ async def ask_all(port: int, groups: Sequence[list[Article]], clients: int) -> l
         for number in todo:
             articles = [{"headline": a.headline, "body": a.body} for a in groups[number]]
             body = dumps({"articles": articles, "tasks": ["section"]})
-            head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            head = (
+                "POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n"
+            )
             writer.write(head.encode() + body)
             answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
             assert answer.startswith("http/1.1 200 "), answer

@@ -62,12 +62,12 @@ def counted(server: Live, code: int) -> float:
     "sent",
     [
         b"",
-        b"POST /v1/classify HTTP/1.1\r\nHost: x\r\n",
+        b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n",
         KEEP,
         KEEP * 3,
-        KEEP + b"POST /v1/classify HTTP/1.1\r\nHost: x\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n ",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\nmore",
+        KEEP + b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n ",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\nmore",
     ],
 )
 def test_a_client_that_stays_and_is_owed_nothing(tiny_classifier: Classifier, sent: bytes) -> None:
@@ -86,7 +86,6 @@ def test_a_client_that_stays_and_is_owed_nothing(tiny_classifier: Classifier, se
     [
         (b"", post(CLASSIFY, b"{", "Content-Length: 1000")),
         (b"", post(CLASSIFY, b"5\r\n{", "Transfer-Encoding: chunked")),
-        (b"", post("/nothing", b"{", "Content-Length: 1000")),
         (KEEP, post(CLASSIFY, b"{", "Content-Length: 1000")),
     ],
 )
@@ -134,7 +133,7 @@ def test_a_broken_body_behind_another_request(
 def test_a_good_request_before_one_without_sense(tiny_classifier: Classifier) -> None:
     """Both come with one read, so that the first has not been looked at when the second is refused."""
     with live(tiny_classifier, **PATIENT) as server:
-        bad = b"GET http://[::1 HTTP/1.1\r\nHost: x\r\n\r\n"
+        bad = b"GET http://[::1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
         with connected(server, KEEP + bad) as connection:
             assert codes_of(rest_of(connection)) == [200]
 
@@ -142,7 +141,7 @@ def test_a_good_request_before_one_without_sense(tiny_classifier: Classifier) ->
 def test_answers_that_nobody_reads(tiny_classifier: Classifier) -> None:
     settings = PATIENT | {"shutdown_timeout_seconds": 0.5}
     with live(tiny_classifier, **settings) as server:
-        ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        ask = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
         with connected(server, ask * 120, read_bytes=4_096):
             wait_until(lambda: any(one.flow.write_paused for one in _protocols(server)), 60)
             server.server.should_exit = True

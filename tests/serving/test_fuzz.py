@@ -13,7 +13,7 @@ from tests.serving.live import Live, code_of, codes_of, dumps, exchange, post
 
 BODY = dumps({"articles": [{"headline": "goal"}]})
 GOOD = post("/v1/classify", BODY)
-FINE = {200, 400, 404, 405, 408, 411, 413, 415, 417, 422, 431, 501, 503}
+FINE = {200, 400, 404, 405, 408, 411, 413, 415, 417, 421, 422, 431, 501, 503}
 PATHS = ("/", "/predict", "/v1/classify", "/v1/explain", "/invocations", "/v2/models/tiny/infer")
 
 
@@ -41,20 +41,20 @@ def ask(server: Live, sent: bytes) -> None:
         b"GET",
         b"GET / HTTP/9.9\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"GET http://[::1 HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET \xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /%ff%00%zz?\xc3 HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n\r\n",
+        b"GET http://[::1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET \xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /%ff%00%zz?\xc3 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\n\r\n",
         b"GET / HTTP/1.1\r\n: empty\r\n\r\n",
         b"GET / HTTP/1.1\r\nX: \x00\r\n\r\n",
         b"GET / HTTP/1.1\r\nX : 1\r\n\r\n",
-        b"GET / HTTP/1.1\nHost: x\n\n",
+        b"GET / HTTP/1.1\nHost: localhost\n\n",
         post("/v1/classify", BODY, "Content-Length: -1"),
         post("/v1/classify", BODY, "Content-Length: 1e3"),
         post("/v1/classify", BODY, "Content-Length: 99999999999999999999999"),
@@ -145,9 +145,10 @@ def resident() -> int:
 def test_pipelining(served: Live) -> None:
     """Requests that are sent without waiting are answered in their order."""
     body = dumps({"inputs": "goal"})
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nX-Request-Id: "
-    sent = b"".join(head.encode() + b"n%d\r\n\r\n" % number + body for number in range(100))
-    last = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    head = post("/predict", body).replace(b"Connection: close\r\n", b"")
+    head = head.removesuffix(b"\r\n" + body) + b"X-Request-Id: n%d\r\n\r\n"
+    sent = b"".join(head % number + body for number in range(100))
+    last = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     answer = exchange(served.port, sent + last)
     assert codes_of(answer) == [200] * 101
     places = [answer.index(b"x-request-id: n%d\r\n" % number) for number in range(100)]
@@ -163,7 +164,9 @@ def test_an_offer_of_another_protocol_is_not_taken_up(served: Live, size: int) -
         "HTTP2-Settings: AAEAAEAAAAIAAAAA",
     )
     chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
-    nothing = b"GET /health HTTP/1.1\r\nHost: x\r\n" + "\r\n".join(offer).encode() + b"\r\n\r\n"
+    nothing = (
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + "\r\n".join(offer).encode() + b"\r\n\r\n"
+    )
     sent = [
         post("/v1/classify", BODY, f"Content-Length: {len(BODY)}", *offer),
         nothing,
@@ -184,17 +187,17 @@ def test_offers_do_not_hide_what_is_broken(served: Live) -> None:
         (b"", "Transfer-Encoding: gzip"),
         (b"", "Content-Length: 1", "Content-Length: 2"),
     ):
-        smuggled = b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n"
+        smuggled = b"GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n"
         answer = exchange(served.port, post("/v1/classify", body, *offer, *framing) + smuggled)
-        assert codes_of(answer) == [400]
-    many = b"GET /ping HTTP/1.1\r\nHost: x\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+        assert codes_of(answer) == [501 if "gzip" in framing[0] else 400]
+    many = b"GET /ping HTTP/1.1\r\nHost: localhost\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
     assert set(codes_of(exchange(served.port, many * 4_000))) <= {200}
 
 
 def test_what_follows_a_broken_request_is_not_taken_as_one(served: Live) -> None:
     """A good one before is answered; what is smuggled in behind a contradiction is not."""
     keep = GOOD.replace(b"Connection: close\r\n", b"")
-    smuggled = b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n"
+    smuggled = b"GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n"
     broken = post("/v1/classify", b"0\r\n\r\n", "Content-Length: 5", "Transfer-Encoding: chunked")
     answer = exchange(served.port, keep + broken + smuggled)
     assert b"model_id" not in answer

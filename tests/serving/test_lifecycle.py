@@ -249,7 +249,10 @@ def test_who_leaves_is_counted_and_not_computed(
     monkeypatch.setattr(student_of(tiny_classifier), "_session", Held())
     with live(tiny_classifier) as server:
         body = json.dumps(ASK).encode()
-        head = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            "POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
         connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(5)]
         for connection in connections:
             connection.sendall(head.encode() + body)

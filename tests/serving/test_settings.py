@@ -21,7 +21,13 @@ def settings_table() -> str:
         r"^    (\w+): (.*?)(?=^    \w+: |\Z)", documentation, re.DOTALL | re.MULTILINE
     ):
         default = Settings.model_fields[name].default
-        shown = "" if default is None else f"{default:,}" if type(default) is int else str(default)
+        shown = (
+            ""
+            if default in (None, ())
+            else f"{default:,}"
+            if type(default) is int
+            else str(default)
+        )
         if name == "port":
             shown = str(default)
         lines.append(f"| `{name}` | {shown} | {' '.join(text.split())} |")

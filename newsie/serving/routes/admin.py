@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from newsie.serving.json_route import JsonRoute
 from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import ERRORS, json_response
 from newsie.serving.schemas import ErrorResponse
@@ -36,12 +37,13 @@ class ModelResponse(BaseModel):
 
 def router(service: Service, swapper: Swapper, *, has_key: bool) -> APIRouter:
     """The routes of administration."""
-    why = {403: "The server has no key or no directory of models.", 404: "No such model."}
+    why = {403: "There is no key or no directory of models, or a foreign web page asks."}
+    why[404] = "No such model."
     why[409] = "Another model is being loaded."
     extra: dict[int | str, dict[str, Any]] = {
         code: {"model": ErrorResponse, "description": text} for code, text in why.items()
     }
-    routes = APIRouter(tags=["Administration"], responses=ERRORS | extra)
+    routes = APIRouter(route_class=JsonRoute, tags=["Administration"], responses=ERRORS | extra)
 
     @routes.post("/admin/model", response_model=ModelResponse)
     async def choose(request: ModelRequest) -> Response:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from newsie.data.articles import Article
+from newsie.serving.json_route import JsonRoute
 from newsie.serving.responses import ERRORS, encoded, json_response
 from newsie.serving.routes.hub import HubRequest, answer_hub
 from newsie.serving.routes.own import answer_own
@@ -52,7 +53,7 @@ class VertexResponse(BaseModel):
 
 def sagemaker(service: Service) -> APIRouter:
     """The routes that SageMaker asks for."""
-    routes = APIRouter(tags=["SageMaker"], responses=ERRORS)
+    routes = APIRouter(route_class=JsonRoute, tags=["SageMaker"], responses=ERRORS)
 
     @routes.get("/ping")
     async def ping() -> Response:
@@ -74,7 +75,7 @@ def sagemaker(service: Service) -> APIRouter:
 def vertex(service: Service) -> APIRouter:
     """The routes that Vertex AI asks for, where it says."""
     settings = service.settings
-    routes = APIRouter(tags=["Vertex AI"], responses=ERRORS)
+    routes = APIRouter(route_class=JsonRoute, tags=["Vertex AI"], responses=ERRORS)
 
     async def vertex_health() -> Response:
         """Whether requests should come here: 200 or 503."""

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from newsie.data.articles import Article
+from newsie.serving.json_route import JsonRoute
 from newsie.serving.model import Answers
 from newsie.serving.responses import encoded, errors_of, json_response
 from newsie.serving.schemas import Listed, PlainError, Scored, TaskQuery
@@ -47,7 +48,9 @@ class HubRequest(BaseModel):
 
 def router(service: Service) -> APIRouter:
     """The route of this dialect."""
-    routes = APIRouter(tags=["Hugging Face hub client"], responses=errors_of(PlainError))
+    routes = APIRouter(
+        route_class=JsonRoute, tags=["Hugging Face hub client"], responses=errors_of(PlainError)
+    )
 
     @routes.post("/", response_model=list[list[Scored]])
     async def classify(request: HubRequest, task: TaskQuery = None) -> Response:

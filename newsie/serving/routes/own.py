@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
+from newsie.serving.json_route import JsonRoute
 from newsie.serving.responses import ERRORS, encoded, json_response
 from newsie.serving.schemas import (
     ClassifyRequest,
@@ -18,7 +19,7 @@ __all__ = ["answer_own", "router"]
 
 def router(service: Service) -> APIRouter:
     """The routes of this dialect."""
-    routes = APIRouter(tags=["Newsie"], responses=ERRORS)
+    routes = APIRouter(route_class=JsonRoute, tags=["Newsie"], responses=ERRORS)
 
     @routes.post("/v1/classify", response_model=ClassifyResponse)
     async def classify(request: ClassifyRequest) -> Response:

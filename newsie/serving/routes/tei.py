@@ -12,6 +12,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from newsie.data.articles import Article
+from newsie.serving.json_route import JsonRoute
 from newsie.serving.model import Answers, ServedModel
 from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import encoded, errors_of, json_response
@@ -84,7 +85,9 @@ class Info(BaseModel):
 
 def router(service: Service) -> APIRouter:
     """The routes of this dialect."""
-    routes = APIRouter(tags=["text-embeddings-inference"], responses=errors_of(TeiError))
+    routes = APIRouter(
+        route_class=JsonRoute, tags=["text-embeddings-inference"], responses=errors_of(TeiError)
+    )
 
     @routes.post("/predict", response_model=list[Scored] | list[list[Scored]])
     async def predict(request: PredictRequest, task: TaskQuery = None) -> Response:

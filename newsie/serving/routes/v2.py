@@ -12,6 +12,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from newsie.data.articles import Article
+from newsie.serving.json_route import JsonRoute
 from newsie.serving.model import Answers, ServedModel
 from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import errors_of, json_response
@@ -99,7 +100,9 @@ class InferResponse(BaseModel):
 def router(service: Service) -> APIRouter:
     """The routes of this dialect."""
     routes = APIRouter(
-        tags=["Open Inference Protocol v2"], responses=errors_of(PlainError) | NO_MODEL
+        route_class=JsonRoute,
+        tags=["Open Inference Protocol v2"],
+        responses=errors_of(PlainError) | NO_MODEL,
     )
 
     @routes.get("/v2")

@@ -1,0 +1,121 @@
+"""Hosts and origins: a web page of anybody else must not reach a server through its visitor's browser.
+
+Such a page can send requests to 127.0.0.1 by that address, or by a name of its own that it lets point there
+(DNS rebinding). The header Host tells the second, and the headers Sec-Fetch-Site and Origin, which no page
+can set, the first.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from newsie.serving.refusals import RefusedError, send_refusal
+
+__all__ = ["Hosts", "host_of"]
+
+_HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_.-]{1,253})(?::[0-9]{0,5})?", re.IGNORECASE)
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_PRIVATE = (".local", ".internal", ".home.arpa")
+"""Endings of names that public name servers do not know (RFC 6762; ICANN, July 2024; RFC 8375)."""
+
+
+class Hosts:
+    """Lets requests pass that name a host which the server answers to, and come from no foreign page.
+
+    Args:
+        app: the rest.
+        bound: the address the server listens at.
+        allowed: more names, as `Settings.allowed_hosts` has them.
+        open_paths: what can be read under any name, so that those who watch over the server need none.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, bound: str, allowed: Collection[str], open_paths: Collection[str]
+    ) -> None:
+        self.app, self.open_paths = app, frozenset(open_paths)
+        self.allowed = frozenset(name.lower().strip("[]").rstrip(".") for name in allowed)
+        self.bound = bound.lower().strip("[]")
+        self.is_local = _is_loopback(self.bound)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        if refusal is None:
+            await self.app(scope, receive, send)
+        else:
+            await send_refusal(refusal, scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> RefusedError | None:
+        headers = Headers(scope=scope)
+        given = headers.get("host", "")
+        if given and not (_is_open(scope, self.open_paths) or self._answers_to(host_of(given))):
+            return _MISDIRECTED
+        if scope["method"] not in _SAFE and self._is_foreign(headers, host_of(given)):
+            return _FOREIGN
+        return None
+
+    def _answers_to(self, host: str) -> bool:
+        """Whether a host is one of those that the settings name, or of those that need no naming.
+
+        These are the loopback names and the address the server listens at. A server that is to be reached
+        from elsewhere also answers to what no public name server can make point to it: addresses, names
+        without a dot, and names in private domains.
+        """
+        if not host:
+            return False
+        if "*" in self.allowed or host in self.allowed or _is_loopback(host) or host == self.bound:
+            return True
+        if any(host.endswith(name[1:]) for name in self.allowed if name.startswith("*.")):
+            return True
+        if self.is_local:
+            return False
+        return _address(host) is not None or "." not in host or host.endswith(_PRIVATE)
+
+    def _is_foreign(self, headers: Headers, host: str) -> bool:
+        """Whether a browser says that a page of another origin sends this."""
+        site = headers.get("sec-fetch-site")
+        origin = headers.get("origin")
+        if site in ("same-origin", "none") or (site is None and origin is None):
+            return False
+        page = host_of((origin or "").partition("://")[2])
+        # Without the port, which many proxies leave out of the header Host that they send on.
+        is_same = site is None and page == host
+        return not page or not (is_same or page in self.allowed)
+
+
+def host_of(given: str) -> str:
+    """The name or address in a header Host, in lower case and without its port; empty if it is none."""
+    found = _HOST.fullmatch(given)
+    return found[1].lower().strip("[]").rstrip(".") if found else ""
+
+
+def _is_open(scope: Scope, paths: Collection[str]) -> bool:
+    return scope["method"] in _SAFE and scope["path"] in paths
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return address.is_loopback if address else host == "localhost" or host.endswith(".localhost")
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+_MISDIRECTED = RefusedError(
+    421,
+    "host",
+    "the server does not answer to this host; add the name to the setting NEWSIE_ALLOWED_HOSTS",
+)
+_FOREIGN = RefusedError(
+    403,
+    "origin",
+    "a web page of another origin sends this; add its host to the setting NEWSIE_ALLOWED_HOSTS",
+)

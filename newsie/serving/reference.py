@@ -45,8 +45,13 @@ REFERENCE_POLICY = (
 Node = Mapping[str, Any]
 
 
-def reference_html(document: Node) -> str:
-    """An OpenAPI document (version 3.1) as one HTML page without a script."""
+def reference_html(document: Node, server: str) -> str:
+    """An OpenAPI document (version 3.1) as one HTML page without a script.
+
+    Args:
+        document: all routes.
+        server: where they are, as "http://127.0.0.1:8000", for the examples.
+    """
     groups: dict[str, list[tuple[str, str, Node]]] = {}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
@@ -66,7 +71,7 @@ def reference_html(document: Node) -> str:
     for tag, operations in groups.items():
         parts.append(f'<section><h2 id="{_anchor(tag)}">{escape(tag)}</h2>')
         for method, path, operation in operations:
-            parts += _operation(document, method, path, operation)
+            parts += _operation(document, method, server, path, operation)
         parts.append("</section>")
     return "".join([*parts, "</main></body></html>"])
 
@@ -75,7 +80,9 @@ def _anchor(tag: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in tag.lower())
 
 
-def _operation(document: Node, method: str, path: str, operation: Node) -> Iterator[str]:
+def _operation(
+    document: Node, method: str, server: str, path: str, operation: Node
+) -> Iterator[str]:
     told = escape(operation.get("description", operation.get("summary", "")))
     first = told.split(". ")[0].split(": ")[0].rstrip(".")
     yield f"<details><summary><b>{method}</b> {escape(path)}<span>{first}</span></summary><div>"
@@ -85,7 +92,7 @@ def _operation(document: Node, method: str, path: str, operation: Node) -> Itera
     if schema is not None:
         yield "<h3>Request</h3>"
         yield from _fields(document, schema)
-        yield from _example(document, method, path, schema)
+        yield from _example(document, method, server + path, schema)
     answers = operation.get("responses", {})
     schema = _schema_of(answers.get("200", {}))
     if schema:
@@ -155,12 +162,9 @@ def _type(document: Node, schema: Node) -> str:
     return str(schema.get("type", "anything"))
 
 
-def _example(document: Node, method: str, path: str, schema: Node) -> Iterator[str]:
+def _example(document: Node, method: str, url: str, schema: Node) -> Iterator[str]:
     examples = _resolve(document, schema.get("anyOf", [schema])[0]).get("examples")
     if examples:
         body = json.dumps(examples[0], ensure_ascii=False, indent=1)
-        call = (
-            f"curl -X {method} http://127.0.0.1:8000{path} \\\n  -H 'Content-Type: application/json' "
-            f"\\\n  -d '{body}'"
-        )
+        call = f"curl -X {method} {url} \\\n  -H 'Content-Type: application/json' \\\n  -d '{body}'"
         yield f"<pre>{escape(call, quote=False)}</pre>"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic_core import PydanticCustomError
 
 from newsie.data.articles import Article
 
@@ -16,12 +17,16 @@ __all__ = [
     "ErrorResponse",
     "ExplainRequest",
     "ExplainResponse",
+    "Flag",
     "LabelScore",
     "Listed",
     "PlainError",
     "Scored",
+    "Strict",
     "TaskEffects",
     "TaskQuery",
+    "TopK",
+    "Whole",
     "WordOut",
 ]
 
@@ -29,6 +34,22 @@ T = TypeVar("T")
 
 Listed = Annotated[list[T], Field(fail_fast=True)]
 """A list of which only the first fault is told: an error for each item would cost more than the request."""
+
+Flag = Annotated[bool, Field(strict=True)]
+"""true or false, and neither 1 nor "yes"."""
+
+
+def _refuse_others(value: object) -> object:
+    if isinstance(value, bool | str):
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_refuse_others)]
+"""A whole number, as 2 or 2.0, and neither true nor "2"."""
+
+TopK = Annotated[Whole, Field(ge=1, le=1_000_000)] | None
+"""How many labels to give."""
 
 _EXAMPLE: JsonValue = {
     "headline": "Rain stops play",
@@ -68,12 +89,7 @@ class ClassifyRequest(Strict):
 
     articles: Listed[ArticleIn] = Field(min_length=1)
     tasks: Tasks = None
-    top_k: int | None = Field(
-        None,
-        ge=1,
-        le=1_000_000,
-        description="Labels of each task, the best first; without it, all.",
-    )
+    top_k: TopK = Field(None, description="Labels of each task, the best first; without it, all.")
 
 
 class LabelScore(BaseModel):

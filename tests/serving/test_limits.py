@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from newsie import Classifier
+from newsie.serving.bodies import UNPACKED_BYTES, _Packed
 from newsie.serving.protocol import LimitedProtocol
 from tests.serving.live import (
     Live,
@@ -124,6 +125,14 @@ def test_packed_bodies(small: Live, encoding: str) -> None:
             continue  # its last byte holds nothing that is missed
         code, error = ask(small, *packed(broken, name))
         assert (code, error["reason"]) == (400, "malformed"), broken
+
+
+def test_packed_bodies_are_unpacked_in_steps() -> None:
+    """Each step holds up the event loop, and a body may unpack to a thousand times its size."""
+    for size in (0, 1, UNPACKED_BYTES, 3_000_000, 3 * UNPACKED_BYTES + 1):
+        parts = list(_Packed("gzip").unpack(gzip.compress(b" " * size)))
+        assert sum(map(len, parts)) == size
+        assert max(map(len, parts)) <= UNPACKED_BYTES
 
 
 @pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "zstd"])

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.serving.live import Live
+from tests.serving.live import Live, exchange
 
 CHECKS = [
     not_a_server_error,
@@ -130,5 +130,92 @@ def test_the_reference_needs_nothing_from_elsewhere(client: httpx.Client) -> Non
     assert not re.search(r"url\(|@import", answer.text)
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert f"curl -X POST {client.base_url}/predict" in answer.text
     for path in json.loads(client.get("/openapi.json").text)["paths"]:
         assert f" {path}<span>" in answer.text
+
+
+def test_examples_of_the_reference_ask_the_server_that_shows_them(served: Live) -> None:
+    head = "GET /docs HTTP/1.1\r\nHost: news.localhost:1234\r\nConnection: close\r\n\r\n"
+    page = exchange(served.port, head.encode()).decode()
+    assert "curl -X POST http://news.localhost:1234/v1/classify" in page
+    assert ":8000" not in page
+
+
+def fields_of(served: Live) -> list[tuple[str, dict[str, Any], tuple[str, ...], str]]:
+    """Every number and every flag that a body may hold: route, example, place, type."""
+    found = document(served)
+    fields = []
+
+    def walk(route: tuple[str, Any], schema: dict[str, Any], place: tuple[str, ...]) -> None:
+        for one in schema.get("anyOf", [schema]):
+            if "$ref" in one:
+                one = found["components"]["schemas"][one["$ref"].rsplit("/", 1)[-1]]
+            for name, field in one.get("properties", {}).items():
+                walk(route, field, (*place, name))
+            if one.get("type") == "array":
+                walk(route, one["items"], (*place, "[]"))
+            if one.get("type") in ("integer", "boolean"):
+                fields.append((*route, place, one["type"]))
+
+    for path, item in found["paths"].items():
+        if body := item.get("post", {}).get("requestBody"):
+            schema = body["content"]["application/json"]["schema"]
+            for one in schema.get("anyOf", [schema]):
+                part = found["components"]["schemas"][one["$ref"].rsplit("/", 1)[-1]]
+                [example] = part["examples"]
+                walk((path, example), one, ())
+    return fields
+
+
+def with_value(example: Any, place: tuple[str, ...], value: Any) -> Any:
+    """A copy of an example with this value at a place."""
+    if not place:
+        return value
+    if place[0] == "[]":
+        return [with_value(example[0] if example else {}, place[1:], value)]
+    changed = with_value((example or {}).get(place[0]), place[1:], value)
+    return {**(example or {}), place[0]: changed}
+
+
+def test_a_flag_is_no_number_and_a_number_no_flag(served: Live, client: httpx.Client) -> None:
+    fields = fields_of(served)
+    assert {place[-1] for *_, place, _ in fields} >= {"top_k", "raw_scores", "truncate", "[]"}
+    for path, example, place, kind in fields:
+        path = path.replace("{model_name}", "tiny").replace(
+            "{version}", served.app.state.service.current.fingerprint
+        )
+        for wrong in (True, "2", 1.5) if kind == "integer" else (1, "true"):
+            answer = client.post(path, json=with_value(example, place, wrong))
+            assert answer.status_code == 422, (path, place, wrong, answer.text)
+            assert place[-1].strip("[]") in answer.text
+
+
+def test_a_field_that_is_not_known_is_refused_in_every_dialect(
+    served: Live, client: httpx.Client
+) -> None:
+    """A request for something else than this server does must not be answered as if it were done."""
+    found = document(served)
+    for path, body, place in (
+        ("/", {"inputs": "goal", "parameters": {"candidate_labels": ["a"]}}, "candidate_labels"),
+        ("/", {"inputs": "goal", "candidate_labels": ["a"]}, "candidate_labels"),
+        ("/invocations", {"inputs": "goal", "parameters": {"return_text": True}}, "return_text"),
+        ("/predict", {"inputs": "goal", "normalize": True}, "normalize"),
+    ):
+        answer = client.post(path, json=body)
+        assert answer.status_code == 422, (path, answer.text)
+        assert f"{place} is not a field that is known here" in answer.text
+    for name, schema in found["components"]["schemas"].items():
+        if name.endswith(("Request", "Parameters", "Input", "Output", "ArticleIn")):
+            assert schema.get("additionalProperties") is False, name
+
+
+def test_what_clients_of_other_servers_send_along(served: Live, client: httpx.Client) -> None:
+    body: dict[str, Any] = {"inputs": "goal", "options": {"wait_for_model": True}}
+    assert client.post("/", json=body).status_code == 200
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["goal"]}
+    plain = {"binary_data": False}
+    body = {"inputs": [tensor], "outputs": [{"name": "label", "parameters": plain}]}
+    assert client.post("/v2/models/tiny/infer", json=body).status_code == 200
+    body["outputs"][0]["parameters"] = {"binary_data": True}
+    assert client.post("/v2/models/tiny/infer", json=body).status_code == 422

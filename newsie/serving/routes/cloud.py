@@ -20,21 +20,23 @@ from newsie.serving.schemas import (
     LabelScore,
     Listed,
     Scored,
+    Strict,
     TaskQuery,
+    TopK,
 )
 from newsie.serving.service import Service
 
 __all__ = ["sagemaker", "vertex"]
 
 
-class VertexParameters(BaseModel):
+class VertexParameters(Strict):
     """How to answer."""
 
     tasks: Listed[str] | None = Field(None, min_length=1)
-    top_k: int | None = Field(None, ge=1, le=1_000_000)
+    top_k: TopK = None
 
 
-class VertexRequest(BaseModel):
+class VertexRequest(Strict):
     """Articles or texts; the first line of a text is its headline."""
 
     model_config = ConfigDict(

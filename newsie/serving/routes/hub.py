@@ -12,28 +12,28 @@ from typing import Literal
 
 import numpy as np
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from newsie.data.articles import Article
 from newsie.serving.json_route import JsonRoute
 from newsie.serving.model import Answers
 from newsie.serving.responses import encoded, errors_of, json_response
-from newsie.serving.schemas import Listed, PlainError, Scored, TaskQuery
+from newsie.serving.schemas import Listed, PlainError, Scored, Strict, TaskQuery, TopK
 from newsie.serving.service import Service
 
 __all__ = ["HubRequest", "Parameters", "answer_hub", "router", "score_row"]
 
 
-class Parameters(BaseModel):
+class Parameters(Strict):
     """How to answer."""
 
-    top_k: int | None = Field(None, ge=1, le=1_000_000, description="Without it, all labels.")
+    top_k: TopK = Field(None, description="Without it, all labels.")
     function_to_apply: Literal["softmax", "sigmoid", "none"] | None = Field(
         None, description="Without it, softmax."
     )
 
 
-class HubRequest(BaseModel):
+class HubRequest(Strict):
     """A text or several; the first line of each is its headline."""
 
     model_config = ConfigDict(
@@ -44,6 +44,10 @@ class HubRequest(BaseModel):
 
     inputs: str | Listed[str]
     parameters: Parameters | None = None
+    options: dict[str, JsonValue] | None = Field(
+        None,
+        description="Not used: for the hub's own cache and queue, as some of its clients send it.",
+    )
 
 
 def router(service: Service) -> APIRouter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Header, Response
+from fastapi import APIRouter, FastAPI, Header, Request, Response
 from fastapi.responses import HTMLResponse
 
 from newsie.serving.page import content_security_policy, page_html
@@ -30,10 +30,12 @@ def router(app: FastAPI) -> APIRouter:
         return HTMLResponse(page_html(), headers=headers)
 
     @routes.get("/docs", response_class=HTMLResponse)
-    async def docs() -> Response:
+    async def docs(request: Request) -> Response:
         """All routes, made from the OpenAPI document; nothing of it comes from elsewhere."""
+        server = f"{request.url.scheme}://{request.url.netloc}"
         return HTMLResponse(
-            reference_html(app.openapi()), headers={"Content-Security-Policy": REFERENCE_POLICY}
+            reference_html(app.openapi(), server),
+            headers={"Content-Security-Policy": REFERENCE_POLICY},
         )
 
     @routes.get("/openapi.json", include_in_schema=False)

@@ -16,7 +16,7 @@ from newsie.serving.json_route import JsonRoute
 from newsie.serving.model import Answers, ServedModel
 from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import encoded, errors_of, json_response
-from newsie.serving.schemas import Listed, Scored, TaskQuery
+from newsie.serving.schemas import Flag, Listed, Scored, Strict, TaskQuery
 from newsie.serving.service import Service
 from newsie.version import __version__
 
@@ -25,7 +25,7 @@ __all__ = ["describe", "router", "score_row"]
 One = Annotated[list[str], Field(min_length=1, max_length=1)]
 
 
-class PredictRequest(BaseModel):
+class PredictRequest(Strict):
     """A text, or several as a list of texts or of lists of one text."""
 
     model_config = ConfigDict(
@@ -33,8 +33,8 @@ class PredictRequest(BaseModel):
     )
 
     inputs: str | Listed[str] | Listed[One]
-    raw_scores: bool = Field(False, description="Logits in the place of probabilities.")
-    truncate: bool | None = Field(
+    raw_scores: Flag = Field(False, description="Logits in the place of probabilities.")
+    truncate: Flag | None = Field(
         None,
         description="Cut what is longer than the model reads; without it, the server's setting.",
     )

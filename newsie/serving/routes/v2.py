@@ -16,41 +16,50 @@ from newsie.serving.json_route import JsonRoute
 from newsie.serving.model import Answers, ServedModel
 from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import errors_of, json_response
-from newsie.serving.schemas import Listed, PlainError
+from newsie.serving.schemas import Listed, PlainError, Strict, Whole
 from newsie.serving.service import Service
 from newsie.version import __version__
 
 __all__ = ["InferRequest", "answer", "describe", "router"]
 
-Dimension = Annotated[int, Field(ge=0, le=1_000_000)]
+Dimension = Annotated[Whole, Field(ge=0, le=1_000_000)]
 OUTPUTS = ("label", "probabilities")
 NO_MODEL: dict[int | str, dict[str, Any]] = {
     404: {"model": PlainError, "description": "No model of that name or version."}
 }
 
 
-class Input(BaseModel):
+class TensorParameters(Strict):
+    """How a tensor is sent; JSON is the only way here."""
+
+    binary_data: Literal[False] = False
+
+
+class Input(Strict):
     """The texts; the first line of each is its headline."""
 
     name: Literal["text"]
     shape: list[Dimension] = Field(min_length=1, max_length=2, description="[n] or [n, 1].")
     datatype: Literal["BYTES"]
+    parameters: TensorParameters | None = None
     data: Listed[str] | Listed[Annotated[list[str], Field(min_length=1, max_length=1)]]
 
 
-class Output(BaseModel):
+class Output(Strict):
     """An output that is asked for."""
 
     name: Literal["label", "probabilities"]
+    parameters: TensorParameters | None = None
 
 
-class RequestParameters(BaseModel):
+class RequestParameters(Strict):
     """How to answer."""
 
     task: str | None = None
+    binary_data_output: Literal[False] = False
 
 
-class InferRequest(BaseModel):
+class InferRequest(Strict):
     """n texts."""
 
     model_config = ConfigDict(

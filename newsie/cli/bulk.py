@@ -6,7 +6,8 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from newsie.classifier import Classifier
+    from newsie.cli.rows import Answer
     from newsie.data.parts import Parts
     from newsie.data.readers import ArticleReader
 
@@ -295,7 +297,7 @@ class Bulk:
         return sample_row(self.classifier, reader, self.tasks, self.top_k or 1)
 
     def _write(self, reader: ArticleReader, parts: Parts) -> None:
-        from newsie.cli.rows import answers, flat_row, nested_row
+        from newsie.cli.rows import answer_windows, flat_row, nested_row
         from newsie.cli.terminal import counted
 
         nested = parts.target.suffix.lower() in JSON_LINES
@@ -305,12 +307,23 @@ class Bulk:
             own = reader.share
             return None if own is None else (self._bytes_done + own * size) / max(self._bytes, 1)
 
-        found = answers(self.classifier, reader, self.tasks, parts.done)
-        for answer in counted(found, "articles", share):
-            row = nested_row(answer, self.top_k) if nested else flat_row(answer, self.top_k or 1)
-            parts.write(answer.number, row)
-            parts.tally["articles"] += 1
-            parts.tally["truncated"] += answer.prediction.truncated
+        windows = answer_windows(
+            *(self.classifier, reader, self.tasks), after=parts.done, done=parts.tally["articles"]
+        )
+
+        def each() -> Iterator[Answer]:
+            for window in windows:
+                yield from window
+                parts.end_window()
+
+        with closing(windows):  # also closes the file that is read
+            for answer in counted(each(), "articles", share):
+                row = (
+                    nested_row(answer, self.top_k) if nested else flat_row(answer, self.top_k or 1)
+                )
+                parts.write(answer.number, row)
+                parts.tally["articles"] += 1
+                parts.tally["truncated"] += answer.prediction.truncated
 
     def _meaning(self, job: Job) -> dict[str, Any]:
         """All that decides what the answers are: other answers are never put beside them."""
@@ -422,4 +435,4 @@ def _write_record(target: Path, meaning: Mapping[str, Any]) -> None:
 
     path = _record_path(target)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(meaning, ensure_ascii=False))
+    write_text(path, json.dumps(meaning))  # ASCII, because a file name need not be UTF-8

@@ -244,10 +244,11 @@ def _report(tally: Counter[str], classifier: Classifier, reader: ArticleReader |
 def _write(found: Iterable[Answer], output: Path, top_k: int | None) -> None:
     from newsie.cli.rows import flat_row, nested_row
     from newsie.cli.terminal import counted, note
+    from newsie.data.parts import locked_target
     from newsie.data.writers import open_writer
 
     nested = output.suffix.lower() in JSON_LINES
-    with open_writer(output) as writer:
+    with locked_target(output), open_writer(output) as writer:
         for answer in counted(found, "articles"):
             writer.write(nested_row(answer, top_k) if nested else flat_row(answer, top_k or 1))
     note(f"{writer.rows:,} predictions written to {output}")

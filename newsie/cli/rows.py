@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from newsie.data.readers import ArticleReader
     from newsie.prediction import Prediction
 
-__all__ = ["Answer", "answers", "flat_row", "nested_row", "sample_row", "text_answers"]
+__all__ = [
+    "Answer",
+    "answer_windows",
+    "answers",
+    "flat_row",
+    "nested_row",
+    "sample_row",
+    "text_answers",
+]
 
 
 class Answer(NamedTuple):
@@ -32,9 +40,30 @@ class Answer(NamedTuple):
 
 
 def answers(
-    classifier: Classifier, reader: ArticleReader, tasks: Sequence[str] | None, after: int = 0
+    classifier: Classifier, reader: ArticleReader, tasks: Sequence[str] | None
 ) -> Iterator[Answer]:
-    """The answers to all articles of a source behind the row `after`, in order."""
+    """Yield the answers to all articles of a source, in order."""
+    for window in answer_windows(classifier, reader, tasks):
+        yield from window
+
+
+def answer_windows(
+    classifier: Classifier,
+    reader: ArticleReader,
+    tasks: Sequence[str] | None,
+    *,
+    after: int = 0,
+    done: int = 0,
+) -> Generator[list[Answer], None, None]:
+    """Yield the answers to a source in order, a window of articles at a time.
+
+    Args:
+        classifier: the classifier.
+        reader: the source.
+        tasks: the tasks to answer; None means all.
+        after: number of the last row that an earlier run has answered: the end of a window.
+        done: how many articles it has answered.
+    """
     numbers: deque[int] = deque()  # of articles that the classifier has taken and not yet answered
 
     def articles() -> Iterator[Article]:
@@ -43,9 +72,13 @@ def answers(
                 numbers.append(reader.number)
                 yield article
 
-    for article, prediction in classifier.classify_stream(articles(), tasks=tasks):
-        number = numbers.popleft()
-        yield Answer(article, prediction, number, _place(reader, number, article))
+    for window in classifier.classify_windows(articles(), tasks=tasks, done=done):
+        yield [
+            Answer(article, prediction, number, _place(reader, number, article))
+            for (article, prediction), number in zip(
+                window, [numbers.popleft() for _ in window], strict=True
+            )
+        ]
 
 
 def sample_row(

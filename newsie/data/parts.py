@@ -2,39 +2,38 @@
 
     .NAME.parts/
       progress.json    what is answered (`source`), and how far that is
-      00000.parquet    answers to the first 10,000 rows of the source, or to fewer where rows were skipped
+      00000.parquet    answers to some 10,000 rows of the source, up to the end of a window
       00001.parquet    ...
+      lock             locked by the run that writes the file
 
-A part gets its name when it is on the disk as a whole, and counts once progress.json says so. At the
-end the parts are put together under the file's name, and the folder goes. Whoever is at work on them
-holds a lock on the file `lock`, which the system lets go of when the process ends, however that is.
+A part gets its name when it is on the disk as a whole, and counts once progress.json says so. Articles of
+a window are computed together, so a run that goes on behind a whole window gives the same numbers, to
+the last digit, as one that was never stopped. At the end the parts are joined under the file's name, and
+the folder is removed. The system releases the lock when the process ends, however that is.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from newsie.atomic import new_file, write_text
 from newsie.data.writers import RowWriter, check_target, open_writer
 from newsie.errors import InputError
+from newsie.locks import try_lock
 
-__all__ = ["PART_ROWS", "BusyError", "Parts"]
+__all__ = ["PART_ROWS", "BusyError", "Parts", "locked_target"]
 
 PART_ROWS = 10_000
 PROGRESS = "progress.json"
 LOCK = "lock"
-NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
-"""What a file system says that has no locks; there, nothing keeps two runs apart."""
 
 
 class BusyError(InputError):
@@ -61,7 +60,7 @@ class Parts:
     def __init__(self, target: Path, source: Mapping[str, Any], wait_seconds: float = 0) -> None:
         check_target(target)
         self.target, self.source = target, json.loads(json.dumps(source))
-        self.folder = target.with_name(f".{target.name}.parts")
+        self.folder = _folder(target)
         self.done = 0
         self.tally: Counter[str] = Counter()
         self._wait_seconds = wait_seconds
@@ -71,7 +70,7 @@ class Parts:
 
     def __enter__(self) -> Parts:
         with ExitStack() as held:
-            held.enter_context(self._lock())
+            held.enter_context(_wait_for_lock(target=self.target, seconds=self._wait_seconds))
             progress = self._read_progress()
             self.done = self._last = progress.get("done", 0)
             self.tally = Counter(progress.get("tally", {}))
@@ -90,15 +89,6 @@ class Parts:
             if not self._parts:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _lock(self) -> IO[bytes]:
-        """The open file that keeps others away for as long as it is open."""
-        end = time.monotonic() + self._wait_seconds
-        while (lock := _try_lock(self.folder)) is None:
-            if time.monotonic() >= end:
-                raise BusyError(f"{self.target} is being written by another run")
-            time.sleep(0.1)
-        return lock
-
     def write(self, number: int, row: Mapping[str, Any]) -> None:
         """Write the answer to a row of the source; rows come in order.
 
@@ -109,13 +99,16 @@ class Parts:
         Raises:
             InputError: see `RowWriter.write`.
         """
-        while number > self.done + PART_ROWS:
-            self._close_part(self.done + PART_ROWS)
         if self._writer is None:
             path = self.folder / f"{self._parts:05d}{self.target.suffix.lower()}"
             self._writer = self._open.enter_context(open_writer(path))
         self._writer.write(row)
         self._last = number
+
+    def end_window(self) -> None:
+        """Close the part that is open if it is full. To be called when a whole window is written."""
+        if self._last >= self.done + PART_ROWS:
+            self._close_part(self._last)
 
     def keep(self) -> None:
         """Close the part that is open, so that a later run goes on behind it."""
@@ -147,7 +140,8 @@ class Parts:
             self._parts += 1
         self.done = done
         progress = {"source": self.source, "done": done, "parts": self._parts, "tally": self.tally}
-        write_text(self.folder / PROGRESS, json.dumps(progress, ensure_ascii=False))
+        # ASCII, because a file name need not be UTF-8.
+        write_text(self.folder / PROGRESS, json.dumps(progress))
 
     def _read_progress(self) -> dict[str, Any]:
         """What is left of a run that ended early; nothing if it answered something else."""
@@ -162,22 +156,60 @@ class Parts:
         return found if found["source"] == self.source else {}
 
 
-def _try_lock(folder: Path) -> IO[bytes] | None:
-    """The lock of a folder of parts, which is made; None if another run has it."""
-    folder.mkdir(exist_ok=True)
+@contextmanager
+def locked_target(target: Path) -> Iterator[None]:
+    """Keep other runs from writing a file for as long as the block runs, as `Parts` does.
+
+    Raises:
+        InputError: another ending, or a folder that cannot be written to.
+        BusyError: another run is writing the file.
+    """
+    check_target(target)
+    with _wait_for_lock(target, 0):
+        try:
+            yield
+        finally:
+            if not (
+                _folder(target) / PROGRESS
+            ).exists():  # or a run that ended early has left parts
+                shutil.rmtree(_folder(target), ignore_errors=True)
+
+
+def _folder(target: Path) -> Path:
+    return target.with_name(f".{target.name}.parts")
+
+
+def _wait_for_lock(target: Path, seconds: float) -> IO[bytes]:
+    """Return the open file that keeps other runs away for as long as it is open."""
+    end = time.monotonic() + seconds
+    while (lock := _lock(_folder(target))) is None:
+        if time.monotonic() >= end:
+            raise BusyError(
+                f"{target} is being written by another run; wait for it, or name another file"
+            )
+        time.sleep(0.1)
+    return lock
+
+
+def _lock(folder: Path) -> IO[bytes] | None:
+    """Lock a folder of parts, which is created. Return None if another run has it."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder.parent} cannot be written to: {error.strerror or error}"
+        ) from error
     path = folder / LOCK
     with ExitStack() as stack:
         try:
             lock = stack.enter_context(path.open("ab"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The other may have ended in between, and removed the folder.
-            if not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+            # The other run may have ended in between, and removed the folder.
+            if try_lock(lock.fileno()) is False or not os.path.samestat(
+                os.fstat(lock.fileno()), path.stat()
+            ):
                 return None
-        except (BlockingIOError, FileNotFoundError):
+        except FileNotFoundError:
             return None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
         stack.pop_all()
         return lock
 

@@ -4,21 +4,22 @@ import csv
 import gzip
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from newsie.bundle import CascadeRule, read_bundle, write_bundle
 from newsie.cli import rows as rows_module
 from newsie.data import parts as parts_module
-from tests.tiny import tiny_articles
+from tests.tiny import LABELS, tiny_articles
 
 ROOT = Path(__file__).parents[2]
 FIELDS = ("id", "headline", "body")
@@ -26,7 +27,10 @@ FIELDS = ("id", "headline", "body")
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts and windows of 10 articles."""
     monkeypatch.setattr(parts_module, "PART_ROWS", 10)
+    monkeypatch.setattr("newsie.classifier.FIRST_WINDOW_ARTICLES", 10)
+    monkeypatch.setattr("newsie.runtime.Student.window_articles", 10)
 
 
 def write_articles(path: Path, count: int, *, ids: bool = True) -> Path:
@@ -119,7 +123,7 @@ def test_rows_that_were_skipped_and_cut_off_are_told_of_all_parts(
         newsie("classify", "-f", source, "-o", tmp_path / "out.csv")
     code, _, err = newsie("classify", "-f", source, "-o", tmp_path / "out.csv")
     assert code == 0
-    assert "going on behind row 20" in err
+    assert "going on behind row 21" in err  # the end of a window of 10 articles
     assert "1 of 23 articles are longer than the model reads" in err
     assert "1 row skipped" in err
 
@@ -419,38 +423,156 @@ def test_wrong_usage_of_folders(newsie: Any, big: Path, tmp_path: Path) -> None:
     )
 
 
-# --- killed ---------------------------------------------------------------------------------------
+# --- stopped at any point ------------------------------------------------------------------------
 
-PROGRAM = "import newsie.data.parts as p; p.PART_ROWS = 100; from newsie.cli import main; main()"
+
+@pytest.fixture(scope="module")
+def cascade(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny student twice in one bundle: it passes about half of the articles on to itself."""
+    large, space = read_bundle(tiny_bundle), LABELS
+    calibration = large.manifest.calibration
+    thresholds = {task.name: dict.fromkeys(task.labels, 0.9) for task in space.tasks}
+    return write_bundle(
+        tmp_path_factory.mktemp("cascade") / "both",
+        name="both",
+        label_space=space,
+        encoding=large.manifest.encoding,
+        calibration=calibration,
+        model=large.model_path,
+        tokenizer=large.tokenizer_path.read_text(encoding="utf-8"),
+        card="",
+        cascade=CascadeRule(calibration, thresholds),
+        first=large.model_path,
+    ).path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("kind", ["student", "cascade"])
+def test_stopped_at_random_points_the_file_is_equal_byte_for_byte(
+    newsie: Any,
+    tmp_path: Path,
+    tiny_bundle: Path,
+    cascade: Path,
+    kind: str,
+    suffix: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("newsie.classifier.FIRST_WINDOW_ARTICLES", 7)
+    monkeypatch.setattr("newsie.runtime.Student.window_articles", 40)
+    monkeypatch.setattr(parts_module, "PART_ROWS", 30)
+    model = cascade if kind == "cascade" else tiny_bundle
+    source, whole = write_articles(tmp_path / f"a{suffix}", 400), tmp_path / f"whole{suffix}"
+    assert newsie("classify", "-f", source, "-o", whole, "--model", model).code == 0
+    random = Random(suffix)
+    for attempt in range(3):
+        target, stops = tmp_path / f"{attempt}{suffix}", 0
+        while not target.exists():
+            with pytest.MonkeyPatch.context() as patch:
+                Stop(patch, random.randrange(250), KeyboardInterrupt())
+                code = newsie("classify", "-f", source, "-o", target, "--model", model).code
+            stops += code == 130
+            assert code == (0 if target.exists() else 130)
+        assert stops
+        assert target.read_bytes() == whole.read_bytes()
+
+
+PROGRAM = "import newsie.data.parts as p; p.PART_ROWS = 300; from newsie.cli import main; main()"
 
 
 @pytest.mark.slow
-def test_killed_outright_nothing_is_lost_and_nothing_is_half_there(
-    newsie: Any, tmp_path: Path, tiny_bundle: Path
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_killed_at_random_points_the_file_is_equal_byte_for_byte(
+    tmp_path: Path, tiny_bundle: Path, suffix: str
 ) -> None:
-    source = write_articles(tmp_path / "articles.jsonl", 3_000)
-    target = tmp_path / "out.jsonl"
-    progress = tmp_path / ".out.jsonl.parts" / "progress.json"
-    command = [sys.executable, "-c", PROGRAM, "classify", "-f", str(source), "-o", str(target)]
+    source, whole = write_articles(tmp_path / f"a{suffix}", 6_000), tmp_path / f"whole{suffix}"
+    target, progress = tmp_path / f"out{suffix}", tmp_path / f".out{suffix}.parts/progress.json"
     environment = {**os.environ, "NEWSIE_MODEL": str(tiny_bundle), "PYTHONPATH": str(ROOT)}
-    run = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    while run.poll() is None and not progress.exists():
-        time.sleep(0.001)
-    run.send_signal(signal.SIGKILL)
-    assert run.wait() == -signal.SIGKILL, "it ended before it could be killed"
-    assert not target.exists()
-    done = json.loads(progress.read_text())["done"]
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert f"going on behind row {done:,}" in again.stderr
-    assert newsie("classify", "-f", source, "-o", tmp_path / "whole.jsonl").code == 0
-    found, wanted = (
-        [json.loads(line) for line in path.read_text().splitlines()]
-        for path in (target, tmp_path / "whole.jsonl")
+
+    def command(output: Path) -> list[str]:
+        return [sys.executable, "-c", PROGRAM, "classify", "-f", str(source), "-o", str(output)]
+
+    subprocess.run(command(whole), env=environment, check=True, capture_output=True)
+    random = Random(suffix)
+    for _ in range(4):
+        before = progress.read_bytes() if progress.exists() else b""
+        run = subprocess.Popen(command(target), env=environment, stderr=subprocess.DEVNULL)
+        while run.poll() is None and (not progress.exists() or progress.read_bytes() == before):
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.1))
+        run.kill()
+        if run.wait() == 0:
+            break
+        assert not target.exists()
+    again = subprocess.run(command(target), env=environment, capture_output=True, text=True)
+    assert again.returncode == 0
+    assert target.read_bytes() == whole.read_bytes()
+
+
+# --- two runs, one output ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("second_reads", ["-", "file"])
+def test_a_second_run_to_one_output_is_refused(
+    newsie: Any,
+    tmp_path: Path,
+    tiny_bundle: Path,
+    second_reads: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("newsie.cli.bulk.BUSY_SECONDS", 0.1)
+    target = tmp_path / "out.jsonl"
+    first = subprocess.Popen(
+        [sys.executable, "-m", "newsie", "classify", "-", "-o", str(target)],
+        cwd=ROOT,
+        env={**os.environ, "NEWSIE_MODEL": str(tiny_bundle)},
+        stdin=subprocess.PIPE,
+        text=True,
     )
-    assert [row["id"] for row in found] == [row["id"] for row in wanted]
-    for one, other in zip(found, wanted, strict=True):
-        for task, scores in one["predictions"].items():
-            # Beside other articles the last digits of a sum may differ.
-            assert {s["label"]: s["score"] for s in scores} == pytest.approx(
-                {s["label"]: s["score"] for s in other["predictions"][task]}, abs=1e-5
-            )
+    assert first.stdin is not None
+    first.stdin.write("goal\n")  # it opens its output once it has read a line
+    first.stdin.flush()
+    end = time.monotonic() + 60
+    while not (tmp_path / ".out.jsonl.parts" / "lock").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    (tmp_path / "in.txt").write_text("cup\n")
+    with (tmp_path / "in.txt").open() as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        given = ["-"] if second_reads == "-" else ["--file", tmp_path / "in.txt"]
+        code, _, err = newsie("classify", *given, "-o", target)
+    assert code == 1
+    assert err.splitlines()[-1] == (
+        f"newsie: {target} is being written by another run; wait for it, or name another file"
+    )
+    first.communicate("goal\n" * 2)
+    assert first.returncode == 0
+    assert len(target.read_text().splitlines()) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.jsonl"]
+
+
+def test_texts_do_not_remove_the_parts_of_a_file(newsie: Any, tmp_path: Path) -> None:
+    source, target = write_articles(tmp_path / "a.csv", 48), tmp_path / "out.csv"
+    with pytest.MonkeyPatch.context() as patch:
+        Stop(patch, 34, KeyboardInterrupt())
+        assert newsie("classify", "-f", source, "-o", target).code == 130
+    assert newsie("classify", "goal", "-o", target).code == 0
+    assert "going on behind row" in newsie("classify", "-f", source, "-o", target).err
+
+
+# --- file names that are not UTF-8 -----------------------------------------------------------------
+
+
+def test_file_names_that_are_not_utf8(newsie: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for name in (b"caf\xe9.csv", b"zz.csv"):
+        write_articles(Path(os.fsdecode(os.path.join(os.fsencode(folder), name))), 12)
+    for _ in range(2):  # the second run finds all of it done
+        code, _, err = newsie("classify", "-f", folder / "*.csv", "-o", f"{tmp_path / 'out'}/")
+        assert (code, "2 of 2 files are answered" in err) == (0, True)
+    names = [os.fsencode(path.name) for path in (tmp_path / "out").glob("*.csv")]
+    assert sorted(names) == [b"caf\xe9.csv", b"zz.csv"]
+    code, _, err = newsie(
+        "classify", "-f", folder / "caf\udce9.csv", "-o", tmp_path / "o\udce9.csv"
+    )
+    assert (code, "12 predictions written to" in err) == (0, True)
+    assert "o\\xe9.csv" in err

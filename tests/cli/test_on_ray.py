@@ -48,7 +48,7 @@ def test_a_lost_node_loses_nothing(tiny_bundle: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"{FILES} of {FILES} files are answered" in done.stderr
 
-    from tests.cli.ray_nodes import PART_ROWS, read_journal
+    from tests.cli.ray_nodes import read_journal
 
     assert "alive 1" in done.stdout
     lost = done.stdout.split("lost ")[1].split()[0]
@@ -57,7 +57,7 @@ def test_a_lost_node_loses_nothing(tiny_bundle: Path, tmp_path: Path) -> None:
     assert len({node for _, node, _ in opened}) == 2  # both nodes were at work
     (_, first, begun), (_, second, gone_on) = (row for row in opened if row[0] == held)
     assert first == lost != second
-    assert (begun, gone_on) == (0, PART_ROWS)
+    assert (begun, gone_on) == (0, 256)  # the end of the window that fills a part of 100
     assert len(opened) == FILES + 1  # nothing else was done twice
 
     single = ["-f", str(tmp_path / "in" / "*.csv"), "-o", f"{tmp_path / 'single'}/"]
@@ -65,18 +65,9 @@ def test_a_lost_node_loses_nothing(tiny_bundle: Path, tmp_path: Path) -> None:
     assert here.exit_code == 0, here.output
     names = [path.name for path in sorted((tmp_path / "in").iterdir())]
     for name in names:
-        found, wanted = (
-            (tmp_path / folder / name).read_text(encoding="utf-8").splitlines()
-            for folder in ("cluster", "single")
-        )
-        assert len(found) == ARTICLES + 1
-        for row, other in zip(found, wanted, strict=True):
-            assert _cells(row) == pytest.approx(_cells(other), abs=1e-6)
-
-
-def _cells(row: str) -> list[str | float]:
-    """The cells of a row, scores as numbers: sums are rounded otherwise beside other articles."""
-    return [float(cell) if cell[:2] in ("0.", "1.") else cell for cell in row.split(",")]
+        cluster, here_alone = (tmp_path / folder / name for folder in ("cluster", "single"))
+        assert len(cluster.read_text(encoding="utf-8").splitlines()) == ARTICLES + 1
+        assert cluster.read_bytes() == here_alone.read_bytes()
 
 
 def test_workers_open_the_same_model_in_the_same_runtime(

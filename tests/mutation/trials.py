@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import gc
 import hashlib
 import importlib
 import multiprocessing
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal
 
@@ -156,10 +158,14 @@ def copy_tree(source: Path, target: Path) -> Path:
 
 
 def preload() -> None:
-    """Import slow libraries, so that forked trials need not."""
+    """Import slow libraries and pytest's plugins, so that forked trials need not."""
     for name in PRELOADED:
         with suppress(ImportError):  # then the tests that need it say so
             importlib.import_module(name)
+    for plugin in entry_points(group="pytest11"):
+        plugin.load()
+    gc.collect()
+    gc.freeze()  # pytest collects garbage at its end, and would go through all of this
 
 
 def try_mutant(tree: Tree, mutant: Mutant, timeout: float) -> Trial:

@@ -14,6 +14,7 @@ from newsie.cascade import Cascade
 from newsie.cascading import _check_fit, _thresholds, choose_thresholds
 from newsie.data.encoding import EncodingPolicy
 from newsie.errors import InputError
+from newsie.labels import IGNORE
 from newsie.manifest import FIRST, MODEL, TOKENIZER, CascadeRule, FileRecord, Manifest
 from tests.tiny import LABELS, tiny_tokenizer
 
@@ -116,3 +117,10 @@ def test_students_of_two_tokenizers_do_not_fit(tmp_path: Path) -> None:
     changed.add_tokens(["zeppelin"])
     with pytest.raises(InputError, match="they differ in tokenizer"):
         _check_fit(one, student("three", "other.onnx", changed.to_str()))
+
+
+@pytest.mark.parametrize(("count", "passed_on"), [(99, 1.0), (100, 0.0)])
+def test_a_hundred_labelled_articles_are_needed_to_choose(count: int, passed_on: float) -> None:
+    both = np.tile([0.9, 0.1], (count + 50, 1))
+    gold = np.append(np.zeros(count, np.int64), np.full(50, IGNORE))  # which do not count
+    assert choose_thresholds(both, both, gold).passed_on == passed_on

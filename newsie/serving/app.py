@@ -56,7 +56,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if classifier is not None:
-            service.serve(classifier)
+            service.serve(service.prepare(classifier))
         probing = asyncio.create_task(service.probe())
         yield
         service.health.drain()
@@ -82,7 +82,7 @@ def create_app(
         v2.router(service),
         cloud.sagemaker(service),
         health.router(service),
-        admin.router(service, swapper, has_key=bool(keys)),
+        admin.router(swapper, has_key=bool(keys)),
         pages.router(app),
     ):
         app.include_router(routes)

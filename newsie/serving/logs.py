@@ -13,7 +13,16 @@ from typing import Any
 
 import orjson
 
-__all__ = ["FACTS", "EventHandler", "Log", "note", "place_of", "plain_line", "write_line"]
+__all__ = [
+    "FACTS",
+    "EventHandler",
+    "Log",
+    "note",
+    "place_of",
+    "plain_line",
+    "sendable",
+    "write_line",
+]
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -35,12 +44,24 @@ def write_line(fields: dict[str, Any]) -> None:
         line = f"{time.astimezone():%H:%M:%S}  {plain_line(fields)}\n".encode()
     else:
         stamp = time.isoformat(timespec="milliseconds")
-        line = orjson.dumps({"time": stamp, **fields}, default=str) + b"\n"
+        line = _as_json({"time": stamp, **fields}) + b"\n"
     try:
         sys.stderr.buffer.write(line)
         sys.stderr.flush()
     except OSError:  # the log is closed or its disk full: requests are answered all the same
         return
+
+
+def _as_json(fields: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(fields, default=str)
+    except TypeError:  # text that is no Unicode, such as half of a surrogate pair
+        return orjson.dumps({name: sendable(str(value)) for name, value in fields.items()})
+
+
+def sendable(text: str) -> str:
+    """A text without the characters that cannot be encoded."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def plain_line(fields: Mapping[str, Any]) -> str:

@@ -215,7 +215,11 @@ class ServedModel:
         while self._users:
             self._unused.clear()
             await self._unused.wait()
-        await asyncio.to_thread(self._batcher.close)
+        await asyncio.to_thread(self.discard)
+
+    def discard(self) -> None:
+        """End the threads of a model that no request works with."""
+        self._batcher.close()
         self._encoders.shutdown()
 
 

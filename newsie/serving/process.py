@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import prometheus_client
 import uvicorn
@@ -23,6 +23,7 @@ from fastapi import FastAPI
 
 from newsie.errors import BundleError, NewsieError
 from newsie.serving.app import create_app
+from newsie.serving.loading import is_loading
 from newsie.serving.logs import EventHandler, place_of, write_line
 from newsie.serving.protocol import LimitedProtocol
 from newsie.serving.service import Service
@@ -69,8 +70,18 @@ def run(settings: Settings, listener: socket.socket) -> None:
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     server = Server(create_app(None, settings), settings)
     server.run(sockets=[listener])
+    if is_loading():
+        _leave(server.error)
     if server.error is not None:
         raise server.error
+
+
+def _leave(error: NewsieError | None) -> NoReturn:
+    """End the process at once: a thread that never ends, inside of a library in C++, would abort it."""
+    if error is not None:
+        print(f"newsie: {error}", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(0 if error is None else error.exit_code)
 
 
 class Server(uvicorn.Server):

@@ -39,11 +39,8 @@ class Service:
         self.current: ServedModel | None = None
         self._working = 0
 
-    def serve(self, classifier: Classifier) -> ServedModel | None:
-        """Let a classifier answer from now on, in one step: every request has the old or the new one.
-
-        Returns:
-            The model before, to be closed.
+    def prepare(self, classifier: Classifier) -> ServedModel:
+        """A model with its queue, ready to `serve`.
 
         Raises:
             InputError: it does not have the task that the settings name.
@@ -54,12 +51,17 @@ class Service:
             except LabelError as error:
                 raise InputError(f"setting task: {error}") from error
         waiting = self.metrics.queue_size.set
-        before, self.current = (
-            self.current,
-            ServedModel(classifier, self.settings, self._report, waiting),
-        )
+        return ServedModel(classifier, self.settings, self._report, waiting)
+
+    def serve(self, model: ServedModel) -> ServedModel | None:
+        """Let a model answer from now on, in one step: every request has the old or the new one.
+
+        Returns:
+            The model before, to be closed.
+        """
+        self.metrics.loaded(model.fingerprint)
+        before, self.current = self.current, model
         self.health.loaded()
-        self.metrics.loaded(classifier.bundle.fingerprint)
         return before
 
     @contextmanager

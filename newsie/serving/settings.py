@@ -90,6 +90,8 @@ class Settings(BaseSettings):
             that they close first.
         request_timeout_seconds: from the whole request to its answer. Half of it may be spent waiting: an
             estimate may be wrong by a factor of two, and an answer that comes too late is work for nobody.
+        load_timeout_seconds: from the first byte of a model to its readiness. A download may take minutes;
+            a model that is still not ready is given up, at the start with the whole server.
         send_timeout_seconds: how long an answer may wait for its client to read it.
         drain_seconds: after SIGTERM, how long requests are still taken, while `/health/ready` says no.
         shutdown_timeout_seconds: after that, how long answers under way may take; who has none
@@ -139,6 +141,7 @@ class Settings(BaseSettings):
     body_timeout_seconds: Seconds = 30
     keep_alive_seconds: Seconds = 75
     request_timeout_seconds: Seconds = 10
+    load_timeout_seconds: Seconds = 600
     send_timeout_seconds: Seconds = 30
     drain_seconds: Annotated[float, Field(ge=0)] = 1
     shutdown_timeout_seconds: Seconds = 30

@@ -3,37 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import signal
-import tempfile
-import threading
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
 
 from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
-from newsie.errors import NewsieError
-from newsie.serving.logs import write_line
-from newsie.serving.model import self_test
+from newsie.errors import BundleError, NewsieError
+from newsie.serving.loading import within
+from newsie.serving.logs import place_of, sendable, write_line
+from newsie.serving.model import ServedModel, self_test
 from newsie.serving.refusals import RefusedError
+from newsie.serving.rehearsal import rehearse
 from newsie.serving.service import Service
 from newsie.serving.settings import Settings
+from newsie.serving.sharing import Shared
 from newsie.serving.workers import READY, SHARED_VARIABLE
 
-__all__ = ["Swapper"]
+__all__ = ["Swap", "Swapper"]
 
-T = TypeVar("T")
+MAX_REASON_CHARACTERS = 500
+POLL_SECONDS = 0.05
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Swap:
+    """The outcome of a choice.
+
+    Attributes:
+        model: the fingerprint of the model.
+        name: its name.
+        changed: whether it is another one than before.
+        workers: processes of the server.
+        swapped: those of them that answer with this model now.
+    """
+
+    model: str
+    name: str
+    changed: bool
+    workers: int
+    swapped: int
 
 
 class Swapper:
     """Loads, verifies, warms and tests a model beside the old one, swaps in one step, drains the old.
 
-    Whatever fails, the old one stays.
+    If anything fails, the old one stays.
 
     Args:
         service: where the model answers.
@@ -44,46 +66,47 @@ class Swapper:
         self._service, self._settings = service, settings
         self._busy = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
-        shared = os.environ.get(SHARED_VARIABLE)
+        directory = os.environ.get(SHARED_VARIABLE)
+        self._shared = Shared(Path(directory)) if directory else None
         self._chosen = settings.model
-        self._choice = Path(shared) / "model" if shared else None
 
     async def reload(self) -> bool:
-        """Load what was chosen last, or what the settings say, anew; False where it is the same.
+        """Load the model that was chosen last, or the one of the settings; False if it is the same.
 
         Raises:
             NewsieError: it cannot be used.
         """
-        if self._choice is not None and self._choice.is_file():
-            self._chosen = self._choice.read_text(encoding="utf-8")
-        async with self._busy:
-            return await self._load(self._chosen)
+        choice = self._shared.read_choice() if self._shared else None
+        if choice is not None:
+            self._chosen = choice.source
+        try:
+            async with self._busy:
+                return await self._load(self._chosen)
+        except Exception:
+            if self._shared and choice is not None:
+                self._shared.note_failure(choice)
+            raise
 
-    async def choose(self, name: str) -> bool:
-        """Load the bundle of that name in `models_dir`; False where it answers already.
+    async def choose(self, name: str) -> Swap:
+        """Load the bundle of that name in `models_dir`, in all workers.
 
         Raises:
             RefusedError: there is no such bundle, it cannot be used, or another one is being loaded.
         """
         path = self._find(name)
         if self._busy.locked():
-            raise RefusedError(409, "busy", "another model is being loaded; try again later")
-        async with self._busy:
-            try:
-                new = await self._load(str(path))
-            except NewsieError as error:
-                write_line({"level": "error", "event": "model not loaded", "why": str(error)})
-                raise RefusedError(
-                    422,
-                    "bundle",
-                    f"the model {name!r} cannot be used, and the old one stays; the log says why",
-                ) from error
-        self._chosen = str(path)
-        self._tell_workers(path)
-        return new
+            raise _busy()
+        with self._only_chooser():
+            async with self._busy:
+                changed = await self._try(name, path)
+            self._chosen = str(path)
+            model = self._service.current
+            assert model is not None
+            workers, swapped = await self._tell_workers(model.fingerprint)
+            return Swap(model.fingerprint, model.name, changed, workers, swapped)
 
     async def close(self) -> None:
-        """Wait for what was swapped out, and close what answers now."""
+        """Wait for models that were swapped out, and close the current one."""
         if self._closing:
             await asyncio.wait(self._closing)
         if self._service.current is not None:
@@ -103,69 +126,99 @@ class Swapper:
             raise RefusedError(404, "no_model", f"there is no model {name!r}")
         return path
 
+    async def _try(self, name: str, path: Path) -> bool:
+        """Load a bundle. Raises RefusedError, which says why, but not where on this machine."""
+        try:
+            return await self._load(str(path))
+        except NewsieError as error:
+            said, why = str(error), {"why": str(error)}
+        except Exception as error:  # an error of a library may name anything: only the log has it
+            said, why = "the log says why", {"fault": place_of(error)}
+        write_line({"level": "error", "event": "model not loaded", **why})
+        said = said.replace(str(path), repr(name)).replace(str(path.parent), "models_dir")
+        message = f"the model {name!r} cannot be used, and the old one stays: {said}"
+        raise RefusedError(422, "bundle", sendable(message[:MAX_REASON_CHARACTERS]))
+
     async def _load(self, source: str | None) -> bool:
-        classifier = await _aside(lambda: self._open(source))
-        if classifier is None:
+        seconds = self._settings.load_timeout_seconds
+        try:
+            model = await within(seconds, lambda: self._open(source), _discard)
+        except TimeoutError:
+            raise BundleError(
+                f"the model {source or 'of the package'} was not ready within {seconds:g} s (setting "
+                "load_timeout_seconds); its loading cannot be stopped and may go on: use another "
+                "bundle, and restart the server if a core stays busy"
+            ) from None
+        if model is None:
+            self._note(self._service.current)
             return False
-        before = self._service.serve(classifier)
-        if self._choice is not None:
-            (self._choice.parent / READY).touch()
-        write_line(
-            {
-                "event": "model loaded",
-                "model": classifier.bundle.fingerprint,
-                "name": classifier.bundle.manifest.name,
-            }
-        )
+        before = self._service.serve(model)
+        self._note(model)
+        write_line({"event": "model loaded", "model": model.fingerprint, "name": model.name})
         if before is not None:
             task = asyncio.create_task(before.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
         return True
 
-    def _open(self, source: str | None) -> Classifier | None:
-        """A model that was verified, warmed and tested; None if its answers are those of today."""
+    def _open(self, source: str | None) -> ServedModel | None:
+        """A model that was verified, warmed and tested; None if it answers like the current one."""
         current = self._service.current
         known = current is not None and source is not None and Path(source).is_dir()
         if known and current and read_bundle(source or "").fingerprint == current.fingerprint:
             return None
         classifier = Classifier.from_pretrained(source, threads=self._settings.threads)
         self_test(classifier)
-        return classifier
-
-    def _tell_workers(self, path: Path) -> None:
-        """Let all workers load the same: the process that started them passes SIGHUP on."""
-        if self._choice is None:
-            return
-        with tempfile.NamedTemporaryFile(
-            "w", dir=self._choice.parent, delete=False, encoding="utf-8"
-        ) as file:
-            file.write(str(path))
-        os.replace(file.name, self._choice)
-        os.kill(os.getppid(), signal.SIGHUP)
-
-
-async def _aside(function: Callable[[], T]) -> T:
-    """Call in a thread that does not hold up the end of the process: a download may take long."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def finish(result: T | None, error: BaseException | None) -> None:
-        if future.done():  # nobody waits any more
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(cast(T, result))
-
-    def work() -> None:
-        result, caught = None, None
+        model = self._service.prepare(classifier)
         try:
-            result = function()
-        except BaseException as error:  # whatever it is, who waits must hear of it
-            caught = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(finish, result, caught)
+            rehearse(self._service, model)
+        except BaseException:
+            _discard(model)
+            raise
+        return model
 
-    threading.Thread(target=work, name="newsie-load", daemon=True).start()
-    return await future
+    def _note(self, model: ServedModel | None) -> None:
+        """Let the other workers know which model answers here."""
+        if self._shared is not None and model is not None:
+            self._shared.note_model(model.fingerprint)
+            (self._shared.directory / READY).touch()
+
+    @contextmanager
+    def _only_chooser(self) -> Iterator[None]:
+        """Raises RefusedError while another worker makes a choice."""
+        if self._shared is None:
+            yield
+            return
+        with self._shared.choosing() as alone:
+            if not alone:
+                raise _busy()
+            yield
+
+    async def _tell_workers(self, fingerprint: str) -> tuple[int, int]:
+        """Let all workers load what was loaded here: the number of workers, and of those that did.
+
+        The process that started them passes SIGHUP on. Returns when each has swapped or failed.
+        """
+        if self._shared is None:
+            return 1, 1
+        choice = self._shared.choose(self._chosen or "")
+        os.kill(os.getppid(), signal.SIGHUP)
+        workers, end = (
+            self._settings.workers,
+            time.monotonic() + self._settings.load_timeout_seconds,
+        )
+        while True:
+            swapped, failed = self._shared.count(fingerprint, choice)
+            if swapped + failed >= workers or time.monotonic() >= end:
+                return workers, min(swapped, workers)
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def _busy() -> RefusedError:
+    return RefusedError(409, "busy", "another model is being loaded; try again later")
+
+
+def _discard(model: ServedModel | None) -> None:
+    """Close a model that will not answer."""
+    if model is not None:
+        model.discard()

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from newsie.errors import NewsieError
+from newsie.errors import InputError, NewsieError
+from newsie.serving.sharing import forget_worker
 
 __all__ = ["BACKLOG", "READY", "SHARED_VARIABLE", "Workers"]
 
@@ -29,6 +30,9 @@ SHARED_VARIABLE = "NEWSIE_WORKERS_DIR"
 READY = "ready"
 """A file in that directory, from when a worker has loaded a model. A worker that cannot load one before ends
 all, since none could; later, it is tried again and the others go on."""
+
+MEMORY = "/dev/shm"
+"""A file system in memory that Linux has, also where the root is read-only."""
 
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 BACKLOG = 2_048
@@ -55,9 +59,10 @@ class Workers:
         """Until SIGTERM or SIGINT, and all workers have ended.
 
         Raises:
+            InputError: there is no place for the directory that workers share.
             NewsieError: a worker could not start; it has said why.
         """
-        self._shared = Path(tempfile.mkdtemp(prefix="newsie-"))
+        self._shared = _make_shared()
         os.environ[SHARED_VARIABLE] = os.environ[METRICS_VARIABLE] = str(self._shared)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
@@ -95,6 +100,7 @@ class Workers:
         pid, status = os.wait()
         self._running.discard(pid)
         _forget_gauges(pid)
+        forget_worker(self._shared, pid)
         if self._ending:
             return
         refused = os.WIFEXITED(status) and os.WEXITSTATUS(status) == NewsieError.exit_code
@@ -120,6 +126,22 @@ class Workers:
         for pid in tuple(self._running):
             with contextlib.suppress(ProcessLookupError):  # it has ended just now
                 os.kill(pid, number)
+
+
+def _make_shared() -> Path:
+    """A directory for small files: the usual temporary one, or else one in memory.
+
+    Raises:
+        InputError: nothing can be written anywhere.
+    """
+    places = [None, MEMORY, os.environ.get("XDG_RUNTIME_DIR") or MEMORY]
+    for place in places:
+        with contextlib.suppress(OSError):
+            return Path(tempfile.mkdtemp(prefix="newsie-", dir=place))
+    raise InputError(
+        "several workers share a small directory, and neither the temporary directory nor "
+        f"{MEMORY} can be written; set TMPDIR to a directory that can, or use --workers 1"
+    )
 
 
 def _code_of(work: Callable[[], None]) -> int:

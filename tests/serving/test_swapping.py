@@ -103,7 +103,13 @@ def test_a_model_must_have_the_task_of_the_settings(
 def test_another_model_answers(server: Live, models: Path) -> None:
     answer = choose(server, "second")
     second = read_bundle(models / "second")
-    assert answer.json() == {"model": second.fingerprint, "name": "other", "changed": True}
+    assert answer.json() == {
+        "model": second.fingerprint,
+        "name": "other",
+        "changed": True,
+        "workers": 1,
+        "swapped": 1,
+    }
     assert choose(server, "second").json()["changed"] is False
     with server.client(**{"X-API-Key": KEY}) as client:
         assert client.get("/info").json()["model_id"] == "other"
@@ -263,9 +269,10 @@ def test_workers(tiny_bundle: Path, models: Path) -> None:
         counted = samples(fresh("GET", "/metrics").text, "newsie_http_requests_total")
         assert counted['code="200",method="POST",route="/v1/classify"'] == 30
 
-        assert fresh("POST", "/admin/model", json={"model": "second"}).json()["changed"] is True
+        answer = fresh("POST", "/admin/model", json={"model": "second"}).json()
+        assert (answer["changed"], answer["workers"], answer["swapped"]) == (True, 2, 2)
         wanted = read_bundle(models / "second").fingerprint
-        wait_until(lambda: log.read_text().count('"event":"model loaded"') == 4)
+        assert log.read_text().count('"event":"model loaded"') == 4  # so the answer has said
         assert {fresh("GET", "/info").json()["model_sha"] for _ in range(20)} == {wanted}
         builds = samples(fresh("GET", "/metrics").text, "newsie_build_info")
         assert [labels for labels in builds if wanted in labels] == list(builds)

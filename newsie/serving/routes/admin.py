@@ -11,7 +11,6 @@ from newsie.serving.json_route import JsonRoute
 from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import ERRORS, json_response
 from newsie.serving.schemas import ErrorResponse
-from newsie.serving.service import Service
 from newsie.serving.swapping import Swapper
 
 __all__ = ["router"]
@@ -33,9 +32,13 @@ class ModelResponse(BaseModel):
     model: str = Field(description="Its fingerprint.")
     name: str = Field(description="Its name, as its manifest has it.")
     changed: bool = Field(description="Whether it is another one than before.")
+    workers: int = Field(description="Processes of the server.")
+    swapped: int = Field(
+        description="Those of them that answer with this model now. If it is fewer, the log says why."
+    )
 
 
-def router(service: Service, swapper: Swapper, *, has_key: bool) -> APIRouter:
+def router(swapper: Swapper, *, has_key: bool) -> APIRouter:
     """The routes of administration."""
     why = {403: "There is no key or no directory of models, or a foreign web page asks."}
     why[404] = "No such model."
@@ -47,15 +50,14 @@ def router(service: Service, swapper: Swapper, *, has_key: bool) -> APIRouter:
 
     @routes.post("/admin/model", response_model=ModelResponse)
     async def choose(request: ModelRequest) -> Response:
-        """Let another model answer. It is verified and tested first; if it fails, the old one stays."""
+        """Let another model answer. It is verified and tested first; if it fails, the old one stays.
+
+        With several workers, the answer comes when each of them has swapped or failed to.
+        """
         if not has_key:
             raise RefusedError(
                 403, "no_key", "models can only be changed on a server that has a key"
             )
-        changed = await swapper.choose(request.model)
-        with service.model() as model:
-            return json_response(
-                {"model": model.fingerprint, "name": model.name, "changed": changed}
-            )
+        return json_response(vars(await swapper.choose(request.model)))
 
     return routes

@@ -20,16 +20,18 @@ from newsie.confusion.merging import tally
 from newsie.confusion.overlap import MINIMUM_ARTICLES, MINIMUM_LABELS, Overlap, find_overlap
 from newsie.confusion.pairs import LabelPair, examine_pairs
 from newsie.confusion.reliability import Calibration, calibration
+from newsie.confusion.sentences import one_line
 from newsie.confusion.soft import SoftConfusion, soft_confusion
-from newsie.confusion.suspects import Suspects, find_suspects
+from newsie.confusion.suspects import Suspects, describe_suspects, find_suspects
 
 __all__ = ["SUSPECTS", "Analysis", "analyse"]
 
 SUSPECTS = 1_000
-"""Suspect rows that are told."""
+"""Suspect rows that are listed."""
 
-_CONFUSED = 200  # directions that are told
+_CONFUSED = 200  # directions that are listed
 _DRIFTING = 8  # directions that groups are compared by
+_ABSENT = 30  # labels that do not occur and are named
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class Analysis:
         overlap: which labels share mass; None where that cannot be told.
         pairs: the pairs most confused, with the reason and what to do.
         cells: articles to show for the cells of the table.
-        clusters: the dendrogram; None for two labels.
+        clusters: the dendrogram; None where fewer than three labels occur.
         groups: by publisher or month, if asked for.
         left_out: sentences: what is missing, and why.
     """
@@ -64,12 +66,18 @@ class Analysis:
     groups: Groups | None
     left_out: tuple[str, ...]
 
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The labels that do not occur, as gold or predicted (see `Answers.occurring`)."""
+        return _absent(self.answers)
+
     def to_json(self, task: str = "") -> dict[str, Any]:
         """As plain JSON values; `docs/confusion.md` describes them."""
         matrix, suspects = self.matrix, self.suspects
         content = {
             "task": task,
             "labels": self.answers.labels,
+            "absent": self.absent,
             "articles": len(self.answers),
             "labelled": len(self.answers.labelled),
             "accuracy": matrix.accuracy if matrix else None,
@@ -83,6 +91,9 @@ class Analysis:
             "suspects": {
                 "articles": len(suspects.rows),
                 "examined": len(suspects.examined_rows),
+                "expected": suspects.expected,
+                "beyond_chance": suspects.beyond_chance,
+                "sentence": describe_suspects(self.answers, suspects),
                 "rows": suspects.rows[:SUSPECTS],
             }
             if suspects
@@ -165,6 +176,10 @@ def analyse(
     )
 
 
+def _absent(answers: Answers) -> tuple[str, ...]:
+    return tuple(answers.labels[i] for i in np.flatnonzero(~answers.occurring))
+
+
 def _left_out(answers: Answers, suspects: Suspects | None, *, asked_groups: bool) -> list[str]:
     said, rows = [], answers.labelled
     if not len(rows):
@@ -191,11 +206,24 @@ def _left_out(answers: Answers, suspects: Suspects | None, *, asked_groups: bool
             f"Overlap in the probabilities is left out: it takes {MINIMUM_ARTICLES} articles and not "
             f"{len(answers)}."
         )
-    if answers.classes < 3:
-        said.append("Clusters are left out: there are only two labels.")
+    if answers.occurring.sum() < 3:
+        said.append("Clusters are left out: fewer than three labels occur.")
+    if absent := _absent(answers):
+        said.append(_absent_sentence(answers, absent))
     if suspects is not None and len(suspects.examined_rows) < len(rows):
         said.append(
             f"Wrong labels were looked for in {len(suspects.examined_rows):,} of {len(rows):,} "
             "articles, evenly spaced."
         )
     return said
+
+
+def _absent_sentence(answers: Answers, absent: Sequence[str]) -> str:
+    names = [one_line(label) for label in absent[:_ABSENT]]
+    more = f" and {len(absent) - _ABSENT:,} more" if len(absent) > _ABSENT else ""
+    never = "neither as gold label nor as answer" if len(answers.labelled) else "as answer"
+    verb = "does not occur" if len(absent) == 1 else "do not occur"
+    return (
+        f"{len(absent):,} of {answers.classes:,} labels {verb}, {never}, and have no row: "
+        f"{', '.join(names)}{more}."
+    )

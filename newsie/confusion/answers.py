@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,16 @@ class Answers:
     def labelled(self) -> Indices:
         """The rows with a gold label."""
         return np.flatnonzero(self.gold != IGNORE)
+
+    @cached_property
+    def occurring(self) -> NDArray[np.bool_]:
+        """(C,) True for labels that occur, as gold or predicted: among the articles with a gold label,
+        or where there are none, among all."""
+        rows = self.labelled if len(self.labelled) else slice(None)
+        found = np.zeros(self.classes, bool)
+        found[self.predicted[rows]] = True
+        found[self.gold[self.labelled]] = True
+        return found
 
     @property
     def block_count(self) -> int:

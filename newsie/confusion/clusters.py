@@ -71,8 +71,8 @@ class Clusters:
     """The dendrogram of the labels.
 
     Attributes:
-        order: labels as its leaves stand.
-        merges: the C - 1 steps, nearest first.
+        order: the labels that occur, as the leaves stand.
+        merges: the steps, one fewer than these labels, nearest first.
         cuts: coarser label sets, the finest first; 30 of them where there are more.
         suggested: number of labels of the cut to begin with; None where no two labels are near.
     """
@@ -98,38 +98,47 @@ def label_distances(soft: SoftConfusion) -> Floats:
 
 
 def cluster_labels(answers: Answers, soft: SoftConfusion) -> Clusters | None:
-    """The dendrogram, and what each coarser label set would reach; None for two labels.
+    """The dendrogram of the labels that occur, and the quality of each coarser label set.
+
+    Returns:
+        None where fewer than three labels occur.
 
     Raises:
         MissingExtraError: scipy is not installed.
     """
-    if answers.classes < 3:
+    leaves = np.flatnonzero(answers.occurring)
+    if len(leaves) < 3:
         return None
     hierarchy = extra("scipy.cluster.hierarchy")
-    distances = label_distances(soft)
-    condensed = distances[np.triu_indices(answers.classes, 1)]
-    steps = hierarchy.linkage(condensed, method="average")
-    merges = tuple(LabelMerge(int(a), int(b), float(d), int(n)) for a, b, d, n in steps)
+    distances = label_distances(soft)[np.ix_(leaves, leaves)]
+    steps = hierarchy.linkage(distances[np.triu_indices(len(leaves), 1)], method="average")
+    # scipy numbers the clusters after the leaves that it has; here they come after all C labels.
+    number = [*leaves.tolist(), *range(answers.classes, answers.classes + len(steps))]
+    merges = tuple(
+        LabelMerge(number[int(a)], number[int(b)], float(d), int(n)) for a, b, d, n in steps
+    )
     near = sum(merge.distance <= NEAR for merge in merges)
     return Clusters(
-        order=tuple(answers.labels[i] for i in hierarchy.leaves_list(steps)),
+        order=tuple(answers.labels[number[i]] for i in hierarchy.leaves_list(steps)),
         merges=merges,
-        cuts=_cuts(answers, merges, near),
+        cuts=_cuts(answers, leaves.tolist(), merges, near),
         # To merge everything is no label set.
-        suggested=answers.classes - near if 0 < near < answers.classes - 1 else None,
+        suggested=len(leaves) - near if 0 < near < len(leaves) - 1 else None,
     )
 
 
-def _cuts(answers: Answers, merges: tuple[LabelMerge, ...], near: int) -> tuple[Cut, ...]:
-    """The label sets after 1, 2, ... C - 2 merges."""
-    c = answers.classes
+def _cuts(
+    answers: Answers, leaves: list[int], merges: tuple[LabelMerge, ...], near: int
+) -> tuple[Cut, ...]:
+    """The label sets after 1, 2, ... merges, until two labels are left."""
+    c, most = answers.classes, len(leaves) - 2
     counts = _count(answers, merges) if len(answers.labelled) else None
-    told = set(np.unique(np.linspace(1, c - 2, min(c - 2, _CUTS)).astype(int)).tolist()) | {near}
-    members: dict[int, tuple[int, ...]] = {i: (i,) for i in range(c)}
+    chosen = set(np.unique(np.linspace(1, most, min(most, _CUTS)).astype(int)).tolist()) | {near}
+    members: dict[int, tuple[int, ...]] = {i: (i,) for i in leaves}
     cuts = []
-    for step, merge in enumerate(merges[: c - 2]):
+    for step, merge in enumerate(merges[:most]):
         members[c + step] = members.pop(merge.left) + members.pop(merge.right)
-        if step + 1 not in told:
+        if step + 1 not in chosen:
             continue
         groups = sorted(tuple(sorted(group)) for group in members.values() if len(group) > 1)
         names = tuple(tuple(answers.labels[i] for i in group) for group in groups)
@@ -139,7 +148,7 @@ def _cuts(answers: Answers, merges: tuple[LabelMerge, ...], near: int) -> tuple[
             present = gold > 0
             f1 = 2 * right[present] / (gold + predicted)[present]
             accuracy, macro_f1 = share(int(right.sum()), int(gold.sum())), float(f1.mean())
-        cuts.append(Cut(c - 1 - step, merge.distance, names, accuracy, macro_f1))
+        cuts.append(Cut(most + 1 - step, merge.distance, names, accuracy, macro_f1))
     return tuple(cuts)
 
 

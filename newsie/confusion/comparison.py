@@ -12,6 +12,7 @@ from newsie.confusion.answers import Answers
 from newsie.confusion.extras import extra
 from newsie.confusion.intervals import Estimate, paired, q_values, share
 from newsie.confusion.matrix import ConfusionMatrix
+from newsie.confusion.overlap import FALSE_DISCOVERY_RATE
 from newsie.errors import InputError
 from newsie.evaluation import Metric, accuracy, bootstrap_difference, macro_f1
 
@@ -21,7 +22,6 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Kind = Literal["press", "models", "tasks"]
 
-FALSE_DISCOVERY_RATE = 0.05
 _CELLS = 3_000_000  # drawn by the bootstrap of a metric
 
 

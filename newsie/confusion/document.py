@@ -15,9 +15,12 @@ _DIGITS = 6
 
 
 def as_json(value: Any) -> Any:
-    """Plain JSON values: floats to 6 digits, and null for what is not a finite number."""
+    """Plain JSON values: floats to 6 digits, and null for what is not a finite number.
+
+    A field that a dataclass leaves out of its `repr` is left out here, too.
+    """
     if is_dataclass(value):
-        return {f.name: as_json(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: as_json(getattr(value, f.name)) for f in fields(value) if f.repr}
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from newsie.confusion.analysis import Analysis
 from newsie.confusion.extras import extra
+from newsie.confusion.sentences import one_line
 
 __all__ = ["draw_figures", "missing_characters", "new_figure", "save_figure"]
 
@@ -104,7 +105,8 @@ def new_figure(width: float, height: float, title: str, subtitle: str) -> tuple[
 
 def _draw_table(task: str, analysis: Analysis) -> Any:
     """Rows and columns in the order of the dendrogram, so that like labels are neighbours."""
-    labels, order = analysis.answers.labels, _order(analysis)
+    order = _order(analysis)
+    labels = [analysis.answers.labels[i] for i in order]
     if analysis.matrix is not None:
         table, rows = analysis.matrix.normalised(), "gold label"
         what = "Share of the articles of each label, in %, by the label they got"
@@ -115,7 +117,7 @@ def _draw_table(task: str, analysis: Analysis) -> Any:
     size = float(np.clip(0.42 * len(labels), 4.5, 13))
     figure, axes = new_figure(size + 1.5, size + 1.8, f"What “{task}” mixes up", what)
     image = axes.imshow(np.nan_to_num(table), cmap=_colours(), vmin=0, vmax=1)
-    names = [labels[i] for i in order] if len(labels) <= NAMED else []
+    names = [one_line(label) for label in labels] if len(labels) <= NAMED else []
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted" if analysis.matrix is not None else "label", ylabel=rows)
@@ -129,9 +131,11 @@ def _draw_table(task: str, analysis: Analysis) -> Any:
 
 
 def _order(analysis: Analysis) -> list[int]:
-    index = {label: i for i, label in enumerate(analysis.answers.labels)}
-    order = analysis.clusters.order if analysis.clusters else analysis.answers.labels
-    return [index[label] for label in order]
+    """The labels that occur, as the dendrogram has them."""
+    answers = analysis.answers
+    if analysis.clusters is None:
+        return [int(i) for i in np.flatnonzero(answers.occurring)]
+    return [answers.labels.index(label) for label in analysis.clusters.order]
 
 
 def _colours() -> Any:
@@ -208,25 +212,24 @@ def _draw_coverage(task: str, analysis: Analysis) -> Any:
 def _draw_dendrogram(task: str, analysis: Analysis) -> Any:
     assert analysis.clusters is not None  # see _drawers
     labels, merges = analysis.answers.labels, analysis.clusters.merges
-    height = float(np.clip(0.27 * len(labels), 2.5, 16))
+    order = analysis.clusters.order
+    height = float(np.clip(0.27 * len(order), 2.5, 16))
     figure, axes = new_figure(
         6.5,
         height + 1.4,
         f"Which labels of “{task}” are near each other",
         "0: cannot be told apart; 1: neither ever gets any of the other’s probability",
     )
-    place = {
-        labels.index(label): (float(i), 0.0) for i, label in enumerate(analysis.clusters.order)
-    }
+    place = {labels.index(label): (float(i), 0.0) for i, label in enumerate(order)}
     for number, merge in enumerate(merges):
         (y1, x1), (y2, x2) = place[merge.left], place[merge.right]
         x = merge.distance
         colour = RED if x <= 0.5 else INK
         axes.plot([x1, x, x, x2], [y1, y1, y2, y2], color=colour, linewidth=1.4)
         place[len(labels) + number] = ((y1 + y2) / 2, x)
-    names = analysis.clusters.order if len(labels) <= 2 * NAMED else ()
+    names = [one_line(label) for label in order] if len(order) <= 2 * NAMED else []
     axes.set_yticks(range(len(names)), names)
-    axes.set(xlim=(0, 1), ylim=(len(labels) - 0.5, -0.5), xlabel="distance")
+    axes.set(xlim=(0, 1), ylim=(len(order) - 0.5, -0.5), xlabel="distance")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.axvline(0.5, color=RED, linewidth=0.8, linestyle=(0, (2, 3)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from newsie.confusion.answers import Answers
 from newsie.confusion.extras import extra
 from newsie.confusion.intervals import Estimate, newcombe, q_values, share
 from newsie.confusion.matrix import ConfusedPair, ConfusionMatrix
+from newsie.confusion.overlap import FALSE_DISCOVERY_RATE
 from newsie.errors import InputError
 
 __all__ = ["Group", "GroupPair", "Groups", "compare_groups"]
@@ -31,6 +32,7 @@ class GroupPair:
         share: of the group's articles of `gold`.
         difference: to all other articles of `gold`.
         q_value: of the difference, over all groups and pairs (Fisher's exact test, Benjamini & Hochberg).
+        beyond_chance: True where the q-value is at most 5 %.
     """
 
     gold: str
@@ -38,6 +40,7 @@ class GroupPair:
     share: Estimate
     difference: Estimate
     q_value: float
+    beyond_chance: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,9 @@ def _corrected(groups: tuple[Group, ...]) -> tuple[Group, ...]:
     q = iter(q_values([pair.q_value for group in groups for pair in group.pairs]).tolist())
 
     def pair(p: GroupPair) -> GroupPair:
-        return GroupPair(p.gold, p.predicted, p.share, p.difference, next(q))
+        corrected = next(q)
+        beyond_chance = corrected <= FALSE_DISCOVERY_RATE
+        return replace(p, q_value=corrected, beyond_chance=beyond_chance)
 
     return tuple(
         Group(g.name, g.articles, g.accuracy, g.difference, tuple(map(pair, g.pairs)))

@@ -28,7 +28,7 @@ but by less. `docs/confusion.md` tabulates false alarms and power.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,51 @@ class OverlapPair:
     shares: tuple[float, float]
 
 
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Every pair of labels, each array (C, C).
+
+    Attributes:
+        labels: the C names.
+        mass: S.
+        expected: E.
+        log_error: the standard error of the logarithm of the lift.
+        p, q: p-values and q-values, above the diagonal.
+        best_two: articles by best and second best label.
+        quantile: half the width of an interval, in standard errors.
+    """
+
+    labels: tuple[str, ...]
+    mass: Floats
+    expected: Floats
+    log_error: Floats
+    p: Floats
+    q: Floats
+    best_two: NDArray[np.int64]
+    quantile: float
+
+    def pair(self, a: int, b: int) -> OverlapPair:
+        """The pair of two class indices, the lower first."""
+        mass = float(self.mass[a, b] + self.mass[b, a])
+        expected = float(self.expected[a, b] + self.expected[b, a])
+        lift, error = mass / expected, float(self.log_error[a, b])
+        # The error is not a number where a block holds all of the mass.
+        factor = math.exp(min(self.quantile * error, 700)) if math.isfinite(error) else math.inf
+        rest = np.maximum(self.mass.sum(axis=1), np.finfo(np.float64).tiny)
+        q = float(self.q[a, b])
+        return OverlapPair(
+            labels=(self.labels[a], self.labels[b]),
+            mass=mass,
+            expected=expected,
+            lift=Estimate(lift, lift / factor, lift * factor if lift else math.inf),
+            p_value=float(self.p[a, b]),
+            q_value=q,
+            overlapping=q <= FALSE_DISCOVERY_RATE,
+            articles=int(self.best_two[a, b] + self.best_two[b, a]),
+            shares=(float(self.mass[a, b] / rest[a]), float(self.mass[b, a] / rest[b])),
+        )
+
+
 @dataclass(frozen=True)
 class Overlap:
     """The pairs that share mass, those with the most beyond what is expected first.
@@ -95,17 +140,20 @@ class Overlap:
         tested: number of pairs.
         overlapping: number of pairs that overlap.
         pairs: the first 200.
+        table: every pair.
     """
 
     minimum_lift: float
     tested: int
     overlapping: int
     pairs: tuple[OverlapPair, ...]
+    table: _Table = field(repr=False)
 
     def find(self, first: str, second: str) -> OverlapPair | None:
-        """The pair of two labels, in any order; None if it is not among those that are told."""
-        wanted = {first, second}
-        return next((pair for pair in self.pairs if set(pair.labels) == wanted), None)
+        """The pair of two labels, in any order; None where the two are expected to share nothing."""
+        a, b = sorted(map(self.table.labels.index, (first, second)))
+        known = self.table.expected[a, b] + self.table.expected[b, a] > 0
+        return self.table.pair(a, b) if known else None
 
 
 def shared_mass(answers: Answers) -> Floats:
@@ -127,19 +175,19 @@ def find_overlap(answers: Answers, *, minimum_lift: float = MINIMUM_LIFT) -> Ove
         return None
     mass = shared_mass(answers)
     expected, without, p, q = _test(mass, minimum_lift)
-    found = _Table(mass.sum(axis=0), expected, _log_lift_error(mass, without), p, q)
-    return _collect(answers, found, minimum_lift)
-
-
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """All (C, C): the mass, what is expected, the error of the logarithm of the lift, p and q."""
-
-    mass: Floats
-    expected: Floats
-    log_error: Floats
-    p: Floats
-    q: Floats
+    c = answers.classes
+    best_two = np.bincount(answers.predicted * c + answers.second, minlength=c * c)
+    table = _Table(
+        labels=answers.labels,
+        mass=mass.sum(axis=0),
+        expected=expected,
+        log_error=_log_lift_error(mass, without),
+        p=p,
+        q=q,
+        best_two=best_two.reshape(c, c),
+        quantile=student_quantile(answers.block_count),
+    )
+    return _collect(table, minimum_lift)
 
 
 def _test(mass: Floats, minimum_lift: float) -> tuple[Floats, Floats, Floats, Floats]:
@@ -203,33 +251,12 @@ def _log_lift_error(mass: Floats, without: Floats) -> Floats:
         return np.sqrt(jackknife_variance(np.log(rest / _both(without))))
 
 
-def _collect(answers: Answers, found: _Table, minimum_lift: float) -> Overlap:
-    c = answers.classes
-    mass, expected = _both(found.mass), _both(found.expected)
-    upper = np.triu(np.ones((c, c), bool), 1) & (expected > 0)
-    order = np.argsort(np.where(upper, expected - mass, np.inf), axis=None, kind="stable")
-    best_two = np.bincount(answers.predicted * c + answers.second, minlength=c * c).reshape(c, c)
-    rest = np.maximum(found.mass.sum(axis=1), np.finfo(np.float64).tiny)
-    wide = student_quantile(answers.block_count)
-    pairs = []
-    for a, b in zip(*np.unravel_index(order[: min(_KEPT, upper.sum())], (c, c)), strict=True):
-        lift = float(mass[a, b] / expected[a, b])
-        error = float(found.log_error[a, b])  # not a number where a block holds all of the mass
-        factor = math.exp(min(wide * error, 700)) if math.isfinite(error) else math.inf
-        q = float(found.q[a, b])
-        pairs.append(
-            OverlapPair(
-                labels=(answers.labels[a], answers.labels[b]),
-                mass=float(mass[a, b]),
-                expected=float(expected[a, b]),
-                lift=Estimate(lift, lift / factor, lift * factor if lift else math.inf),
-                p_value=float(found.p[a, b]),
-                q_value=q,
-                overlapping=q <= FALSE_DISCOVERY_RATE,
-                articles=int(best_two[a, b] + best_two[b, a]),
-                shares=(float(found.mass[a, b] / rest[a]), float(found.mass[b, a] / rest[b])),
-            )
-        )
-    return Overlap(
-        minimum_lift, int(upper.sum()), int((found.q <= FALSE_DISCOVERY_RATE).sum()), tuple(pairs)
-    )
+def _collect(table: _Table, minimum_lift: float) -> Overlap:
+    c = len(table.labels)
+    excess = _both(table.mass - table.expected)
+    upper = np.triu(np.ones((c, c), bool), 1) & (_both(table.expected) > 0)
+    order = np.argsort(np.where(upper, -excess, np.inf), axis=None, kind="stable")
+    first = np.unravel_index(order[: min(_KEPT, upper.sum())], (c, c))
+    overlapping = int((table.q <= FALSE_DISCOVERY_RATE).sum())
+    pairs = tuple(table.pair(int(a), int(b)) for a, b in zip(*first, strict=True))
+    return Overlap(minimum_lift, int(upper.sum()), overlapping, pairs, table)

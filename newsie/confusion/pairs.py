@@ -3,16 +3,15 @@
 Each article of the one label that is read as the other is one of three:
 
 - shared: the model gives the gold label 10 % or more, so it sees both;
-- suspect: the model is at least 90 % sure of the other label, and cleanlab, too, thinks that the gold
-  label is wrong;
+- suspect: the gold label is likely wrong (`newsie.confusion.suspects`);
 - neither: the model hardly sees the gold label, and nothing shows that this is wrong.
 
 Where only some articles were examined for wrong labels (`newsie.confusion.suspects`), only these are
-counted. The verdict is what most of them are: noise, overlap, or unclear; it takes more for an overlap
-where that could be tested: probabilities that the two share beyond chance. It is unclear, too, with
-fewer than 5 of them, and no overlap where there are no other labels: all that the one does not get goes
-to the other. Before all that, a label is scarce whose confusions go one way, and that has few articles
-or is hardly ever given. The advice follows the verdict, with what it would bring.
+counted. The verdict follows the largest of the three: overlap, noise or unclear. An overlap must also
+be beyond chance (`OverlapPair.overlapping`) where that could be tested. With fewer than 5 of these
+articles the verdict is unclear. It is never an overlap where there are no other labels: all that the
+one does not get goes to the other. Before all that, a label is scarce whose confusions go one way, and
+that has few articles or is hardly ever given. The advice follows the verdict, and says its benefit.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from newsie.confusion.answers import Answers
 from newsie.confusion.intervals import Estimate, share
 from newsie.confusion.matrix import ConfusionMatrix
 from newsie.confusion.merging import Merge, merge_pair
-from newsie.confusion.overlap import FALSE_DISCOVERY_RATE, MINIMUM_LIFT, Overlap, OverlapPair
-from newsie.confusion.sentences import count, percent
+from newsie.confusion.overlap import MINIMUM_LIFT, Overlap, OverlapPair
+from newsie.confusion.sentences import count, one_line, percent
 from newsie.confusion.suspects import Suspects
 
 __all__ = ["Advice", "BorderArticle", "Evidence", "LabelPair", "examine_pairs"]
@@ -39,8 +38,6 @@ Action = Literal["merge", "allow two labels", "relabel", "collect", "look"]
 
 SHARED = 0.1
 """From this probability of the gold label on, the model sees both labels."""
-SURE = 0.9
-"""From this probability of another label on, the gold label is suspect."""
 SCARCE = 0.2
 """A label is scarce with fewer articles than this share of the median label's."""
 HARDLY_GIVEN = 0.2
@@ -88,8 +85,8 @@ class Evidence:
         support: articles of a and of b.
         predicted: articles with a gold label that got a, and that got b.
         median_support: of the labels that occur.
-        lift, q_value: of their overlap in the probabilities; None where that cannot be tested, or the
-            pair is not among the 200 that `Overlap` tells.
+        lift, q_value, overlapping: of their overlap in the probabilities; None where that cannot be
+            tested.
     """
 
     suspect: int
@@ -106,6 +103,7 @@ class Evidence:
     median_support: float
     lift: float | None
     q_value: float | None
+    overlapping: bool | None
 
 
 @dataclass(frozen=True)
@@ -235,8 +233,7 @@ def _evidence(
     a, b = pair
     gold, predicted = answers.gold, answers.predicted
     confused = ((gold == a) & (predicted == b)) | ((gold == b) & (predicted == a))
-    sure = confused & (answers.confidence >= SURE)
-    rows = () if suspects is None else tuple(suspects.rows[sure[suspects.rows]].tolist())
+    rows = () if suspects is None else tuple(suspects.rows[confused[suspects.rows]].tolist())
     examined = np.flatnonzero(confused)
     if suspects is not None:
         examined = suspects.examined_rows[confused[suspects.examined_rows]]
@@ -261,6 +258,7 @@ def _evidence(
         median_support=float(np.median(support[support > 0])),
         lift=lift.lift.value if lift else None,
         q_value=lift.q_value if lift else None,
+        overlapping=lift.overlapping if lift else None,
     )
     return found, rows
 
@@ -280,14 +278,15 @@ def _verdict(e: Evidence, *, alone: bool) -> Verdict:
         return "scarce"
     if e.examined < ENOUGH:
         return "unclear"
+    largest = _largest(e)
+    doubtful = largest == "overlap" and (alone or e.overlapping is False)
+    return "unclear" if doubtful else largest
+
+
+def _largest(e: Evidence) -> Verdict:
+    """The verdict that the largest of the three kinds of articles speaks for."""
     kinds: dict[Verdict, int] = {"overlap": e.shared, "noise": e.suspect, "unclear": e.neither}
-    verdict = max(kinds, key=lambda kind: kinds[kind])
-    return "unclear" if verdict == "overlap" and (alone or _shares_no_more(e)) else verdict
-
-
-def _shares_no_more(e: Evidence) -> bool:
-    """Whether overlap was tested and not found."""
-    return e.q_value is not None and e.q_value > FALSE_DISCOVERY_RATE
+    return max(kinds, key=lambda kind: kinds[kind])
 
 
 def _scarce(e: Evidence) -> int | None:
@@ -303,6 +302,7 @@ def _scarce(e: Evidence) -> int | None:
 
 
 def _sentences(a: str, b: str, e: Evidence, total: int) -> list[str]:
+    a, b = one_line(a), one_line(b)
     said = [
         f"{percent(part.value)} of {first} articles are read as {second}"
         for first, second, part in ((a, b, e.a_as_b), (b, a, e.b_as_a))
@@ -312,8 +312,7 @@ def _sentences(a: str, b: str, e: Evidence, total: int) -> list[str]:
     lines = [
         f"{found[:1].upper()}{found[1:]}: {count(total, 'article')}, where the model expects "
         f"{e.expected:,.0f}.",
-        f"In {e.shared:,} of {_these(e, total)} it sees both labels (the gold one has 10 % or more); in "
-        f"{e.suspect:,} it is at least 90 % sure that the gold label is wrong; {e.neither:,} are neither.",
+        _kinds_sentence(e, total),
     ]
     if e.separability is not None:
         lines.append(
@@ -330,16 +329,28 @@ def _sentences(a: str, b: str, e: Evidence, total: int) -> list[str]:
     return lines
 
 
-def _these(e: Evidence, total: int) -> str:
-    return "these" if e.examined == total else f"the {e.examined:,} of these that were examined"
+def _kinds_sentence(e: Evidence, total: int) -> str:
+    if not e.examined:
+        return "None of these was examined for a wrong label."
+    these = "these" if e.examined == total else f"the {e.examined:,} of these that were examined"
+    return (
+        f"In {e.shared:,} of {these} it sees both labels (the gold one has 10 % or more); in "
+        f"{e.suspect:,} it is at least 90 % sure that the gold label is wrong; {e.neither:,} are neither."
+    )
 
 
 def _overlap_sentence(e: Evidence) -> str:
     if e.lift is None or e.q_value is None:
         return "Whether the two share more than their frequencies alone would give is not known."
+    if e.overlapping:
+        verdict = f"an overlap beyond chance, of more than {MINIMUM_LIFT:g} times"
+    elif e.lift > MINIMUM_LIFT:
+        verdict = f"not an overlap, because more than {MINIMUM_LIFT:g} times may be due to chance"
+    else:
+        verdict = f"not an overlap, which takes more than {MINIMUM_LIFT:g} times"
     return (
-        f"The two share {e.lift:.1f} times the probability that their frequencies alone would give, "
-        f"{'not ' if _shares_no_more(e) else ''}surely more than {MINIMUM_LIFT:g} (q = {e.q_value:.1g})."
+        f"The two share {e.lift:.1f} times the probability that their frequencies alone would give: "
+        f"{verdict} (q = {e.q_value:.2g})."
     )
 
 
@@ -350,15 +361,15 @@ def _advice(
     merged: Merge | None,
     rows: Sequence[int],
 ) -> Advice:
-    a, b = labels
+    a, b = map(one_line, labels)
     if verdict == "scarce":
-        rare = labels[_scarce(e) or 0]
+        rare = (a, b)[_scarce(e) or 0]
         return Advice("collect", f"Collect more articles of {rare} to learn from.")
     if verdict == "noise":
-        told = f" (the first {_RELABEL} are listed)" if len(rows) > _RELABEL else ""
+        listed = f" (the first {_RELABEL} are listed)" if len(rows) > _RELABEL else ""
         return Advice(
             "relabel",
-            f"Look at the labels of {count(len(rows), 'article')}, the likeliest to be wrong first{told}.",
+            f"Look at the labels of {count(len(rows), 'article')}, the likeliest to be wrong first{listed}.",
             tuple(rows[:_RELABEL]),
         )
     if verdict == "unclear":
@@ -370,7 +381,13 @@ def _advice(
             f"{merged.f1_after:.2f}, alone with {merged.f1_before[0]:.2f} and "
             f"{merged.f1_before[1]:.2f}.",
         )
-    return Advice("allow two labels", f"Allow both {a} and {b} for one article.")
+    sentence = f"Allow both {a} and {b} for one article."
+    if merged is not None and merged.gain.low > 0:
+        sentence += (
+            f" Merged, they would be found with an F1 of {merged.f1_after:.2f}; but the mistakes go one "
+            "way, as between a whole and its part, so to merge them is not advised."
+        )
+    return Advice("allow two labels", sentence)
 
 
 def _why_unclear(e: Evidence, *, alone: bool) -> str:
@@ -381,7 +398,17 @@ def _why_unclear(e: Evidence, *, alone: bool) -> str:
             "wrong labels do not explain most of this, and with two labels only, what is both cannot "
             "be told from what is hard"
         )
-    return "neither an overlap beyond chance nor wrong labels explain most of this"
+    largest = _largest(e)
+    if largest == "overlap":
+        return (
+            f"the model sees both labels in {e.shared:,} of {e.examined:,}, but the two do not overlap "
+            "beyond chance, and wrong labels do not explain most of this"
+        )
+    unseen = (
+        f"in {e.neither:,} of {e.examined:,} the model hardly sees the gold label, and nothing shows "
+        "that it is wrong"
+    )
+    return f"the two overlap beyond chance, but {unseen}" if e.overlapping else unseen
 
 
 def _both_ways(e: Evidence) -> bool:
@@ -396,7 +423,7 @@ def _both_ways(e: Evidence) -> bool:
 def _without_gold(
     labels: tuple[str, str], pair: OverlapPair, border: tuple[BorderArticle, ...]
 ) -> LabelPair:
-    a, b = labels
+    a, b = map(one_line, labels)
     # The overlap holds the pair in an order of its own.
     to_b, to_a = pair.shares if pair.labels == labels else pair.shares[::-1]
     return LabelPair(
@@ -407,7 +434,8 @@ def _without_gold(
         sentences=(
             f"{a} and {b} are the best two labels of {count(pair.articles, 'article')}.",
             f"The two share {pair.lift.value:.1f} times the probability that their frequencies "
-            f"alone would give (q = {pair.q_value:.1g}).",
+            f"alone would give: an overlap beyond chance, of more than {MINIMUM_LIFT:g} times "
+            f"(q = {pair.q_value:.2g}).",
             f"Of the probability that articles read as {a} give to other labels, {percent(to_b)} "
             f"goes to {b}; the reverse is {percent(to_a)}.",
         ),

@@ -10,7 +10,7 @@ from typing import Any
 from newsie.confusion.analysis import SUSPECTS, Analysis
 from newsie.confusion.comparison import Comparison
 from newsie.confusion.document import as_json
-from newsie.confusion.summary import summarise
+from newsie.confusion.summary import foremost_task, headline, summarise
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_start, clean_text
 from newsie.version import __version__
@@ -62,6 +62,8 @@ class Report:
             "model": dict(self.model),
             "against": None if self.against is None else dict(self.against),
             "articles": self.articles,
+            "foremost": foremost_task(self.analyses),
+            "headline": headline(self.analyses),
             "summary": list(self.summary),
             "left_out": list(self.left_out),
             "tasks": [analysis.to_json(task) for task, analysis in self.analyses.items()],

@@ -1,8 +1,12 @@
-"""The five things worth knowing, in plain sentences with figures."""
+"""The five things worth knowing, in plain sentences with figures.
+
+Every sentence takes its ranking and its rule from the analysis, as the page does: pairs stand in the
+order of `Analysis.pairs`, "beyond chance" is `OverlapPair.overlapping`, `GroupPair.beyond_chance` or
+`Suspects.beyond_chance`, and a superlative is used only where there is no tie.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -12,16 +16,17 @@ from newsie.confusion.analysis import Analysis
 from newsie.confusion.comparison import Comparison
 from newsie.confusion.groups import Group, GroupPair
 from newsie.confusion.intervals import Estimate
-from newsie.confusion.pairs import SURE
 from newsie.confusion.reliability import smallest_promise
-from newsie.confusion.sentences import count, interval, percent
+from newsie.confusion.sentences import count, interval, one_line, percent
+from newsie.confusion.suspects import describe_suspects
 
-__all__ = ["summarise"]
+__all__ = ["foremost_task", "headline", "summarise"]
 
 SENTENCES = 5
 
-_SERVED = 0.9  # the precision whose threshold is told
-_WEAKEST = 10  # articles that a label must have to be told as the weakest
+_SERVED = 0.9  # the share of right answers that the threshold of the summary is for
+_WEAKEST = 10  # least articles of the label that is named as the weakest
+_FEW = 5  # with fewer articles, a headline gives their number and no share
 
 
 def summarise(
@@ -33,9 +38,50 @@ def summarise(
         analyses: task -> analysis.
         comparisons: of answers to the same articles.
     """
-    tasks = sorted(analyses, key=lambda task: -_confused_articles(analyses[task]))
-    said = _sentences(tasks, analyses, comparisons)
-    return tuple(islice(said, SENTENCES))
+    tasks = _by_confusions(analyses)
+    sentences = _sentences(tasks, analyses, comparisons) if tasks else iter(())
+    return tuple(islice(sentences, SENTENCES))
+
+
+def foremost_task(analyses: Mapping[str, Analysis]) -> str | None:
+    """The task that the summary begins with: the one with the most confused articles."""
+    return next(iter(_by_confusions(analyses)), None)
+
+
+def headline(analyses: Mapping[str, Analysis]) -> str:
+    """The most frequent mistake of the foremost task, in a few words."""
+    task = foremost_task(analyses)
+    if task is None:
+        return "nothing to report"
+    analysis = analyses[task]
+    if analysis.matrix is None:
+        return _headline_without_gold(analysis)
+    worst = next(iter(analysis.matrix.most_confused(1)), None)
+    if worst is None:
+        return "every article got its gold label"
+    gold, predicted = _spaced(worst.gold), _spaced(worst.predicted)
+    if worst.articles < _FEW:
+        verb = "is" if worst.articles == 1 else "are"
+        return f"{count(worst.articles, 'article')} of {gold} {verb} read as {predicted}"
+    return f"{gold} is read as {predicted} in {percent(worst.share.value)} of cases"
+
+
+def _headline_without_gold(analysis: Analysis) -> str:
+    if analysis.overlap is None:
+        return "too little to tell which labels overlap"
+    pair = next((pair for pair in analysis.overlap.pairs if pair.overlapping), None)
+    if pair is None:
+        return "no two labels overlap beyond chance"
+    return f"{_spaced(pair.labels[0])} and {_spaced(pair.labels[1])} overlap"
+
+
+def _spaced(label: str) -> str:
+    """A label as large letters show it."""
+    return one_line(label.replace("_", " "))
+
+
+def _by_confusions(analyses: Mapping[str, Analysis]) -> list[str]:
+    return sorted(analyses, key=lambda task: -_confused_articles(analyses[task]))
 
 
 def _sentences(
@@ -43,25 +89,25 @@ def _sentences(
 ) -> Iterator[str]:
     main = analyses[tasks[0]]
     where = f"{tasks[0]}: " if len(tasks) > 1 else ""
-    yield from _told(where, main, (_most_confused, _why))
-    # A model to compare with was asked for, and so were groups: both are told.
-    compared = sorted(comparisons, key=lambda comparison: comparison.kind != "models")
-    said = [_named(comparison, where) + _compared(comparison) for comparison in compared]
-    yield from said[:1]
-    yield from _told(where, main, (_drift, _suspects))
-    yield from said[1:]
-    yield from _told(where, main, (_threshold,))
+    yield from _about(where, main, (_most_confused, _why))
+    # A model to compare with was asked for, and so were groups: both get a sentence.
+    ordered = sorted(comparisons, key=lambda comparison: comparison.kind != "models")
+    compared = [_named(comparison, where) + _compared(comparison) for comparison in ordered]
+    yield from compared[:1]
+    yield from _about(where, main, (_drift, _suspects))
+    yield from compared[1:]
+    yield from _about(where, main, (_threshold,))
     for task in tasks[1:]:
-        yield from _told(f"{task}: ", analyses[task], (_most_confused,))
+        yield from _about(f"{task}: ", analyses[task], (_most_confused,))
     overlapping = (_most_overlapping,) if main.matrix else ()
-    yield from _told(where, main, (_best_merge, _weakest, *overlapping))
+    yield from _about(where, main, (_best_merge, _weakest, *overlapping))
 
 
-def _told(
-    where: str, analysis: Analysis, tellers: Sequence[Callable[[Analysis], str]]
+def _about(
+    where: str, analysis: Analysis, writers: Sequence[Callable[[Analysis], str]]
 ) -> Iterator[str]:
-    for tell in tellers:
-        if sentence := tell(analysis):
+    for write in writers:
+        if sentence := write(analysis):
             yield where + sentence
 
 
@@ -74,16 +120,19 @@ def _confused_articles(analysis: Analysis) -> int:
 def _most_confused(analysis: Analysis) -> str:
     if analysis.matrix is None:
         return _without_gold(analysis)
-    if not (pairs := analysis.matrix.most_confused(1)):
+    if not (pairs := analysis.matrix.most_confused(2)):
         labelled = len(analysis.answers.labelled)
         return f"every article with a gold label got it: {count(labelled, 'article')}."
     pair = pairs[0]
     index = analysis.answers.labels.index
     back = analysis.matrix.normalised()[index(pair.predicted), index(pair.gold)]
     reverse = "" if np.isnan(back) else f"; the reverse happens to {percent(back)}"
+    tie = len(pairs) == 2 and pairs[1].articles == pair.articles
+    mistake = "one of the most frequent mistakes" if tie else "the most frequent mistake"
+    gold = one_line(pair.gold)
     return (
-        f"the most frequent mistake is {pair.gold} read as {pair.predicted}: "
-        f"{count(pair.articles, 'article')}, {interval(pair.share)} of {pair.gold}{reverse}."
+        f"{mistake} is {gold} read as {one_line(pair.predicted)}: "
+        f"{count(pair.articles, 'article')}, {interval(pair.share)} of {gold}{reverse}."
     )
 
 
@@ -94,24 +143,22 @@ def _without_gold(analysis: Analysis) -> str:
             "probabilities alone which labels overlap."
         )
     return _most_overlapping(analysis) or (
-        f"of {count(analysis.overlap.tested, 'pair')} of labels, none shares surely more than "
-        f"{analysis.overlap.minimum_lift:g} times the probability that their frequencies alone would "
-        "give."
+        f"of {count(analysis.overlap.tested, 'pair')} of labels, none overlaps beyond chance: none "
+        f"shares surely more than {analysis.overlap.minimum_lift:g} times the probability that their "
+        "frequencies alone would give."
     )
 
 
 def _most_overlapping(analysis: Analysis) -> str:
-    pairs = (
-        [pair for pair in analysis.overlap.pairs if pair.overlapping] if analysis.overlap else []
-    )
-    if not pairs:
+    pairs = analysis.overlap.pairs if analysis.overlap else ()
+    pair = next((pair for pair in pairs if pair.overlapping), None)
+    if pair is None:
         return ""
-    pair = pairs[0]
-    a, b = pair.labels
+    a, b = map(one_line, pair.labels)
     return (
-        f"{a} and {b} overlap most: they share {pair.lift.value:.1f} times the probability that "
-        f"their frequencies alone would give [{pair.lift.low:.1f}, {pair.lift.high:.1f}], and are "
-        f"the best two labels of {count(pair.articles, 'article')}."
+        f"{a} and {b} overlap beyond chance: they share {pair.lift.value:.1f} times the probability "
+        f"that their frequencies alone would give, and are the best two labels of "
+        f"{count(pair.articles, 'article')}."
     )
 
 
@@ -120,7 +167,7 @@ def _why(analysis: Analysis) -> str:
         return ""
     pair = analysis.pairs[0]
     assert pair.evidence is not None  # there are gold labels
-    e, (a, b) = pair.evidence, pair.labels
+    e, (a, b) = pair.evidence, map(one_line, pair.labels)
     them = "them" if e.examined == pair.confusions else f"{e.examined:,} examined"
     reason = {
         "overlap": f"in {e.shared:,} of {them} the model sees both labels",
@@ -130,8 +177,11 @@ def _why(analysis: Analysis) -> str:
         "unclear": f"in {e.shared:,} of {them} the model sees both labels, in {e.suspect:,} it is at "
         "least 90 % sure that the gold label is wrong",
     }[pair.verdict]
+    both = np.triu(analysis.matrix.counts + analysis.matrix.counts.T, 1)
+    tie = np.count_nonzero(both == pair.confusions) > 1
+    most = "among the pairs that are confused most" if tie else "confused most"
     return (
-        f"both ways together, {a} and {b} are confused most, in {count(pair.confusions, 'article')}; "
+        f"both ways together, {a} and {b} are {most}, in {count(pair.confusions, 'article')}; "
         f"{reason}. {pair.advice.sentence}"
     )
 
@@ -168,24 +218,10 @@ def _threshold(analysis: Analysis) -> str:
 
 
 def _suspects(analysis: Analysis) -> str:
-    if analysis.suspects is None or not len(analysis.suspects.rows):
+    suspects = analysis.suspects
+    if suspects is None or not suspects.beyond_chance:
         return ""
-    answers, rows = analysis.answers, analysis.suspects.rows
-    rows = rows[answers.confidence[rows] >= SURE]
-    if not len(rows):
-        return ""
-    examined = analysis.suspects.examined_rows
-    sure = examined[answers.confidence[examined] >= SURE]
-    expected = float((1 - answers.confidence[sure].astype(np.float64)).sum())
-    if len(rows) <= expected + 2 * math.sqrt(expected):
-        return ""  # no more than it should be wrong itself
-    counts = np.bincount(answers.gold[rows], minlength=answers.classes)
-    of = f" of {len(examined):,} examined" if len(examined) < len(answers.labelled) else ""
-    return (
-        f"{count(len(rows), 'gold label')}{of} may be wrong: the model is at least 90 % sure of another "
-        f"label (by its own probabilities it should be wrong about {expected:,.0f} times there); "
-        f"more in {answers.labels[int(counts.argmax())]} ({int(counts.max()):,}) than in any other label."
-    )
+    return describe_suspects(analysis.answers, suspects)
 
 
 def _best_merge(analysis: Analysis) -> str:
@@ -193,9 +229,13 @@ def _best_merge(analysis: Analysis) -> str:
     merges = [(p.merged, p.labels) for p in advised if p.merged]
     if not merges:
         return ""
-    merged, (a, b) = max(merges, key=lambda item: item[0].gain.value)
+    merged, labels = max(merges, key=lambda item: item[0].gain.value)
+    a, b = map(one_line, labels)
+    of = (
+        f"the most useful of the {len(merges)} merges that are advised" if merges[1:] else "advised"
+    )
     return (
-        f"merging {a} and {b} brings the most of all pairs: together they are found with an F1 of "
+        f"merging {a} and {b} is {of}: together they are found with an F1 of "
         f"{merged.f1_after:.2f}, alone with {merged.f1_before[0]:.2f} and {merged.f1_before[1]:.2f}."
     )
 
@@ -205,11 +245,12 @@ def _weakest(analysis: Analysis) -> str:
         return ""
     metrics = [(m.f1, m) for m in analysis.matrix.label_metrics() if m.f1 and m.support >= _WEAKEST]
     f1, weakest = min(metrics, key=lambda item: item[0].value, default=(None, None))
-    if f1 is None or weakest is None or f1.value == 1:
+    if f1 is None or weakest is None or f1.value == 1 or len(metrics) == 1:
         return ""
+    tie = sum(other.value == f1.value for other, _ in metrics) > 1
     return (
-        f"{weakest.label} is found worst of the labels with {_WEAKEST} articles or more: its F1 is "
-        f"{f1.value:.2f} [{f1.low:.2f}, {f1.high:.2f}]."
+        f"{one_line(weakest.label)} is {'among those ' if tie else ''}found worst of the labels with "
+        f"{_WEAKEST} articles or more: its F1 is {f1.value:.2f} [{f1.low:.2f}, {f1.high:.2f}]."
     )
 
 
@@ -220,18 +261,18 @@ def _drift(analysis: Analysis) -> str:
         (group, pair)
         for group in analysis.groups.groups
         for pair in group.pairs
-        if pair.q_value <= 0.05
+        if pair.beyond_chance
     ]
     if not found:
         return ""
-    # Of two groups alone both differ alike: the one with more of it is told.
+    # Of two groups alone both differ alike: the one with the larger share is named.
     group, pair = max(
         found, key=lambda item: (round(_surely(item[1].difference), 6), item[1].share.value)
     )
     others = pair.share.value - pair.difference.value
     return (
-        f"{interval(pair.share)} of the {pair.gold} articles of {group.name} are read as "
-        f"{pair.predicted}, and {percent(others)} of all others."
+        f"{interval(pair.share)} of the {one_line(pair.gold)} articles of {one_line(group.name)} are "
+        f"read as {one_line(pair.predicted)}, and {percent(others)} of all others."
     )
 
 
@@ -246,20 +287,21 @@ def _named(comparison: Comparison, where: str) -> str:
 
 
 def _compared(comparison: Comparison) -> str:
+    first, second = one_line(comparison.a), one_line(comparison.b)
     if comparison.kind == "models" and comparison.accuracy is not None:
         a, b, difference = (getattr(comparison.accuracy, n) for n in ("a", "b", "difference"))
         chance = "" if difference.low > 0 or difference.high < 0 else ", not beyond chance"
         return (
-            f"{comparison.a} is right in {100 * a:.1f} % of cases and {comparison.b} in "
+            f"{first} is right in {100 * a:.1f} % of cases and {second} in "
             f"{100 * b:.1f} %: a difference of {100 * difference.value:+.1f} points "
             f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]{chance}; they agree on "
             f"{percent(comparison.agreement.value)} of the articles."
         )
     if not comparison.pairs:
-        return f"{comparison.a} and {comparison.b} give the same label to every article."
+        return f"{first} and {second} give the same label to every article."
     pair = comparison.pairs[0]
     return (
-        f"{comparison.b} files {interval(pair.share)} of what {comparison.a} calls {pair.a} under "
-        f"{pair.b} ({pair.articles:,} of {count(pair.of, 'article')}); the two agree on "
+        f"{second} files {interval(pair.share)} of what {first} calls {one_line(pair.a)} under "
+        f"{one_line(pair.b)} ({pair.articles:,} of {count(pair.of, 'article')}); the two agree on "
         f"{percent(comparison.agreement.value)} of all articles."
     )

@@ -70,7 +70,7 @@ def test_the_lift_of_a_planted_pair_is_what_was_planted() -> None:
     assert found.pairs[0].labels == ("label 0", "label 1")
     assert found.pairs[0].lift.value == pytest.approx(3.0, rel=1e-6)
     assert found.pairs[0].shares == pytest.approx((3 / 9, 3 / 9))
-    assert found.find("label 1", "label 0") is found.pairs[0]
+    assert found.find("label 1", "label 0") == found.pairs[0]
 
 
 @settings(max_examples=15)

@@ -114,7 +114,8 @@ def test_an_overlap_that_is_tested_and_not_found_is_unclear() -> None:
         assert pair.evidence is not None
         assert pair.evidence.shared > pair.confusions / 2
         assert (pair.verdict, pair.advice.action) == ("unclear", "look")
-        assert "not surely more than 1.5" in pair.sentences[-1]
+        assert "not an overlap" in pair.sentences[-1]
+        assert "do not overlap beyond chance" in pair.advice.sentence
 
 
 def test_the_verdict_does_not_turn_with_the_size_of_the_file(

@@ -20,9 +20,9 @@ from newsie.confusion.merging import tally
 from newsie.confusion.overlap import MINIMUM_ARTICLES, MINIMUM_LABELS, Overlap, find_overlap
 from newsie.confusion.pairs import LabelPair, examine_pairs
 from newsie.confusion.reliability import Calibration, calibration
-from newsie.confusion.sentences import one_line
 from newsie.confusion.soft import SoftConfusion, soft_confusion
 from newsie.confusion.suspects import Suspects, describe_suspects, find_suspects
+from newsie.printable import one_line
 
 __all__ = ["SUSPECTS", "Analysis", "analyse"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from newsie.confusion.analysis import Analysis
 from newsie.confusion.extras import extra
-from newsie.confusion.sentences import one_line
+from newsie.printable import one_line
 
 __all__ = ["draw_figures", "missing_characters", "new_figure", "save_figure"]
 

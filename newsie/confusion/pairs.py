@@ -28,10 +28,11 @@ from newsie.confusion.intervals import Estimate, share
 from newsie.confusion.matrix import ConfusionMatrix
 from newsie.confusion.merging import Merge, merge_pair
 from newsie.confusion.overlap import MINIMUM_LIFT, Overlap, OverlapPair
-from newsie.confusion.sentences import count, one_line, percent
+from newsie.confusion.sentences import count, decimal, percent
 from newsie.confusion.suspects import Suspects
+from newsie.printable import one_line
 
-__all__ = ["Advice", "BorderArticle", "Evidence", "LabelPair", "examine_pairs"]
+__all__ = ["Advice", "BorderArticle", "Evidence", "LabelPair", "examine_pairs", "scarcity"]
 
 Verdict = Literal["overlap", "noise", "scarce", "unclear"]
 Action = Literal["merge", "allow two labels", "relabel", "collect", "look"]
@@ -322,11 +323,27 @@ def _sentences(a: str, b: str, e: Evidence, total: int) -> list[str]:
     lines.append(_overlap_sentence(e))
     rare = _scarce(e)
     if rare is not None:
-        lines.append(
-            f"{(a, b)[rare]} has {count(e.support[rare], 'article')} here, where the median label has "
-            f"{e.median_support:,.0f}, and is given to {e.predicted[rare]:,}."
-        )
+        lines.append(f"{_scarcity((a, b)[rare], rare, e)}.")
     return lines
+
+
+def _scarcity(name: str, rare: int, e: Evidence) -> str:
+    """The reason why a label of the pair is scarce."""
+    articles, given = count(e.support[rare], "article"), count(e.predicted[rare], "article")
+    if e.support[rare] < SCARCE * e.median_support:
+        return (
+            f"{name} has only {articles}, where the median label has {e.median_support:,.0f}, and is "
+            f"given to {given}"
+        )
+    return f"{name} has {articles}, but is given to only {e.predicted[rare]:,}"
+
+
+def scarcity(pair: LabelPair) -> str:
+    """The reason for the verdict "scarce", without a full stop; empty for other verdicts."""
+    if pair.evidence is None or pair.verdict != "scarce":
+        return ""
+    rare = _scarce(pair.evidence) or 0
+    return _scarcity(one_line(pair.labels[rare]), rare, pair.evidence)
 
 
 def _kinds_sentence(e: Evidence, total: int) -> str:
@@ -349,7 +366,7 @@ def _overlap_sentence(e: Evidence) -> str:
     else:
         verdict = f"not an overlap, which takes more than {MINIMUM_LIFT:g} times"
     return (
-        f"The two share {e.lift:.1f} times the probability that their frequencies alone would give: "
+        f"The two share {decimal(e.lift, 1)} times the probability that their frequencies alone would give: "
         f"{verdict} (q = {e.q_value:.2g})."
     )
 
@@ -378,14 +395,14 @@ def _advice(
         return Advice(
             "merge",
             f"Merge {a} and {b}, or allow both labels: together they are found with an F1 of "
-            f"{merged.f1_after:.2f}, alone with {merged.f1_before[0]:.2f} and "
-            f"{merged.f1_before[1]:.2f}.",
+            f"{decimal(merged.f1_after, 2)}, alone with {decimal(merged.f1_before[0], 2)} and "
+            f"{decimal(merged.f1_before[1], 2)}.",
         )
     sentence = f"Allow both {a} and {b} for one article."
     if merged is not None and merged.gain.low > 0:
         sentence += (
-            f" Merged, they would be found with an F1 of {merged.f1_after:.2f}; but the mistakes go one "
-            "way, as between a whole and its part, so to merge them is not advised."
+            f" Merged, they would be found with an F1 of {decimal(merged.f1_after, 2)}; but the mistakes "
+            "go one way, as between a whole and its part, so to merge them is not advised."
         )
     return Advice("allow two labels", sentence)
 
@@ -433,7 +450,7 @@ def _without_gold(
         evidence=None,
         sentences=(
             f"{a} and {b} are the best two labels of {count(pair.articles, 'article')}.",
-            f"The two share {pair.lift.value:.1f} times the probability that their frequencies "
+            f"The two share {decimal(pair.lift.value, 1)} times the probability that their frequencies "
             f"alone would give: an overlap beyond chance, of more than {MINIMUM_LIFT:g} times "
             f"(q = {pair.q_value:.2g}).",
             f"Of the probability that articles read as {a} give to other labels, {percent(to_b)} "

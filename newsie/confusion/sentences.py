@@ -1,19 +1,13 @@
-"""Figures and foreign names, written for a sentence."""
+"""Figures, written for a sentence."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
+import math
+from decimal import ROUND_HALF_UP, Decimal
 
 from newsie.confusion.intervals import Estimate
 
-__all__ = ["count", "interval", "one_line", "percent"]
-
-_HIDDEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-"""Control characters, direction marks and lone surrogates."""
-_ISOLATE, _END = "\u2068", "\u2069"
+__all__ = ["count", "decimal", "interval", "percent"]
 
 
 def count(number: int, noun: str) -> str:
@@ -25,21 +19,20 @@ def percent(share: float) -> str:
     """Return a share as in "12 %". Only 0 is written as 0 %, and only 1 as 100 %."""
     if 0 < share <= 0.005:
         return "less than 1 %"
-    return "more than 99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
+    return "more than 99 %" if 0.995 <= share < 1 else f"{_whole(100 * share)} %"
 
 
 def interval(found: Estimate) -> str:
     """A share with its interval, as in "12 % [9, 16]" (all in %)."""
-    return f"{percent(found.value)} [{100 * found.low:.0f}, {100 * found.high:.0f}]"
+    return f"{percent(found.value)} [{_whole(100 * found.low)}, {_whole(100 * found.high)}]"
 
 
-def one_line(name: str) -> str:
-    """Return a foreign name (a label, a publisher, a file) as it can stand within a sentence.
+def decimal(value: float, digits: int, *, sign: bool = False) -> str:
+    """Return a number with a fixed count of digits, halves rounded up as `toFixed` does on the page."""
+    rounded = Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    return f"{rounded:+}" if sign else f"{rounded}"
 
-    Line breaks become spaces. Control characters and direction marks are left out. A name in a script
-    that is written from right to left is isolated (https://www.unicode.org/reports/tr9/), so that it
-    does not reorder the sentence.
-    """
-    text = _HIDDEN.sub("", " ".join(name.split()))
-    turns = any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in text)
-    return f"{_ISOLATE}{text}{_END}" if turns else text
+
+def _whole(value: float) -> int:
+    """The nearest whole number, halves rounded up as `Math.round` does on the page."""
+    return math.floor(value + 0.5)

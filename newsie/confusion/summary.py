@@ -16,9 +16,11 @@ from newsie.confusion.analysis import Analysis
 from newsie.confusion.comparison import Comparison
 from newsie.confusion.groups import Group, GroupPair
 from newsie.confusion.intervals import Estimate
+from newsie.confusion.pairs import scarcity
 from newsie.confusion.reliability import smallest_promise
-from newsie.confusion.sentences import count, interval, one_line, percent
+from newsie.confusion.sentences import count, decimal, interval, percent
 from newsie.confusion.suspects import describe_suspects
+from newsie.printable import one_line
 
 __all__ = ["foremost_task", "headline", "summarise"]
 
@@ -156,7 +158,7 @@ def _most_overlapping(analysis: Analysis) -> str:
         return ""
     a, b = map(one_line, pair.labels)
     return (
-        f"{a} and {b} overlap beyond chance: they share {pair.lift.value:.1f} times the probability "
+        f"{a} and {b} overlap beyond chance: they share {decimal(pair.lift.value, 1)} times the probability "
         f"that their frequencies alone would give, and are the best two labels of "
         f"{count(pair.articles, 'article')}."
     )
@@ -173,7 +175,7 @@ def _why(analysis: Analysis) -> str:
         "overlap": f"in {e.shared:,} of {them} the model sees both labels",
         "noise": f"in {e.suspect:,} of {them} the model is at least 90 % sure that the gold label is "
         "wrong",
-        "scarce": "one of the two has few articles or is hardly ever given",
+        "scarce": scarcity(pair),
         "unclear": f"in {e.shared:,} of {them} the model sees both labels, in {e.suspect:,} it is at "
         "least 90 % sure that the gold label is wrong",
     }[pair.verdict]
@@ -205,8 +207,8 @@ def _threshold(analysis: Analysis) -> str:
             f"{percent(surest.coverage)} of articles {percent(surest.accuracy)} are."
         )
     promise = (
-        f"right in {percent(found.precision)} of cases (at least {100 * found.lower:.1f} %, with 95 % "
-        "confidence)"
+        f"right in {percent(found.precision)} of cases (at least {decimal(100 * found.lower, 1)} %, with "
+        "95 % confidence)"
     )
     if found.coverage == 1:
         return f"all answers together are {promise}."
@@ -236,7 +238,8 @@ def _best_merge(analysis: Analysis) -> str:
     )
     return (
         f"merging {a} and {b} is {of}: together they are found with an F1 of "
-        f"{merged.f1_after:.2f}, alone with {merged.f1_before[0]:.2f} and {merged.f1_before[1]:.2f}."
+        f"{decimal(merged.f1_after, 2)}, alone with {decimal(merged.f1_before[0], 2)} and "
+        f"{decimal(merged.f1_before[1], 2)}."
     )
 
 
@@ -250,7 +253,8 @@ def _weakest(analysis: Analysis) -> str:
     tie = sum(other.value == f1.value for other, _ in metrics) > 1
     return (
         f"{one_line(weakest.label)} is {'among those ' if tie else ''}found worst of the labels with "
-        f"{_WEAKEST} articles or more: its F1 is {f1.value:.2f} [{f1.low:.2f}, {f1.high:.2f}]."
+        f"{_WEAKEST} articles or more: its F1 is {decimal(f1.value, 2)} [{decimal(f1.low, 2)}, "
+        f"{decimal(f1.high, 2)}]."
     )
 
 
@@ -292,9 +296,9 @@ def _compared(comparison: Comparison) -> str:
         a, b, difference = (getattr(comparison.accuracy, n) for n in ("a", "b", "difference"))
         chance = "" if difference.low > 0 or difference.high < 0 else ", not beyond chance"
         return (
-            f"{first} is right in {100 * a:.1f} % of cases and {second} in "
-            f"{100 * b:.1f} %: a difference of {100 * difference.value:+.1f} points "
-            f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]{chance}; they agree on "
+            f"{first} is right in {decimal(100 * a, 1)} % of cases and {second} in "
+            f"{decimal(100 * b, 1)} %: a difference of {_points(difference.value)} points "
+            f"[{_points(difference.low)}, {_points(difference.high)}]{chance}; they agree on "
             f"{percent(comparison.agreement.value)} of the articles."
         )
     if not comparison.pairs:
@@ -305,3 +309,7 @@ def _compared(comparison: Comparison) -> str:
         f"{one_line(pair.b)} ({pair.articles:,} of {count(pair.of, 'article')}); the two agree on "
         f"{percent(comparison.agreement.value)} of all articles."
     )
+
+
+def _points(difference: float) -> str:
+    return decimal(100 * difference, 1, sign=True)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from newsie.confusion.answers import Answers
 from newsie.confusion.extras import extra
-from newsie.confusion.sentences import count, one_line
+from newsie.confusion.sentences import count
+from newsie.printable import one_line
 
 __all__ = ["MAX_EXAMINED", "SURE", "Suspects", "describe_suspects", "find_suspects"]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from benchmarks.overlap import NULLS, plant
 from newsie.confusion.analysis import Analysis, analyse
 from newsie.confusion.report import suspect_rows
-from newsie.confusion.sentences import one_line, percent
+from newsie.confusion.sentences import percent
 from newsie.confusion.summary import headline, summarise
 
 NAMES = ("arts", "business", "crime", "desk", "europe", "food", "games", "health")
@@ -197,15 +197,13 @@ def test_a_pair_behind_the_first_200_is_tested_too(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("two\nlines\r\n and  more", "two lines and more"),
-        ("\x1b[31mred\x07", "[31mred"),
-        ("\u202eevil\u2069", "evil"),
-        ("חדשות", "\u2068חדשות\u2069"),
+        ("two\nlines", r"two\nlines"),
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("\u202eevil\u2069", r"\u202eevil\u2069"),
         ("<b>bold</b>", "<b>bold</b>"),
     ],
 )
 def test_a_foreign_name_stands_on_one_line(name: str, shown: str) -> None:
-    assert one_line(name) == shown
     labels = (name, "other", "third")
     p = np.repeat([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]], 20, axis=0)
     analysis = analyse(labels, p, np.repeat([1, 0, 2], 20))
@@ -213,4 +211,4 @@ def test_a_foreign_name_stands_on_one_line(name: str, shown: str) -> None:
     sentences = [*pair.sentences, pair.advice.sentence, *all_sentences(analysis)]
     assert any(shown in sentence for sentence in sentences)
     for sentence in [*sentences, headline({"task": analysis})]:
-        assert not re.search("[\x00-\x1f\u202a-\u202e]", sentence)
+        assert not re.search("[\x00-\x1f\u202a-\u202e\u2066-\u2069]", sentence)

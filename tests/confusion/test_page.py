@@ -12,7 +12,8 @@ import pytest
 from newsie.confusion.analysis import analyse
 from newsie.confusion.comparison import compare
 from newsie.confusion.page import page_html, write_page
-from newsie.confusion.report import Report, shown_rows
+from newsie.confusion.report import Report, shown_rows, suspect_rows
+from newsie.confusion.sentences import decimal, percent
 from newsie.confusion.words import articles_to_explain
 from newsie.data.articles import Article
 from tests.browser import PHONE, open_browser, open_page
@@ -394,13 +395,104 @@ def test_many_labels_on_a_phone(browser: Browser, tmp_path: Path) -> None:
     path = write_page(made.to_json(), tmp_path / "report.html")
     with open_page(browser, path.as_uri(), size=PHONE) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
-        assert page.get_by_text("more columns to the right").is_visible()
+        assert page.get_by_text("the table scrolls sideways").is_visible()
         last = page.locator(".grid tbody tr").first.locator("td").last
         last.tap()  # the table is scrolled, and not the page
         assert page.evaluate("[scrollX, document.getElementById('scroll').scrollLeft > 0]") == [
             0,
             True,
         ]
+
+
+@pytest.mark.parametrize("width", [375, 320])
+def test_the_table_on_a_phone_shows_its_key_and_the_chosen_cell(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    p, y = answers(2, 400, 20)
+    names = [f"correspondence {n}" for n in range(20)]
+    made = Report(
+        "m.csv", {"name": "m", "fingerprint": "f"}, None, 400, {"t": analyse(names, p, y)}, (), {}
+    )
+    path = write_page(made.to_json(), tmp_path / "report.html")
+    with open_page(browser, path.as_uri(), size=(width, 700)) as page:
+        page.locator("summary", has_text="Every label").click()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        # The names of the rows are whole, and no column is cut off by them.
+        assert page.evaluate(CUT_OFF) == []
+        box = page.locator(".grid td.chosen").bounding_box()
+        key = page.locator(".grid tbody th").first.bounding_box()
+        assert box is not None
+        assert key is not None
+        assert key["x"] >= 0
+        assert key["x"] + key["width"] <= box["x"] <= width - box["width"]
+        first = page.locator(".table.stack tbody th").first
+        content = first.evaluate("e => getComputedStyle(e, '::before').content")
+        assert "attr" in content or "Label" in content
+
+
+CUT_OFF = """() => {
+  const names = [...document.querySelectorAll(".grid tbody th span")];
+  const hidden = names.filter((e) => e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().left < 0);
+  const edge = document.querySelector(".grid tbody th").getBoundingClientRect().right;
+  const cells = [...document.querySelectorAll(".grid tbody tr:first-child td")];
+  const columns = cells.map((e) => e.getBoundingClientRect());
+  const split = columns.filter((c) => c.left < edge - 1 && c.right > edge + 2);
+  return [...hidden.map((e) => e.textContent), ...split.map((c) => c.left + " is behind " + edge)];
+}"""
+
+
+def test_figures_of_the_page_are_those_of_the_sentences(
+    page: Page, content: dict[str, Any]
+) -> None:
+    """The same share is rounded alike."""
+    for share in (0.005, 0.125, 0.625, 0.145, 0.994, 0.995, 0.9999, 1, 0):
+        shown = page.evaluate("(share) => percent(share)", share).replace("\u00a0", " ")
+        plainer = shown.replace("<", "less than ").replace(">", "more than ")
+        assert plainer == percent(share)
+    for value in (0.125, 0.375, 0.625, 0.875, 0.005):
+        assert page.evaluate("(x) => fixed(x, 2)", value) == decimal(value, 2)
+    assert page.locator("h1").inner_text().replace("\u00a0", " ").lower() == content["headline"]
+
+
+def test_suspects_are_as_many_on_the_page_as_everywhere(browser: Browser, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 6, 600)
+    p = np.full((600, 6), 0.01)
+    p[np.arange(600), truth] = 0.95
+    gold = np.where(random.random(600) < 0.1, (truth + 1) % 6, truth)
+    found = analyse(LABELS, p, gold)
+    made = Report("s.csv", {"name": "m", "fingerprint": "f"}, None, 600, {"t": found}, (), {})
+    content = made.to_json()
+    (told,) = (sentence for sentence in content["summary"] if "may be wrong" in sentence)
+    assert told == content["tasks"][0]["suspects"]["sentence"]
+    count = content["tasks"][0]["suspects"]["articles"]
+    assert count == len(suspect_rows(found)) > 20
+    assert told.startswith(f"{count} gold labels may be wrong")
+    with open_page(browser, write_page(content, tmp_path / "r.html").as_uri()) as page:
+        block = page.locator("section", has_text="Labels to check").last.inner_text()
+    assert told in block.replace("\u00a0", " ")
+
+
+def test_foreign_names_break_no_row_and_reorder_nothing(browser: Browser, tmp_path: Path) -> None:
+    names = ("two\nlines", "\u202etfel", "חדשות ספורט", "<b>bold</b>", "plain", "arts")
+    p, y = answers(1)
+    publishers = ["عاجل\u202e" if n % 2 else "Daily\nTiny" for n in range(len(y))]
+    found = analyse(names, p, y, groups=publishers)
+    texts = {row: Article("\u202eheadline", "מבזק body") for row in shown_rows(found)}
+    made = Report(
+        "a\u202eb.csv", {"name": "m\n", "fingerprint": "f"}, None, 400, {"t": found}, (), texts
+    )
+    path = write_page(made.to_json(), tmp_path / "report.html")
+    with open_page(browser, path.as_uri()) as page:
+        shown = page.locator("body").inner_text()
+        assert not re.search("[\u202a-\u202e]", shown)
+        assert r"\u202etfel" in shown
+        assert r"two\nlines" in shown
+        assert "\u2068חדשות ספורט\u2069" in shown
+        assert page.locator("b", has_text="bold").count() == 0
+        heights = page.locator(".grid tbody th").evaluate_all("all => all.map(e => e.offsetHeight)")
+        assert max(heights) <= 2 * min(heights)
+        assert page.locator("#cell h4").first.get_attribute("dir") == "auto"
 
 
 def test_without_gold_labels(browser: Browser, tmp_path: Path) -> None:

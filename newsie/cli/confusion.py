@@ -308,6 +308,7 @@ def _write(report: Report, explanations: Explanations, directory: Path) -> None:
 
 def _write_suspects(report: Report, articles: Mapping[int, Article], directory: Path) -> None:
     """TASK-suspects.csv: articles whose gold label is likely wrong, to be looked at."""
+    from newsie.cli.terminal import note
     from newsie.confusion.report import suspect_rows
     from newsie.data.writers import open_writer
 
@@ -317,6 +318,10 @@ def _write_suspects(report: Report, articles: Mapping[int, Article], directory: 
         if not rows:
             path.unlink(missing_ok=True)  # of an earlier report
             continue
+        if analysis.suspects is not None and len(rows) < len(analysis.suspects.rows):
+            note(
+                f"{path.name} holds the first {len(rows):,} of {len(analysis.suspects.rows):,} suspects"
+            )
         with open_writer(path) as writer:
             for row in rows:
                 writer.write(

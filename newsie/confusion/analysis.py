@@ -91,6 +91,7 @@ class Analysis:
             "suspects": {
                 "articles": len(suspects.rows),
                 "examined": len(suspects.examined_rows),
+                "sure": len(suspects.sure_rows),
                 "expected": suspects.expected,
                 "beyond_chance": suspects.beyond_chance,
                 "sentence": describe_suspects(self.answers, suspects),

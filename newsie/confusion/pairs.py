@@ -3,7 +3,8 @@
 Each article of the one label that is read as the other is one of three:
 
 - shared: the model gives the gold label 10 % or more, so it sees both;
-- suspect: the gold label is likely wrong (`newsie.confusion.suspects`);
+- suspect: the gold label is likely wrong, and the model at least 90 % sure of the other one
+  (`Suspects.sure_rows`);
 - neither: the model hardly sees the gold label, and nothing shows that this is wrong.
 
 Where only some articles were examined for wrong labels (`newsie.confusion.suspects`), only these are
@@ -234,7 +235,9 @@ def _evidence(
     a, b = pair
     gold, predicted = answers.gold, answers.predicted
     confused = ((gold == a) & (predicted == b)) | ((gold == b) & (predicted == a))
-    rows = () if suspects is None else tuple(suspects.rows[confused[suspects.rows]].tolist())
+    rows = (
+        () if suspects is None else tuple(suspects.sure_rows[confused[suspects.sure_rows]].tolist())
+    )
     examined = np.flatnonzero(confused)
     if suspects is not None:
         examined = suspects.examined_rows[confused[suspects.examined_rows]]

@@ -64,6 +64,8 @@ def test_labels_that_look_like_formulas_or_have_no_glyph(tmp_path: Path) -> None
 
 
 def test_an_extra_that_is_missing_is_named() -> None:
-    with pytest.raises(MissingExtraError, match=r"package 'no_such_package'.*newsie\[analysis\]"):
+    with pytest.raises(
+        MissingExtraError, match=r"package 'no_such_package'.*newsie-classifier\[analysis\]"
+    ):
         extras.extra("no_such_package.module")
     extras.check_extras()

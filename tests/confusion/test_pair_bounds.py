@@ -27,6 +27,7 @@ EVIDENCE = Evidence(
     median_support=300.0,
     lift=None,
     q_value=None,
+    overlapping=None,
 )
 
 

@@ -141,6 +141,7 @@ class Bulk:
         top_k: labels of each task; None means 1 in tables and all in JSON.
         columns: field of the article -> column.
         strict: stop at the first row that cannot be used.
+        raw: write CSV as it is, see `newsie.data.writers.open_writer`.
     """
 
     classifier: Classifier
@@ -148,6 +149,7 @@ class Bulk:
     top_k: int | None
     columns: Mapping[str, str]
     strict: bool
+    raw: bool = False
     _bytes_done: int = field(default=0, init=False)
     _bytes: int = field(default=0, init=False)
     _told: str = field(default="", init=False)
@@ -245,7 +247,7 @@ class Bulk:
         meaning = self._meaning(job)  # before anything is read: the file may change meanwhile
         one_of_many = _record_path(job.target).exists()
         reader = self._open(job, empty=one_of_many)
-        with Parts(job.target, meaning, wait_seconds) as parts:
+        with Parts(job.target, meaning, wait_seconds, raw=self.raw) as parts:
             if one_of_many and self.is_done(job):
                 note(f"{job.target} was written by another process")
                 return
@@ -341,6 +343,7 @@ class Bulk:
             "tasks": list(self.tasks or self.classifier.tasks),
             "top_k": self.top_k,
             "columns": dict(self.columns),
+            "raw": self.raw,
         }
 
     def is_done(self, job: Job) -> bool:
@@ -361,7 +364,7 @@ def _difference(record: Mapping[str, Any], meaning: Mapping[str, Any]) -> str:
         return ""
     if record["model"] != meaning["model"]:
         return "what is there is of another model"
-    same = all(record[key] == meaning[key] for key in ("tasks", "top_k", "columns"))
+    same = all(record.get(key) == meaning[key] for key in ("tasks", "top_k", "columns", "raw"))
     return "they have changed since" if same else "what is there is of other options"
 
 

@@ -90,6 +90,14 @@ def classify(
     ] = None,
     columns: Columns = None,
     strict: Strict = False,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw-csv",
+            help="Write text in CSV as it is: without an apostrophe before cells that a spreadsheet would "
+            "run as formulas, and without a byte order mark.",
+        ),
+    ] = False,
     engine: Annotated[
         Engine,
         typer.Option(
@@ -134,7 +142,7 @@ def classify(
     classifier = Classifier.from_pretrained(model, threads=threads)
     tasks = chosen_tasks(task, classifier.labels)
     if jobs:
-        bulk = Bulk(classifier, tasks, top_k, fields, strict)
+        bulk = Bulk(classifier, tasks, top_k, fields, strict, raw)
         if engine is Engine.ray:
             from newsie.cli.on_ray import many_on_ray
 
@@ -149,7 +157,7 @@ def classify(
     tally: Counter[str] = Counter()
     found = _counted(_answers(classifier, reader, texts or [], tasks), tally)
     if output is not None:
-        _write(found, Path(output), top_k)
+        _write(found, Path(output), top_k, raw)
     elif json_:
         _print_json(found, top_k)
     else:
@@ -241,14 +249,14 @@ def _report(tally: Counter[str], classifier: Classifier, reader: ArticleReader |
         )
 
 
-def _write(found: Iterable[Answer], output: Path, top_k: int | None) -> None:
+def _write(found: Iterable[Answer], output: Path, top_k: int | None, raw: bool) -> None:
     from newsie.cli.rows import flat_row, nested_row
     from newsie.cli.terminal import counted, note
     from newsie.data.parts import locked_target
     from newsie.data.writers import open_writer
 
     nested = output.suffix.lower() in JSON_LINES
-    with locked_target(output), open_writer(output) as writer:
+    with locked_target(output), open_writer(output, raw=raw) as writer:
         for answer in counted(found, "articles"):
             writer.write(nested_row(answer, top_k) if nested else flat_row(answer, top_k or 1))
     note(f"{writer.rows:,} predictions written to {output}")

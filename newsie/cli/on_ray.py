@@ -119,7 +119,7 @@ def many_on_ray(bulk: Bulk, jobs: Sequence[Job], model: str | None) -> None:
 def _arguments(bulk: Bulk, model: str | None) -> tuple[Any, ...]:
     """Those of `_Worker`: the same model in the same runtime, wherever it is started."""
     runtime = os.environ.get(VARIABLE) or ONNXRUNTIME
-    of_bulk = (bulk.tasks, bulk.top_k, dict(bulk.columns), bulk.strict)
+    of_bulk = (bulk.tasks, bulk.top_k, dict(bulk.columns), bulk.strict, bulk.raw)
     return _place(model), bulk.classifier.bundle.fingerprint, runtime, *of_bulk
 
 

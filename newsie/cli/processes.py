@@ -37,7 +37,7 @@ def many_in_processes(bulk: Bulk, jobs: Sequence[Job], model: str | None, proces
         model: as `Classifier.from_pretrained` takes it.
         processes: how many, this one included.
     """
-    options = (bulk.tasks, bulk.top_k, bulk.columns, bulk.strict)
+    options = (bulk.tasks, bulk.top_k, bulk.columns, bulk.strict, bulk.raw)
     arguments = (model, bulk.classifier.threads, options, jobs)
     # Spawned: a forked process would hold the locks of threads that it does not have.
     make = multiprocessing.get_context("spawn").Process

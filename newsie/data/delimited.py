@@ -7,7 +7,7 @@ import io
 import itertools
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +24,7 @@ from newsie.data.records import (
     open_binary,
     recode,
 )
+from newsie.data.spreadsheet import BYTE_ORDER_MARK, unprotect
 from newsie.errors import ReadError
 
 __all__ = ["open_delimited"]
@@ -71,7 +72,22 @@ def open_delimited(path: Path, delimiter: str, limit: int) -> Records:
     def read(_wanted: object) -> Iterator[Record]:
         return _read(path, delimiter, header, limit, watch)
 
-    return Records(tuple(header), read, watch.share)
+    records = Records(tuple(header), read, watch.share)
+    with open_binary(path) as binary:
+        marked = binary.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK
+    return _unprotected(records) if marked else records
+
+
+def _unprotected(records: Records) -> Records:
+    """The same records, without the apostrophes that keep a spreadsheet from running cells."""
+
+    def read(columns: Sequence[str]) -> Iterator[Record]:
+        for number, row in records.read(columns):
+            if not isinstance(row, BadRow):
+                row = type(row)({unprotect(name): unprotect(cell) for name, cell in row.items()})
+            yield Record(number, row)
+
+    return records._replace(columns=tuple(map(unprotect, records.columns)), read=read)
 
 
 def _open_text(path: Path, watch: Watch | None = None) -> io.TextIOWrapper:

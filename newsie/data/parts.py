@@ -47,6 +47,7 @@ class Parts:
         target: the file, .jsonl, .csv or .parquet; its folder must be there.
         source: what the rows answer, as plain JSON values; parts of anything else are thrown away.
         wait_seconds: how long to wait for another run that is at work on the same file.
+        raw: see `open_writer`.
 
     Attributes:
         done: number of rows of the source whose answers are in parts; known within the context.
@@ -57,13 +58,20 @@ class Parts:
         BusyError: on entry, another run is at work on the file, and still is after waiting.
     """
 
-    def __init__(self, target: Path, source: Mapping[str, Any], wait_seconds: float = 0) -> None:
+    def __init__(
+        self,
+        target: Path,
+        source: Mapping[str, Any],
+        wait_seconds: float = 0,
+        *,
+        raw: bool = False,
+    ) -> None:
         check_target(target)
         self.target, self.source = target, json.loads(json.dumps(source))
         self.folder = _folder(target)
         self.done = 0
         self.tally: Counter[str] = Counter()
-        self._wait_seconds = wait_seconds
+        self._wait_seconds, self._raw = wait_seconds, raw
         self._last = self._parts = 0
         self._writer: RowWriter | None = None
         self._open, self._held = ExitStack(), ExitStack()
@@ -101,7 +109,7 @@ class Parts:
         """
         if self._writer is None:
             path = self.folder / f"{self._parts:05d}{self.target.suffix.lower()}"
-            self._writer = self._open.enter_context(open_writer(path))
+            self._writer = self._open.enter_context(open_writer(path, raw=self._raw))
         self._writer.write(row)
         self._last = number
 
@@ -125,7 +133,7 @@ class Parts:
         suffix = self.target.suffix.lower()
         paths = [self.folder / f"{part:05d}{suffix}" for part in range(self._parts)]
         if not paths:
-            with open_writer(self.target) as writer:
+            with open_writer(self.target, raw=self._raw) as writer:
                 writer.name_columns(like or {})
         else:
             with new_file(self.target) as aside:

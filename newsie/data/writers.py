@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from newsie.atomic import new_file
+from newsie.data.spreadsheet import BYTE_ORDER_MARK, protect
 from newsie.errors import InputError, MissingExtraError
 
 __all__ = ["RowWriter", "check_target", "json_line", "open_stdout", "open_writer"]
@@ -60,11 +61,16 @@ class RowWriter(ABC):
 
 
 @contextmanager
-def open_writer(path: Path | str) -> Iterator[RowWriter]:
+def open_writer(path: Path | str, *, raw: bool = False) -> Iterator[RowWriter]:
     """A writer of .jsonl, .csv or .parquet; "-" is JSON Lines to stdout.
 
     The rows go to a file beside, which gets its name when all of them are on the disk. After an
     error it is removed, and a file that had the name before is untouched.
+
+    Args:
+        path: the file.
+        raw: in CSV, write text as it is: without a byte order mark, and without an apostrophe before
+            cells that a spreadsheet would run as formulas.
 
     Raises:
         InputError: another ending, or a folder that cannot be written to.
@@ -76,7 +82,8 @@ def open_writer(path: Path | str) -> Iterator[RowWriter]:
     path = Path(path)
     open_format = check_target(path)
     with ExitStack() as opened:
-        writer = open_format(_create(path, opened))
+        stream = _create(path, opened)
+        writer = _CsvWriter(stream, raw) if open_format is _CsvWriter else open_format(stream)
         try:
             yield writer
             writer.finish()
@@ -172,21 +179,30 @@ class _JsonWriter(RowWriter):
 
 
 class _CsvWriter(RowWriter):
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, raw: bool = False) -> None:
         super().__init__()
+        self._stream, self._raw = stream, raw
         self._writer = csv.writer(_Lines(stream))
         self._columns: list[str] = []
 
     def _write(self, row: dict[str, Value]) -> None:
         if not self.rows:
-            self._columns = list(row)
-            self._writer.writerow(self._columns)
+            self.name_columns(row)
         _check_columns(row, self._columns)
-        self._writer.writerow(["" if (v := row.get(c)) is None else v for c in self._columns])
+        self._writer.writerow([self._cell(row.get(column)) for column in self._columns])
 
     def name_columns(self, row: Mapping[str, Value]) -> None:
-        if row:
-            self._writer.writerow(row)
+        self._columns = list(row)
+        if not row:
+            return
+        if not self._raw:
+            self._stream.write(BYTE_ORDER_MARK)
+        self._writer.writerow(map(self._cell, row))
+
+    def _cell(self, value: Value) -> Value:
+        if value is None:
+            return ""
+        return protect(value) if isinstance(value, str) and not self._raw else value
 
 
 class _Lines:

@@ -148,7 +148,7 @@ def test_answers_without_ids_tell_their_row(newsie: Any, tmp_path: Path) -> None
     source = tmp_path / "a.csv"
     source.write_text("headline,other\ngoal,1\n,2\ncup,3\n")
     assert newsie("classify", "-f", source, "-o", tmp_path / "out.csv").code == 0
-    with (tmp_path / "out.csv").open(newline="") as stream:
+    with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as stream:
         found = list(csv.DictReader(stream))
     assert [(row["row"], row["headline"]) for row in found] == [("1", "goal"), ("3", "cup")]
     printed = newsie("classify", "-f", source, "--json").out.splitlines()
@@ -342,7 +342,7 @@ def test_empty_files_in_a_folder_are_answered_by_empty_files(newsie: Any, tmp_pa
     # The folder as a whole is one table, whichever file comes first.
     table = pq.read_table([out / "a.parquet", out / "b.parquet"])
     assert (table.num_rows, table.schema) == (3, pq.read_schema(out / "b.parquet"))
-    assert (out / "c.csv").read_text().startswith("row,id,headline,")
+    assert (out / "c.csv").read_text("utf-8-sig").startswith("row,id,headline,")
     assert (out / "d.jsonl").read_bytes() == (out / "e.csv").read_bytes() == b""
     code, _, err = newsie(*command)
     assert (code, "is empty" in err) == (0, False)

@@ -250,7 +250,7 @@ def test_output_as_csv(
     newsie: Any, file: Path, tmp_path: Path, tiny_classifier: Classifier
 ) -> None:
     assert newsie("classify", "-f", file, "-o", tmp_path / "out.csv").code == 0
-    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as stream:
+    with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     names = ["id", "headline", "section", "section_score", "mood", "mood_score", "truncated"]
     assert list(rows[0]) == names
@@ -329,3 +329,17 @@ def test_the_option_comes_before_the_environment(newsie: Any, tiny_bundle: Path)
     code, out, err = newsie("classify", "goal", "--model", tiny_bundle / "nothing")
     assert (code, out) == (1, "")
     assert "allowed are a directory" in err
+
+
+def test_csv_is_safe_for_a_spreadsheet_unless_asked_otherwise(newsie: Any, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps({"id": "+1", "headline": "=1+1 goal"}) + "\n")
+    for name, options, cell in (("a.csv", [], "'=1+1 goal"), ("b.csv", ["--raw-csv"], "=1+1 goal")):
+        for source in (["--file", tmp_path / "in.jsonl"], ["=1+1 goal"]):
+            out = tmp_path / name
+            assert newsie("classify", *source, "-o", out, *options).code == 0
+            content = out.read_bytes()
+            assert content.startswith(b"\xef\xbb\xbf") is (not options)
+            assert f",{cell}," in content.decode("utf-8-sig")
+            assert newsie("classify", "--file", out, "--json").code == 0
+    printed = json.loads(newsie("classify", "--file", tmp_path / "a.csv", "--json").out)
+    assert (printed["id"], printed["headline"]) == ("", "=1+1 goal")

@@ -125,7 +125,7 @@ def test_suspect_labels_are_listed_in_a_file(
         rows[i]["section"] = labels[(labels.index(rows[i]["section"]) + 1) % 3]
     path = write(tmp_path / "a.jsonl", rows)
     assert newsie("confusion", path, "-o", tmp_path / "report", "--task", "section").code == 0
-    with (tmp_path / "report" / "section-suspects.csv").open(encoding="utf-8") as stream:
+    with (tmp_path / "report" / "section-suspects.csv").open(encoding="utf-8-sig") as stream:
         found = list(csv.DictReader(stream))
     assert 5 <= len(found) <= 20
     by_id = {row["id"]: row for row in rows}

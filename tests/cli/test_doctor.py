@@ -97,7 +97,7 @@ def test_suspects_as_a_table(newsie: Any, tmp_path: Path) -> None:
         row["section"] = "sports" if row["section"] == "science" else "science"
     path = write_csv(tmp_path / "a.csv", rows)
     _, out, err = newsie("doctor", path, "--suspects", tmp_path / "s.csv")
-    with (tmp_path / "s.csv").open(newline="") as stream:
+    with (tmp_path / "s.csv").open(encoding="utf-8-sig", newline="") as stream:
         found = list(csv.DictReader(stream))
     assert f"{len(found)} labels that are likely wrong written to" in err
     assert list(found[0]) == ["task", "row", "given", "likely", "wrong", "headline"]

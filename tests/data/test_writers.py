@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from newsie.data.spreadsheet import unprotect
 from newsie.data.writers import GROUP_ROWS, open_writer
 from newsie.errors import InputError
 
@@ -47,7 +48,7 @@ def test_json_lines(tmp_path: Path) -> None:
 
 def test_csv(tmp_path: Path) -> None:
     write(tmp_path / "out.CSV", ROWS)
-    with (tmp_path / "out.CSV").open(encoding="utf-8", newline="") as stream:
+    with (tmp_path / "out.CSV").open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert rows[1]["section"] == ROWS[1]["section"]
     assert rows[2] == {
@@ -183,6 +184,13 @@ def test_csv_gives_back_what_was_written(
 ) -> None:
     path = tmp_path_factory.mktemp("rows") / "out.csv"
     write(path, rows)
-    with path.open(encoding="utf-8", newline="") as stream:
-        found = [{"a": row["a"], "b": float(row["b"])} for row in csv.DictReader(stream)]
-    assert found == rows
+    for raw in (True, False):
+        with open_writer(path, raw=raw) as writer:
+            for row in rows:
+                writer.write(row)
+        with path.open(encoding="utf-8" if raw else "utf-8-sig", newline="") as stream:
+            found = [
+                {"a": row["a"] if raw else unprotect(row["a"]), "b": float(row["b"])}
+                for row in csv.DictReader(stream)
+            ]
+        assert found == rows

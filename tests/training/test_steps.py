@@ -189,7 +189,7 @@ def test_a_resumed_run_draws_what_an_unbroken_one_draws(tmp_path: Path) -> None:
         config = replace(CONFIG, micro_batch_size=8, checkpoint_minutes=1e-9)
         options = {"accelerator": Accelerator(cpu=True), "directory": directory}
         with suppress(StopError):
-            fit(model, tiny_batches(), HardLoss({}), config, evaluate=evaluate, **options)  # type: ignore[arg-type]
+            fit(model, tiny_batches(), HardLoss({}), config, evaluate=evaluate, **options)
         return model.drawn
 
     unbroken = train(tmp_path / "unbroken")

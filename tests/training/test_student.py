@@ -106,12 +106,13 @@ def test_a_head_is_that_of_distilbert() -> None:
 
     torch.manual_seed(0)
     sizes = {"dim": 32, "n_heads": 2, "n_layers": 2, "hidden_dim": 64, "vocab_size": 100}
-    config = DistilBertConfig(**sizes, num_labels=3, initializer_range=0.5)  # type: ignore[arg-type]
-    official = DistilBertForSequenceClassification(config).eval()
+    config = DistilBertConfig.from_dict({**sizes, "num_labels": 3, "initializer_range": 0.5})
+    official = DistilBertForSequenceClassification(config)
+    official.train(False)
     model = MultiTaskModel(official.distilbert, LABELS).eval()
     head = model.heads["section"]
-    head.pre_classifier.load_state_dict(official.pre_classifier.state_dict())  # type: ignore[union-attr, operator]
-    head.classifier.load_state_dict(official.classifier.state_dict())  # type: ignore[union-attr, operator]
+    head.pre_classifier.load_state_dict(official.pre_classifier.state_dict())  # type: ignore[union-attr]
+    head.classifier.load_state_dict(official.classifier.state_dict())  # type: ignore[union-attr]
     ids, mask = inputs()
     with torch.inference_mode():
         expected = official(input_ids=ids, attention_mask=mask).logits
@@ -129,7 +130,7 @@ def test_a_fingerprint_is_of_names_values_and_labels() -> None:
         same.load_state_dict(state)
         prints.append(same.fingerprint())
     with torch.no_grad():
-        first.heads["mood"].classifier.bias[0] += 1  # type: ignore[union-attr, index]
+        first.state_dict()["heads.mood.classifier.bias"][0] += 1
     prints.append(first.fingerprint())
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3

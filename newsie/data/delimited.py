@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV files."""
+"""Rows of CSV and TSV files, read as a spreadsheet reads them."""
 
 from __future__ import annotations
 
@@ -6,75 +6,65 @@ import csv
 import io
 import itertools
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import IO
 
+from newsie.data.binary import DAMAGE, Source, Watch
+from newsie.data.dialects import SAMPLE_LINES, Dialect, find_dialect
 from newsie.data.records import (
-    DAMAGE,
     BadRow,
     EmptyFileError,
     RecodedRow,
     Record,
     Records,
     Row,
-    Watch,
     cut_off,
-    open_binary,
     recode,
 )
 from newsie.data.spreadsheet import BYTE_ORDER_MARK, unprotect
 from newsie.errors import ReadError
 
-__all__ = ["open_delimited"]
+__all__ = ["open_delimited", "read_dialect"]
 
-DELIMITERS = (",", "\t", ";", "|")
+SAMPLE_CHARS = 2**18
 MAX_RETRIED_LINES = 1_000_000
+
+SHORT_ROW = "row shorter than the header: the missing cells are empty"
+LONG_ROW = "row with empty cells beyond the header"
+ESCAPED_ROW = "row with \\ before quotation marks inside quotation marks"
+BLANK_LINES = "line above the header, skipped"
+SAME_NAME = "column with the name of another one: the first of them that is not empty is read"
 
 # Bytes that are not UTF-8, as the error handler "surrogateescape" leaves them.
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
 
-def open_delimited(path: Path, delimiter: str, limit: int) -> Records:
-    """The rows of a CSV or TSV file whose first line names the columns.
+def open_delimited(source: Source, delimiter: str, limit: int) -> Records:
+    """The rows of a CSV or TSV file whose first line with text names the columns.
 
     Args:
-        path: the file, perhaps compressed.
-        delimiter: the delimiter; where it does not occur in the first line, another that does.
+        source: the file or stream.
+        delimiter: the usual delimiter of such files; the one that makes the rows even is used.
         limit: longest line in characters.
 
     Raises:
-        ReadError: the first line cannot be read or names a column twice.
+        ReadError: the first line cannot be read.
     """
-    with _open_text(path) as stream:
-        try:
-            first = stream.readline(limit)
-            delimiter = _find_delimiter(first, delimiter)
-            header = next(
-                csv.reader(itertools.chain([first], stream), delimiter=delimiter, strict=True), []
-            )
-        except (csv.Error, *DAMAGE) as error:
-            raise ReadError(path, f"the first line cannot be read: {error}") from error
-    if not first:
-        raise EmptyFileError(path, "the file is empty")
-    if not any(name.strip() for name in header):
-        raise ReadError(path, "the first line is blank; it must name the columns")
+    dialect, header = _read_header(source, delimiter, limit)
     names = [_text_of(name) for name in header]
     if None in names or any("\0" in name for name in header):
-        raise ReadError(path, "the first line is not UTF-8 text; save the file as UTF-8")
-    header = [name for name in names if name is not None]
-    twice = sorted({name for name in header if name and header.count(name) > 1})
-    if twice:
-        raise ReadError(path, f"the first line names {', '.join(twice)} more than once")
-    watch = Watch()
+        raise ReadError(source.name, "the first line is not UTF-8 text; save the file as UTF-8")
+    columns = [name for name in names if name is not None]
+    watch, notes = Watch(), Counter[str]()
 
     def read(_wanted: object) -> Iterator[Record]:
-        return _read(path, delimiter, header, limit, watch)
+        return _read(source, dialect, columns, limit, watch, notes)
 
-    records = Records(tuple(header), read, watch.share)
-    with open_binary(path) as binary:
-        marked = binary.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK
+    share = None if source.once else watch.share
+    records = Records(tuple(dict.fromkeys(columns)), read, share, notes)
+    with source.peek() as stream:
+        marked = stream.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK
     return _unprotected(records) if marked else records
 
 
@@ -90,10 +80,48 @@ def _unprotected(records: Records) -> Records:
     return records._replace(columns=tuple(map(unprotect, records.columns)), read=read)
 
 
-def _open_text(path: Path, watch: Watch | None = None) -> io.TextIOWrapper:
-    return io.TextIOWrapper(
-        open_binary(path, watch), encoding="utf-8-sig", errors="surrogateescape", newline=""
-    )
+def read_dialect(source: Source, delimiter: str, limit: int) -> Dialect:
+    """The dialect of a CSV or TSV file; the arguments are those of `open_delimited`."""
+    return _read_header(source, delimiter, limit)[0]
+
+
+def _read_header(source: Source, delimiter: str, limit: int) -> tuple[Dialect, list[str]]:
+    csv.field_size_limit(max(limit, csv.field_size_limit()))
+    with _as_text(source.peek()) as stream:
+        try:
+            lines = _first_lines(stream, limit)
+            dialect = find_dialect(lines, delimiter)
+            header = next(_parse(lines[dialect.skipped :], dialect), [])
+        except (csv.Error, *DAMAGE) as error:
+            raise ReadError(source.name, f"the first line cannot be read: {error}") from error
+    if not lines:
+        raise EmptyFileError(source.name, "the file is empty")
+    if not any(name.strip() for name in header):
+        raise ReadError(source.name, "no line of it has text; the first one must name the columns")
+    return dialect, header
+
+
+def _first_lines(stream: IO[str], limit: int) -> list[str]:
+    lines: list[str] = []
+    size = 0
+    try:
+        while (
+            len(lines) < SAMPLE_LINES and size < SAMPLE_CHARS and (line := stream.readline(limit))
+        ):
+            lines.append(line)
+            size += len(line)
+    except DAMAGE:
+        if not lines:
+            raise
+    return lines
+
+
+def _parse(lines: Sequence[str] | Iterator[str], dialect: Dialect) -> Iterator[list[str]]:
+    return csv.reader(lines, delimiter=dialect.delimiter, quotechar=dialect.quote, strict=True)
+
+
+def _as_text(stream: IO[bytes]) -> io.TextIOWrapper:
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _text_of(cell: str) -> str | None:
@@ -103,21 +131,27 @@ def _text_of(cell: str) -> str | None:
     return recode(cell.encode("utf-8", "surrogateescape"))
 
 
-def _find_delimiter(line: str, expected: str) -> str:
-    return expected if expected in line else max(DELIMITERS, key=line.count)
-
-
 def _read(
-    path: Path, delimiter: str, header: list[str], limit: int, watch: Watch
+    source: Source,
+    dialect: Dialect,
+    header: list[str],
+    limit: int,
+    watch: Watch,
+    notes: Counter[str],
 ) -> Iterator[Record]:
+    if blank := dialect.skipped:
+        notes[BLANK_LINES] += blank
+    if same := len(header) - len(set(header)):
+        notes[SAME_NAME] += same
     # The limit of the csv module is one for the whole process, so it is only ever raised.
     csv.field_size_limit(max(limit, csv.field_size_limit()))
-    with _open_text(path, watch) as stream:
+    with _as_text(source.open(watch)) as stream:
         lines = _Lines(stream, limit)
-        rows = csv.reader(lines, delimiter=delimiter, strict=True)
-        next(rows)
+        for _ in range(dialect.skipped):
+            next(lines)
+        reader = _RowReader(lines, dialect, header, notes)
         for number in itertools.count(1):
-            content = _next_row(rows, lines, header, delimiter)
+            content = reader.next_row()
             if content is None:
                 return
             yield Record(number, content)
@@ -156,16 +190,17 @@ class _Lines:
         return line
 
     def start_record(self) -> None:
-        """What is read from now on is a new record."""
+        """Start a new record with the next line."""
         self.record = []
 
-    def retry(self) -> bool:
-        """Give all lines of the record but the first once more; whether that was allowed.
+    def retry(self, keep: int = 1) -> bool:
+        """Give the lines of the record once more, without the first `keep`; False where that is not
+        allowed any more.
 
         A quotation mark that is never closed swallows good rows up to the next one. The number of
         lines given twice is bounded, so that a hostile file does not take for ever.
         """
-        lines = self.record[1:]
+        lines = self.record[keep:]
         if len(lines) > self._retries_left:
             return False
         self._retries_left -= len(lines)
@@ -173,50 +208,142 @@ class _Lines:
         self.number -= len(lines)
         return True
 
+    def restore(self, record: list[str]) -> bool:
+        """Make a former record that began with the same line the current one again; False where that
+        is not allowed any more."""
+        if not self.retry(keep=0):
+            return False
+        self.record = [self._again.popleft() for _ in record]
+        self.number += len(record)
+        return True
 
-def _next_row(
-    rows: Iterator[list[str]], lines: _Lines, header: list[str], delimiter: str
-) -> Row | BadRow | None:
-    """The next row that is not blank, or None at the end."""
-    try:
+    def refund(self, lines: int) -> None:
+        """Allow so many retried lines more: they were of use."""
+        self._retries_left += lines
+
+
+class _RowReader:
+    """The rows of a file, each by column."""
+
+    def __init__(
+        self, lines: _Lines, dialect: Dialect, header: list[str], notes: Counter[str]
+    ) -> None:
+        self._lines, self._dialect, self._notes = lines, dialect, notes
+        self._header, self._width = header, len(header)
+        self._same_names = len(set(header)) < len(header)
+        self._lost = False  # lines that could not be given again
+        self._rows = _parse(lines, dialect)
+        self._escaped_rows = csv.reader(
+            lines,
+            delimiter=dialect.delimiter,
+            quotechar=dialect.quote,
+            escapechar="\\",
+            strict=True,
+        )
+        next(self._rows)
+
+    def next_row(self) -> Row | BadRow | None:
+        """The next row that is not blank, or None at the end."""
         row: list[str] = []
-        while not row:
-            lines.start_record()
-            row = next(rows)
-        problem = _check_size(row, header)
-    except StopIteration:
+        problem = None
+        try:
+            while not row:
+                self._lines.start_record()
+                row = next(self._rows)
+        except StopIteration:
+            return None
+        except csv.Error as error:
+            row, problem = [], BadRow("broken CSV row", str(error))
+        except DAMAGE as error:
+            return cut_off(error)
+        if len(row) != self._width:
+            mended = self._mend(row)
+            if mended is None:
+                return self._give_up(problem or _wrong_size(row, self._width))
+            row = mended
+        return self._by_column(row)
+
+    def _mend(self, row: list[str]) -> list[str] | None:
+        """The cells that a row of another size than the header's was meant to have, if that is plain;
+        an empty row is one that cannot be parsed."""
+        lines, width = self._lines, self._width
+        if self._dialect.delimiter == "\t":  # often written without quoting: " is just text
+            cells = lines.record[0].rstrip("\r\n").split("\t")
+            if len(cells) == width and lines.retry():
+                return cells
+        if cells := self._unescape():
+            self._notes[ESCAPED_ROW] += 1
+            return cells
+        if self._lost:
+            return None
+        if 0 < len(row) < width and not self._has_swallowed():
+            self._notes[SHORT_ROW] += 1
+            return row + [""] * (width - len(row))
+        if len(row) > width and not any(cell.strip() for cell in row[width:]):
+            self._notes[LONG_ROW] += 1
+            return row[:width]
         return None
-    except csv.Error as error:
-        problem = BadRow("broken CSV row", str(error))
-    except DAMAGE as error:
-        return cut_off(error)
-    if problem is None:
-        return _check_cells(row, header)
-    if delimiter == "\t":  # often written without any quoting: a quotation mark is just text
-        row = lines.record[0].rstrip("\r\n").split("\t")
-        if len(row) == len(header) and lines.retry():
-            return _check_cells(row, header)
-    place = f"line {lines.number - len(lines.record) + 1}"
-    if not lines.retry():
-        place = f"lines {place.split()[1]} to {lines.number}, all of them skipped"
-    return BadRow(problem.reason, f"{place}: {problem.detail}")
+
+    def _unescape(self) -> list[str]:
+        r"""The cells of a record that writes quotation marks as \"; empty if it does not."""
+        lines, mark = self._lines, "\\" + self._dialect.quote
+        if not any(mark in line for line in lines.record):
+            return []
+        failed = lines.record
+        if not lines.retry(keep=0):
+            return []
+        lines.start_record()
+        try:
+            cells = next(self._escaped_rows, [])
+        except (csv.Error, *DAMAGE):
+            cells = []
+        if len(cells) == self._width:
+            if len(failed) <= SAMPLE_LINES:
+                lines.refund(len(failed))
+            return cells
+        self._lost = not lines.restore(failed)
+        return []
+
+    def _has_swallowed(self) -> bool:
+        """Whether a line of the record but the first is a row of its own: a quotation mark is missing."""
+        delimiters = self._width - 1
+        return any(
+            line.count(self._dialect.delimiter) == delimiters for line in self._lines.record[1:]
+        )
+
+    def _give_up(self, problem: BadRow) -> BadRow:
+        lines = self._lines
+        place = f"line {lines.number - len(lines.record) + 1}"
+        if not lines.retry():
+            place = f"lines {place.split()[1]} to {lines.number}, all of them skipped"
+        return BadRow(problem.reason, f"{place}: {problem.detail}")
+
+    def _by_column(self, row: list[str]) -> Row | BadRow:
+        text = "".join(row)
+        if "\0" not in text and (text.isascii() or not _UNDECODED.search(text)):
+            return (
+                self._merge(row) if self._same_names else dict(zip(self._header, row, strict=True))
+            )
+        texts: list[str] = []
+        for column, value in zip(self._header, row, strict=True):
+            cell = _text_of(value)
+            if cell is None:
+                return BadRow("not UTF-8", column=column)
+            if "\0" in value:
+                return BadRow("NUL character", column=column)
+            texts.append(cell)
+        merged = self._merge(texts)
+        return merged if texts == row else RecodedRow(merged)
+
+    def _merge(self, row: list[str]) -> Row:
+        """The cells by column; of columns of one name, the first that is not empty."""
+        cells: Row = {}
+        for column, cell in zip(self._header, row, strict=True):
+            if not cells.get(column, "").strip():
+                cells[column] = cell
+        return cells
 
 
-def _check_size(row: list[str], header: list[str]) -> BadRow | None:
-    if len(row) == len(header):
-        return None
-    reason = "too many fields" if len(row) > len(header) else "too few fields"
-    return BadRow(reason, f"{len(row)} instead of {len(header)}")
-
-
-def _check_cells(row: list[str], header: list[str]) -> Row | BadRow:
-    texts: list[str] = []
-    for column, value in zip(header, row, strict=True):
-        text = _text_of(value)
-        if text is None:
-            return BadRow("not UTF-8", column=column)
-        if "\0" in value:
-            return BadRow("NUL character", column=column)
-        texts.append(text)
-    kind = dict if texts == row else RecodedRow
-    return kind(zip(header, texts, strict=True))
+def _wrong_size(row: list[str], width: int) -> BadRow:
+    reason = "too many fields" if len(row) > width else "too few fields"
+    return BadRow(reason, f"{len(row)} instead of {width}")

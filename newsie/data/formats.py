@@ -1,35 +1,68 @@
-"""Which format a source is in, and where the code that reads it is."""
+"""The format of a source, by its name or by its content, and the code that reads it."""
 
 from __future__ import annotations
 
+import csv
+import re
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
+from newsie.data.binary import COMPRESSIONS, FileSource, Source, StreamSource, read_whole
+from newsie.data.columns import count_known, find_column, has_text_column
 from newsie.data.delimited import open_delimited
-from newsie.data.lines import open_headlines, open_json, open_json_lines, open_stream
-from newsie.data.records import (
-    COMPRESSIONS,
-    BadRow,
-    EmptyFileError,
-    RecodedRow,
-    Record,
-    Records,
-    Row,
-    recode,
-)
+from newsie.data.dialects import DELIMITERS
+from newsie.data.documents import holds_lines, open_json
+from newsie.data.folders import open_folder
+from newsie.data.lines import first_lines, open_headlines, open_json_lines, starts_object
+from newsie.data.records import EmptyFileError, Records, recode
 from newsie.errors import ReadError
 
-__all__ = ["SUFFIXES", "open_records"]
+__all__ = ["SUFFIXES", "is_stream", "open_records"]
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".txt")
 TABLE_SUFFIXES = (".parquet", ".arrow", ".feather")
 SUFFIXES = TEXT_SUFFIXES + TABLE_SUFFIXES
 
+MAX_HELD_BYTES = 256 * 2**20
+"""A table that comes through a stream is held in memory."""
 
-def open_records(source: str | Path | IO[Any], *, max_field_chars: int) -> Records:
-    """The rows of a file, of a folder of texts by label, of `hub:owner/name`, or of "-" (stdin).
+_FOREIGN = {
+    re.compile(rb"PK\x03\x04"): "an Excel sheet or another zip file: save it as CSV, or unpack it",
+    re.compile(rb"\xd0\xcf\x11\xe0"): "an old Excel or Word file: save it as CSV",
+    re.compile(rb"%PDF-"): "a PDF file",
+    re.compile(rb"WARC/"): "a web archive (WARC)",
+    re.compile(rb"\s*<(\?xml|rss|feed|nitf|newsml|sgml|urlset)\b", re.I): "XML or a feed",
+    re.compile(rb"\s*<(!doctype|html|head|body)\b", re.I): "a web page or SGML",
+    re.compile(rb"[\x01\x16]"): "a wire format with control characters",
+}
+"""Starts of files that hold no rows of text, whatever they are called."""
+
+_TABLES = {b"PAR1": ".parquet", b"ARROW1": ".arrow"}
+
+
+def open_records(
+    source: str | Path | IO[Any],
+    *,
+    max_field_chars: int,
+    name: str | None = None,
+    known: Collection[str] = (),
+    max_bytes: int | None = None,
+) -> Records:
+    """The rows of a file, of a folder of texts by label, of `hub:owner/name`, of "-" (stdin), or of an
+    open stream.
+
+    A regular file is of the format that its ending names; a stream or a pipe without such a name is of
+    the format that its content shows.
+
+    Args:
+        source: where the rows are.
+        max_field_chars: the longest field that is of use.
+        name: the name of a stream, e.g. "upload.csv".
+        known: columns that are needed, which may have unusual names.
+        max_bytes: the most bytes that a stream may hold once decompressed; None means no limit.
 
     Raises:
         ReadError: the source is missing, empty, of an unknown format, or cannot be read at all.
@@ -37,9 +70,9 @@ def open_records(source: str | Path | IO[Any], *, max_field_chars: int) -> Recor
     """
     limit = 8 * max_field_chars + 65_536  # of a line: several fields, escapes, bytes of UTF-8
     if not isinstance(source, str | Path):
-        return open_stream(source, limit)
+        return _open_stream(StreamSource(source, name or "stdin", max_bytes), name, limit, known)
     if str(source) == "-":
-        return open_stream(sys.stdin.buffer, limit)
+        return _open_stream(StreamSource(sys.stdin.buffer, "stdin"), None, limit, known)
     if str(source).startswith("hub:"):
         from newsie.data.tables import open_hub
 
@@ -47,22 +80,45 @@ def open_records(source: str | Path | IO[Any], *, max_field_chars: int) -> Recor
     path = Path(source)
     try:
         if path.is_dir():
-            return _open_folder(path, max_field_chars)
+            return open_folder(path, max_field_chars)
         if not path.exists():
             raise ReadError(path, "there is no such file")
+        if is_stream(path):
+            pipe = StreamSource(path.open("rb"), str(path))
+            return _open_stream(pipe, path.name, limit, known)
         return _open_file(path, _find_format(path), limit)
     except OSError as error:  # a name that is too long, a folder that may not be entered, ...
         raise ReadError(path, f"cannot be opened: {error.strerror or error}") from error
 
 
-def _find_format(path: Path) -> str:
-    """The ending that tells the format."""
+_STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
+
+
+def is_stream(source: str | Path) -> bool:
+    """Whether a source can be read only once: "-", a named pipe, /dev/stdin, a shell's <(...)."""
+    if str(source) == "-":
+        return True
+    if str(source).startswith("hub:"):
+        return False
+    try:
+        mode = Path(source).stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or str(source).startswith(_STREAMS)
+
+
+def _ending(path: Path) -> tuple[str, bool]:
+    """The ending that tells the format, and whether one of compression follows it."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     packed = bool(suffixes) and suffixes[-1] in COMPRESSIONS
-    format_ = next(reversed(suffixes[:-1] if packed else suffixes), "")
+    return next(reversed(suffixes[:-1] if packed else suffixes), ""), packed
+
+
+def _find_format(path: Path) -> str:
+    format_, packed = _ending(path)
     if format_ in (TEXT_SUFFIXES if packed else SUFFIXES):
         return format_
-    given = "".join(suffixes[-2:] if packed else suffixes[-1:])
+    given = "".join(path.suffixes[-2:] if packed else path.suffixes[-1:]).lower()
     raise ReadError(
         path,
         (f"files that end in {given!r} are not read" if given else "the name has no ending")
@@ -80,46 +136,86 @@ def _open_file(path: Path, format_: str, limit: int) -> Records:
         from newsie.data.tables import open_arrow, open_parquet
 
         return open_parquet(path) if format_ == ".parquet" else open_arrow(path)
+    source = FileSource(path)
+    with source.peek() as stream:
+        _refuse_foreign(source, stream.peek(100)[:100])  # type: ignore[attr-defined]
+    return _open_text(source, format_, limit)
+
+
+def _open_text(source: Source, format_: str, limit: int) -> Records:
     if format_ in (".csv", ".tsv"):
-        return open_delimited(path, "\t" if format_ == ".tsv" else ",", limit)
+        return open_delimited(source, "\t" if format_ == ".tsv" else ",", limit)
     if format_ == ".json":
-        return open_json(path, limit)
-    return (open_headlines if format_ == ".txt" else open_json_lines)(path, limit)
+        return open_json(source, limit)
+    return (open_headlines if format_ == ".txt" else open_json_lines)(source, limit)
 
 
-def _open_folder(path: Path, limit: int) -> Records:
-    """A folder for each label, with .txt files: first line the headline, the rest the body."""
-    files = sorted(path.glob("*/*.txt"))
-    if not files:
-        raise ReadError(
-            path,
-            "is a folder without a folder for each label that holds .txt files (first line the "
-            "headline, the rest the body); add them, or name one file",
-        )
+def _open_stream(
+    source: StreamSource, name: str | None, limit: int, known: Collection[str]
+) -> Records:
+    with source.peek() as stream:
+        head = stream.peek(100)[:100]  # type: ignore[attr-defined]
+    _refuse_foreign(source, head)
+    named = _ending(Path(name))[0] if name else ""
+    marked = next((ending for mark, ending in _TABLES.items() if head.startswith(mark)), named)
+    if marked in TABLE_SUFFIXES:
+        from newsie.data.tables import open_arrow, open_parquet
 
-    def read(_wanted: object) -> Iterator[Record]:
-        return (Record(number, _read_text(file, limit)) for number, file in enumerate(files, 1))
+        content = read_whole(source, MAX_HELD_BYTES, "save it and name the file")
+        read = open_parquet if marked == ".parquet" else open_arrow
+        return read(Path(source.name), content)
+    return _open_text(
+        source, named if named in TEXT_SUFFIXES else _guess(source, limit, known), limit
+    )
 
-    return Records(("id", "headline", "body", "label"), read)
+
+def _refuse_foreign(source: Source, head: bytes) -> None:
+    """Refuse a file that is something else than its name says, or than Newsie reads."""
+    for start, what in _FOREIGN.items():
+        if start.match(head.removeprefix(b"\xef\xbb\xbf")):
+            raise ReadError(
+                source.name, f"holds {what}; formats that are read: {', '.join(SUFFIXES)}"
+            )
 
 
-def _read_text(file: Path, limit: int) -> Row | BadRow:
-    name = f"{file.parent.name}/{file.name}"
+def _guess(source: Source, limit: int, known: Collection[str]) -> str:
+    """The ending that a file with such a first line would have."""
+    first, _ = first_lines(source, limit, lambda _: False)
+    if starts_object(first):
+        return ".jsonl" if holds_lines(source, limit) else ".json"
     try:
-        with file.open(encoding="utf-8-sig") as stream:
-            text = stream.read(limit + 1)
-        kind: type[Row] = dict
-    except UnicodeDecodeError as error:
-        with file.open("rb") as raw:
-            recoded = recode(raw.read(limit + 1))
-        if recoded is None:
-            return BadRow("not UTF-8", f"{name}, byte {error.start + 1}")
-        text, kind = recoded, RecodedRow
-    except OSError as error:
-        return BadRow("cannot be opened", f"{name}: {error.strerror}")
-    if "\0" in text:
-        return BadRow("NUL character", name)
-    if len(text) > limit:
-        return BadRow("field too long", f"{name}: more than {limit:,} characters", "body")
-    headline, _, body = text.lstrip().partition("\n")
-    return kind(id=name, headline=headline.strip(), body=body.strip(), label=file.parent.name)
+        line = first.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        line = recode(first) or ""
+    if _JSON_ARRAY.match(line):
+        return ".json"
+    return ".csv" if _is_header(line, known) else ".txt"
+
+
+_JSON_ARRAY = re.compile(r'\s*\[\s*(?:[\[{"\]]|\Z)')
+_SEPARATOR_LINE = re.compile(r'"?sep=."?\s*\Z', re.IGNORECASE)
+_COLUMN_NAME = re.compile(r"[^\W\d]\w{0,40}\Z")
+
+
+def _is_header(line: str, known: Collection[str]) -> bool:
+    """Whether a line names the columns of a CSV or TSV file, and is no headline."""
+    if _SEPARATOR_LINE.match(line):
+        return True
+    if line.strip().strip('"').casefold() in ("headline", "title"):
+        return True
+    return any(_names_columns(line, delimiter, known) for delimiter in DELIMITERS)
+
+
+def _names_columns(line: str, delimiter: str, known: Collection[str]) -> bool:
+    """Whether the cells of a line are names: two of them known, or one for a text, and none of them
+    more than a word; or more than two of them words without any blank between."""
+    if delimiter not in line[:10_000]:
+        return False
+    cells = next(csv.reader([line[:10_000].strip("\r\n")], delimiter=delimiter), [])
+    names = [cell for cell in cells if cell.strip()]
+    if any(find_column(names, name) is not None for name in known):
+        return True
+    words = all(_COLUMN_NAME.match(name) for name in names)
+    if has_text_column(names):
+        return len(names) > 1 and (words or count_known(names) > 1)
+    return words and len(names) > 2

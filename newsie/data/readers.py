@@ -4,92 +4,55 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_start
-from newsie.data.columns import ALIASES, Columns, find_column, find_columns
-from newsie.data.formats import open_records
+from newsie.data.columns import (
+    Columns,
+    count_known,
+    find_alternatives,
+    find_column,
+    find_columns,
+)
+from newsie.data.formats import is_stream, open_records
+from newsie.data.nested import NestedError, label_of, text_of
+from newsie.data.problems import Problem, Problems
 from newsie.data.records import BadRow, RecodedRow, Row
-from newsie.errors import InputError, ReadError
+from newsie.errors import InputError
 from newsie.labels import LabelRule
 
 __all__ = ["ArticleReader", "Problem", "Problems", "read_articles"]
 
 MAX_FIELD_CHARS = 10_000_000
-MAX_EXAMPLES = 10
 SHOWN_COLUMNS = 5
 
+MISSING = frozenset(
+    {
+        *(
+            "",
+            "#N/A",
+            "#N/A N/A",
+            "#NA",
+            "-1.#IND",
+            "-1.#QNAN",
+            "-NaN",
+            "-nan",
+            "1.#IND",
+            "1.#QNAN",
+        ),
+        *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+    }
+)
+"""Cells that are empty, the same as for pandas' `read_csv`."""
 
-@dataclass(frozen=True)
-class Problem:
-    """A row that was skipped: where, and why.
+_LONGEST_MISSING = max(map(len, MISSING))
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+"""Characters that cleaning leaves at the start of a text."""
 
-    Attributes:
-        path: the file.
-        row: 1-based number of the row; a header is not counted.
-        column: the column at fault, or None for the whole row.
-        reason: why, in a few fixed words.
-        detail: what is special about this row.
-    """
-
-    path: str
-    row: int
-    column: str | None
-    reason: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return str(self.error())
-
-    def error(self) -> ReadError:
-        """The problem as an error to raise."""
-        reason = f"{self.reason} ({self.detail})" if self.detail else self.reason
-        return ReadError(self.path, reason, row=self.row, column=self.column)
-
-
-@dataclass
-class Problems:
-    """The rows that were skipped.
-
-    Attributes:
-        counts: number of rows by reason.
-        examples: the first few of each reason.
-        recoded: number of rows that are not UTF-8 and were read as Windows-1252, not skipped.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: list[Problem] = field(default_factory=list)
-    recoded: int = 0
-
-    def __len__(self) -> int:
-        return self.counts.total()
-
-    def add(self, problem: Problem) -> None:
-        """Count a row; the first few of each reason are kept as examples."""
-        self.counts[problem.reason] += 1
-        if self.counts[problem.reason] <= MAX_EXAMPLES:
-            self.examples.append(problem)
-
-    def summary(self, examples: int = 2) -> str:
-        """What was skipped or read anew, to show: a line for each reason with examples; empty if
-        nothing."""
-        lines = []
-        if self.recoded:
-            lines.append(
-                f"{self.recoded:,} {'row is' if self.recoded == 1 else 'rows are'} not UTF-8, read "
-                "as Windows-1252; if letters come out wrong, save the file as UTF-8"
-            )
-        if self.counts:
-            lines.append(f"{len(self):,} {'row' if len(self) == 1 else 'rows'} skipped:")
-        for reason, count in self.counts.most_common():
-            lines.append(f"  {count:,} × {reason}")
-            same = (problem for problem in self.examples if problem.reason == reason)
-            lines += [f"    {problem}" for problem, _ in zip(same, range(examples), strict=False)]
-        return "\n".join(lines)
+_MARKED_EMPTY = "cell read as empty: it holds a mark such as NaN, null or N/A"
 
 
 class ArticleReader:
@@ -97,25 +60,29 @@ class ArticleReader:
 
     Formats: .csv, .tsv, .json, .jsonl, .ndjson, .txt (a headline a line), these also with .gz
     and .zst; .parquet, .arrow, .feather; a folder with a folder of .txt files for each label
-    (column "label"); `hub:owner/name[:split]`; "-" or an open stream: JSON Lines or a headline a
-    line, read once.
+    (column "label"); `hub:owner/name[:split]`; "-", a pipe or an open stream, which is read once and
+    whose format is found by its content.
 
-    A row that cannot be used is skipped and counted: rows == articles + len(problems).
+    A row that cannot be used is skipped and counted: rows == articles + len(problems). Where the
+    column of a field is empty, the next one of a usual name is read (see `find_alternatives`).
 
     Args:
-        source: path, "hub:...", "-" or an open stream.
-        columns: field of the article -> column, where the names do not tell.
+        source: path, "hub:...", "-" or an open stream of bytes or text.
+        columns: field of the article -> column, where the names do not tell; that one only is read.
         fields: the fields of the article that are read, the others are left empty; None means all.
         rules: task -> where its gold labels come from.
         strict: raise ReadError at the first row that cannot be used, instead of skipping it.
         max_field_chars: a row with a longer field is not used.
+        name: the name of a stream, for messages and, by its ending, for the format ("upload.csv").
+        max_bytes: the most bytes that a stream may hold, decompressed; None means no limit.
 
     Attributes:
         columns: the columns chosen.
+        alternatives: field -> the columns that are read where the chosen one is empty.
         column_names: all columns of the source.
         rows: number of rows read so far.
         number: 1-based number of the row of the last article.
-        problems: the rows that were skipped so far.
+        problems: the rows that were skipped so far, and those that were read in an unusual way.
         cut_off: the place where the source turned out to be damaged or to end early, so that nothing
             behind it was read; None where it was read to its end.
         label_counts: task -> number of articles with a label so far.
@@ -134,14 +101,23 @@ class ArticleReader:
         rules: Mapping[str, LabelRule] | None = None,
         strict: bool = False,
         max_field_chars: int = MAX_FIELD_CHARS,
+        name: str | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         is_path = isinstance(source, str | Path) and str(source) != "-"
-        self.path = str(source) if is_path else "stdin"
-        self._records = open_records(source, max_field_chars=max_field_chars)
-        self._again = is_path
-        self.strict, self.max_field_chars = strict, max_field_chars
+        self.path = str(source) if is_path else name or "stdin"
+        self._again = isinstance(source, str | Path) and not is_stream(source)
         self._rules = dict(rules or {})
         self._named = sorted({c for r in self._rules.values() for c in (*r.where, r.column)})
+        self._fixed = dict(columns or {})
+        self._records = open_records(
+            source,
+            max_field_chars=max_field_chars,
+            name=name,
+            known=self._fixed.values(),
+            max_bytes=max_bytes,
+        )
+        self.strict, self.max_field_chars = strict, max_field_chars
         self.column_names = list(self._records.columns)
         self._known = set(self.column_names)
         self._only = fields
@@ -151,7 +127,11 @@ class ArticleReader:
 
     def _reset(self) -> None:
         self.rows = self.number = 0
-        self.problems = Problems()
+        if self._records.notes is not None:
+            self._records.notes.clear()
+            self.problems = Problems(notes=self._records.notes)
+        else:
+            self.problems = Problems()
         self.cut_off: Problem | None = None
         self.label_counts: Counter[str] = Counter()
 
@@ -186,13 +166,13 @@ class ArticleReader:
         self._reset()
         for number, row in self._records.read(self._wanted):
             self.rows += 1
-            bad = row if isinstance(row, BadRow) else self._check(row)
-            if bad is None:
-                assert not isinstance(row, BadRow)
+            article = row if isinstance(row, BadRow) else self._article(row)
+            if isinstance(article, Article):
                 self.problems.recoded += isinstance(row, RecodedRow)
                 self.number = number
-                yield self._article(row)
+                yield article
                 continue
+            bad = article
             problem = Problem(self.path, number, bad.column, bad.reason, bad.detail)
             self.cut_off = problem if bad.last else None
             if self.strict:
@@ -201,7 +181,11 @@ class ArticleReader:
 
     def describe_columns(self) -> str:
         """Which columns are read; where there is no headline or no body, also those that may hold it."""
-        chosen = self.columns.describe()
+        others = [
+            f"{', '.join(map(repr, names))} where {self._fields[field]!r} is empty"
+            for field, names in self.alternatives.items()
+        ]
+        chosen = "; ".join([self.columns.describe(), *others])
         found = find_columns(self.column_names, self._fields, path=self.path).chosen().values()
         taken = {*self._wanted, *found}
         left = [repr(name) for name in self.column_names if name not in taken]
@@ -223,57 +207,114 @@ class ArticleReader:
         self._fields = self.columns.chosen()
         found = {name: find_column(self.column_names, name) for name in self._named}
         self._rule_columns = {name: column for name, column in found.items() if column is not None}
-        used = dict.fromkeys((*self._fields.values(), *self._rule_columns.values()))
-        self._wanted = tuple(used)
+        others = find_alternatives(self.column_names, self.columns, self._fixed)
+        self.alternatives = {field: names for field, names in others.items() if names}
+        self._chains = {
+            field: (column, *others.get(field, ())) for field, column in self._fields.items()
+        }
+        read = (column for chain in self._chains.values() for column in chain)
+        self._wanted = tuple(dict.fromkeys((*read, *self._rule_columns.values())))
 
     def _add_columns(self, row: Row) -> None:
         """Take in columns that the first rows of a JSON source did not have."""
         new = [name for name in row if name not in self._known]
         self.column_names += new
         self._known.update(new)
-        useful = (*chain.from_iterable(ALIASES.values()), *self._named)
-        if any(find_column(new, name) is not None for name in useful):
+        if count_known(new) or any(find_column(new, name) is not None for name in self._named):
             self.columns = self._find_columns(self._fields)
             self._choose()
 
-    def _check(self, row: Row) -> BadRow | None:
+    def _article(self, row: Row) -> Article | BadRow:
+        """The article of a row, or why it cannot be used."""
         if not self._known.issuperset(row):
             self._add_columns(row)
-        for column in self._wanted:
-            size = len(row.get(column, ""))
-            if size > self.max_field_chars:
-                detail = f"{size:,} characters, at most {self.max_field_chars:,}"
-                return BadRow("field too long", detail, column)
-        # Only columns that were chosen: a file may well have one without a name.
-        texts = (self._fields[name] for name in ("headline", "body") if name in self._fields)
-        return None if any(_has_text(row.get(c, "")) for c in texts) else BadRow("no text")
-
-    def _article(self, row: Row) -> Article:
-        value = {name: row.get(column, "") for name, column in self._fields.items()}
+        try:
+            values = {field: self._value(row, field) for field in self._chains}
+            labels = self._labels(row) if self._rules else {}
+        except _UnusableCellError as error:
+            return error.bad
+        headline, body = values.get("headline", ""), values.get("body", "")
+        if not (_has_text(headline) or _has_text(body)):
+            return BadRow("no text")
+        for task in labels:
+            self.label_counts[task] += 1
         return Article(
-            headline=value.get("headline", ""),
-            body=value.get("body", ""),
-            id=value.get("id", ""),
-            publisher=value.get("publisher", ""),
-            published=value.get("published") or None,
-            url=value.get("url", ""),
-            labels=self._labels(row) if self._rules else {},
+            headline=headline,
+            body=body,
+            id=values.get("id", ""),
+            publisher=values.get("publisher", ""),
+            published=values.get("published") or None,
+            url=values.get("url", ""),
+            labels=labels,
         )
 
+    def _value(self, row: Row, field: str) -> str:
+        """The text of a field: of the first of its columns that is not empty."""
+        chain = self._chains[field]
+        text = row.get(chain[0], "")
+        if text[:1] in _PLAIN and (len(text) > _LONGEST_MISSING or text not in MISSING):
+            usual = len(text) <= self.max_field_chars and type(text) is str
+            return text if usual else self._cell(row, chain[0], field)
+        if field == "id" or not (text or chain[1:]):
+            return self._cell(row, chain[0], field)
+        for column in chain:
+            value = self._cell(row, column, field)
+            if _is_missing(value):
+                if value.strip():
+                    self.problems.notes[_MARKED_EMPTY] += 1
+            elif field not in _TEXT_FIELDS or _has_text(value):
+                if column != chain[0]:
+                    self.problems.notes[f"{chain[0]!r} is empty: the {field} is {column!r}"] += 1
+                return value
+        text = self._cell(row, chain[0], field)
+        return "" if _is_missing(text) else text
+
+    def _cell(self, row: Row, column: str, field: str) -> str:
+        """The text of a cell that is not too long."""
+        cell = row.get(column, "")
+        if len(cell) > self.max_field_chars:
+            detail = f"{len(cell):,} characters, at most {self.max_field_chars:,}"
+            raise _UnusableCellError(BadRow("field too long", detail, column))
+        try:
+            return text_of(cell)
+        except NestedError as error:
+            if field not in _TEXT_FIELDS:  # no model reads it
+                return str(cell)
+            raise _UnusableCellError(BadRow(error.reason, error.detail, column)) from None
+
     def _labels(self, row: Row) -> dict[str, str]:
-        named = {name: row.get(column, "") for name, column in self._rule_columns.items()}
-        labels = {}
-        for task, rule in self._rules.items():
-            label = rule.label(named)
-            if label is not None:
-                labels[task] = label
-                self.label_counts[task] += 1
-        return labels
+        cells = {}
+        for name, column in self._rule_columns.items():
+            cell = row.get(column, "")
+            if len(cell) > self.max_field_chars:
+                detail = f"{len(cell):,} characters, at most {self.max_field_chars:,}"
+                raise _UnusableCellError(BadRow("field too long", detail, column))
+            try:
+                cells[name] = cell if type(cell) is str else label_of(cell)
+            except NestedError as error:
+                raise _UnusableCellError(BadRow(error.reason, error.detail, column)) from None
+        labels = {task: rule.label(cells) for task, rule in self._rules.items()}
+        return {task: label for task, label in labels.items() if label is not None}
+
+
+_TEXT_FIELDS = frozenset({"headline", "body"})
+
+
+class _UnusableCellError(Exception):
+    """A cell for whose sake a row is skipped."""
+
+    def __init__(self, bad: BadRow) -> None:
+        super().__init__(str(bad))
+        self.bad = bad
+
+
+def _is_missing(text: str) -> bool:
+    return len(text) < 100 and text.strip() in MISSING
 
 
 def _has_text(text: str) -> bool:
     """Whether anything is left of a text once it is cleaned."""
-    return bool(text) and bool(clean_start(text, 1))
+    return bool(text) and (text[0] in _PLAIN or bool(clean_start(text, 1)))
 
 
 def read_articles(

@@ -6,41 +6,31 @@ cannot be read at all raises ReadError.
 
 from __future__ import annotations
 
-import gzip
-import io
 import itertools
-import json
 import math
-import os
-import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import NamedTuple
 
-from newsie.errors import MissingExtraError, ReadError
+from newsie.data.nested import NestedText
+from newsie.errors import ReadError
 
 __all__ = [
-    "COMPRESSIONS",
-    "DAMAGE",
     "BadRow",
     "EmptyFileError",
     "RecodedRow",
     "Record",
     "Records",
     "Row",
-    "Watch",
     "all_columns",
     "as_text",
     "cut_off",
-    "open_binary",
     "peek",
     "recode",
 ]
 
-COMPRESSIONS = (".gz", ".zst")
-DAMAGE = (EOFError, zlib.error, OSError)
-"""What reading a compressed stream raises where it is damaged or ends early."""
 PEEK_ROWS = 100
 
 Row = dict[str, str]
@@ -52,24 +42,6 @@ class EmptyFileError(ReadError):
 
 class RecodedRow(Row):
     """A row that is not UTF-8 and was read as Windows-1252 (cp1252), the usual other one."""
-
-
-class Watch:
-    """How far the reading of a file is."""
-
-    def __init__(self) -> None:
-        self._file: IO[bytes] | None = None
-        self._bytes = 0
-
-    def start(self, file: IO[bytes]) -> None:
-        """Watch a file that was just opened."""
-        self._file, self._bytes = file, os.fstat(file.fileno()).st_size
-
-    def share(self) -> float:
-        """The share of the file that was read, from 0 to 1."""
-        if self._file is None or not self._bytes:
-            return 0.0
-        return 1.0 if self._file.closed else self._file.tell() / self._bytes
 
 
 @dataclass(frozen=True)
@@ -108,45 +80,14 @@ class Records(NamedTuple):
         read: the rows from the first one on, with at least the wanted columns.
         share: the share of the source that was read so far, from 0 to 1; None where that is not
             known.
+        notes: number of rows, or of other things, by what is special about how they were read; filled
+            while they are read.
     """
 
     columns: tuple[str, ...]
     read: Callable[[Sequence[str]], Iterator[Record]]
     share: Callable[[], float] | None = None
-
-
-def open_binary(path: Path, watch: Watch | None = None) -> IO[bytes]:
-    """A file for reading, decompressed if it ends in .gz or .zst; `watch` is told of it."""
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise ReadError(path, f"cannot be opened: {error.strerror or error}") from error
-    if watch is not None:
-        watch.start(file)
-    if path.suffix.lower() == ".gz":
-        return cast(IO[bytes], _Unzipped(file))
-    return _open_zstandard(file) if path.suffix.lower() == ".zst" else file
-
-
-class _Unzipped(gzip.GzipFile):
-    """A gzip file that closes the file below it, too."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(fileobj=file, mode="rb")
-        self._below = file
-
-    def close(self) -> None:
-        super().close()
-        self._below.close()
-
-
-def _open_zstandard(file: IO[bytes]) -> IO[bytes]:
-    try:
-        import pyarrow
-    except ImportError:
-        file.close()
-        raise MissingExtraError("reading .zst files", "pyarrow", "parquet") from None
-    return io.BufferedReader(pyarrow.input_stream(file, compression="zstd"))
+    notes: Counter[str] | None = None
 
 
 def cut_off(error: Exception) -> BadRow:
@@ -164,7 +105,7 @@ def recode(content: bytes) -> str | None:
 
 
 def as_text(value: object) -> str:
-    """A cell as text: None and NaN are empty, dates ISO 8601, lists and objects JSON.
+    """A cell as text: None and NaN are empty, dates ISO 8601, lists and objects `NestedText`.
 
     Raises:
         UnicodeDecodeError: bytes that are not UTF-8.
@@ -175,8 +116,10 @@ def as_text(value: object) -> str:
         return ""
     if isinstance(value, bytes):
         return value.decode("utf-8")
-    if isinstance(value, bool | list | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, list | dict):
+        return NestedText.of(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
+from newsie.data.dates import read_date
 from newsie.errors import InputError
 
 __all__ = ["split_by_date", "split_by_hash"]
@@ -74,12 +74,12 @@ def split_by_date(
     """The split of each article, (N,), by date of publication: the past trains, the future tests.
 
     Args:
-        dates: N dates in ISO 8601.
+        dates: N dates, in a way that `read_date` understands.
         bounds: split -> its end, a date that belongs to the next split, in order; None for the
             last one, e.g. {"train": "2022-04-01", "test": None}.
 
     Raises:
-        InputError: a date is missing or not ISO 8601, or the bounds are not in order.
+        InputError: a date is missing or cannot be read, or the bounds are not in order.
     """
     *ends, last = bounds.values() or (None,)
     if not bounds or last is not None or None in ends:
@@ -96,14 +96,11 @@ def split_by_date(
 
 def _seconds(date: str | None, what: str, number: int) -> float:
     """Seconds since 1970; a date without a zone is taken as UTC."""
-    try:
-        moment = datetime.fromisoformat(date or "")
-    except ValueError:
+    moment = read_date(date)
+    if moment is None:
         given = "no date" if not date else f"the date {date!r}"
         raise InputError(
-            f"{what} number {number} has {given}; needed: ISO 8601, e.g. 2022-04-01; or split by "
-            "hash"
-        ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
+            f"{what} number {number} has {given}; needed: ISO 8601, e.g. 2022-04-01, the date of a feed, "
+            "or seconds since 1970; or split by hash"
+        )
     return moment.timestamp()

@@ -33,20 +33,28 @@ def _pyarrow(path: Path) -> Any:
     return pyarrow
 
 
-def open_parquet(path: Path) -> Records:
+def open_parquet(path: Path, content: bytes | None = None) -> Records:
     """The rows of a Parquet file; only the wanted columns are read from the disk. Of a row group that
-    is damaged, the rows that cannot be read are bad; the others are read."""
+    is damaged, the rows that cannot be read are bad; the others are read.
+
+    Args:
+        path: the file, or the name of a stream.
+        content: all bytes of the stream.
+    """
     pyarrow = _pyarrow(path)
     import pyarrow.parquet as parquet
 
+    def source() -> Any:
+        return path if content is None else pyarrow.BufferReader(content)
+
     def batches(wanted: Sequence[str]) -> Iterator[Any]:
         # A buffer instead of pre_buffer, with which Arrow keeps all bytes that it has read.
-        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES) as file:
+        with parquet.ParquetFile(source(), pre_buffer=False, buffer_size=BUFFER_BYTES) as file:
             for group in range(file.num_row_groups):
                 yield from _row_group(pyarrow, file, group, wanted)
 
     try:
-        about = parquet.read_metadata(path)
+        about = parquet.read_metadata(source())
         names = about.schema.to_arrow_schema().names
     except (pyarrow.ArrowException, OSError) as error:
         raise ReadError(path, f"not a Parquet file, or damaged: {error}") from error
@@ -81,12 +89,16 @@ def _rows_at_once(rows: int, size: int) -> int:
     return max(1, min(BATCH_ROWS, rows * BATCH_BYTES // max(size, 1)))
 
 
-def open_arrow(path: Path) -> Records:
-    """The rows of an Arrow file, in the file (Feather) or the stream format."""
+def open_arrow(path: Path, content: bytes | None = None) -> Records:
+    """The rows of an Arrow file, in the file (Feather) or the stream format; the arguments are those of
+    `open_parquet`."""
     pyarrow = _pyarrow(path)
 
+    def open_source() -> Any:
+        return pyarrow.memory_map(str(path)) if content is None else pyarrow.BufferReader(content)
+
     def batches(wanted: Sequence[str]) -> Iterator[Any]:
-        with pyarrow.memory_map(str(path)) as source:
+        with open_source() as source:
             for batch in _arrow_batches(pyarrow, source):
                 chosen = batch.select(list(wanted))
                 rows = _rows_at_once(chosen.num_rows, chosen.nbytes)
@@ -94,7 +106,7 @@ def open_arrow(path: Path) -> Records:
                     yield chosen.slice(start, rows)
 
     try:
-        with pyarrow.memory_map(str(path)) as source:
+        with open_source() as source:
             names = _arrow_reader(pyarrow, source).schema.names
     except (pyarrow.ArrowException, OSError) as error:
         raise ReadError(path, f"not an Arrow file, or damaged: {error}") from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
+from newsie.data.dates import read_date
 from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity, plural
 from newsie.doctor.names import spelled
 from newsie.doctor.reading import NewsFile
@@ -26,7 +27,7 @@ def check_dates(file: NewsFile) -> Iterator[Finding]:
     """The range of dates, and dates that cannot be read."""
     if file.columns.published is None:
         return
-    moments = [_moment(article.published) for article in file.articles]
+    moments = [read_date(article.published) for article in file.articles]
     known = sorted(m for m in moments if m is not None)
     strange = [
         i for i, m in enumerate(moments) if m is None and (file.articles[i].published or "").strip()
@@ -37,7 +38,8 @@ def check_dates(file: NewsFile) -> Iterator[Finding]:
             Severity.warning,
             f"{plural(len(strange), 'date', 'dates')} in column {file.columns.published!r} cannot "
             "be read",
-            "Write dates as 2024-05-31 or 2024-05-31T18:00:00Z. They are needed for splitting by "
+            "Write dates as 2024-05-31, 2024-05-31T18:00:00Z, as feeds do (Fri, 31 May 2024 18:00:00 "
+            "GMT) or as seconds or milliseconds since 1970. They are needed for splitting by "
             "time and for seeing drift.",
             len(strange),
             examples=tuple(
@@ -64,7 +66,7 @@ def check_drift(file: NewsFile, task: str) -> Iterator[Finding]:
     pairs = [
         (moment, label)
         for article, label in zip(file.articles, spelled(file, task), strict=True)
-        if label is not None and (moment := _moment(article.published)) is not None
+        if label is not None and (moment := read_date(article.published)) is not None
     ]
     if len(pairs) < MIN_ARTICLES:
         return
@@ -139,11 +141,3 @@ def drift(labels: NDArray[np.int64], half: int, classes: int, seed: int = 0) -> 
     drawn = random.multivariate_hypergeometric(total, half, size=RESAMPLES, method="marginals")
     found = distance(np.bincount(labels[:half], minlength=classes))
     return float(found), float(np.quantile(distance(drawn), 0.99))
-
-
-def _moment(date: str | None) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat((date or "").strip())
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

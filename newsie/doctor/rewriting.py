@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from newsie.atomic import new_file
+from newsie.data.binary import COMPRESSIONS, FileSource, open_binary
+from newsie.data.delimited import read_dialect
+from newsie.data.documents import find_rows, holds_lines, rows_of
 from newsie.data.formats import open_records
 from newsie.data.readers import MAX_FIELD_CHARS
-from newsie.data.records import COMPRESSIONS, BadRow, Records, open_binary, recode
+from newsie.data.records import BadRow, recode
 from newsie.errors import InputError
 
 __all__ = ["Edit", "Left", "check_target", "rewrite"]
@@ -133,12 +136,14 @@ def _apply(number: int, row: dict[str, Any], edit: Edit) -> Left | None:
 def _rewrite_delimited(source: Path, target: Path, decide: Decide, packed: bool) -> Rows:
     records = open_records(source, max_field_chars=MAX_FIELD_CHARS)
     columns = list(records.columns)
+    usual = "\t" if _format(source) == ".tsv" else ","
+    dialect = read_dialect(FileSource(source), usual, MAX_FIELD_CHARS)
     with _create(target, packed) as stream:
         # Lines end in "\n". The csv module is not told, as it then leaves "\r" unquoted.
         def put(line: str) -> None:
             stream.write(line.removesuffix("\r\n").encode("utf-8") + b"\n")
 
-        writer = csv.writer(_Lines(put), delimiter=_find_delimiter(source, records))
+        writer = csv.writer(_Lines(put), delimiter=dialect.delimiter)
         writer.writerow(columns)
         for number, row in records.read(columns):
             edit = decide(number)
@@ -157,17 +162,6 @@ class _Lines:
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self.write = write
-
-
-def _find_delimiter(source: Path, records: Records) -> str:
-    """The delimiter by which the first line gives the columns."""
-    with open_binary(source) as stream:
-        text = _decode(stream.read(1_000_000))
-    for delimiter in (",", "\t", ";", "|"):
-        header = next(csv.reader(text.splitlines(keepends=True), delimiter=delimiter), [])
-        if tuple(header) == records.columns:
-            return delimiter
-    return ","
 
 
 def _rewrite_lines(source: Path, target: Path, decide: Decide, packed: bool) -> Rows:
@@ -214,23 +208,21 @@ def _content(line: bytes) -> tuple[Any, str]:
         return text, f"broken JSON: {error}"
 
 
-def _rewrite_array(source: Path, target: Path, decide: Decide, packed: bool) -> Rows:
+def _rewrite_document(source: Path, target: Path, decide: Decide, packed: bool) -> Rows:
+    if holds_lines(FileSource(source), MAX_FIELD_CHARS):
+        yield from _rewrite_lines(source, target, decide, packed)
+        return
     with open_binary(source) as stream:
         text = _decode(stream.read())
     try:
         content = json.loads(text)
     except ValueError as error:
-        if text.lstrip().startswith("["):
-            raise InputError(
-                f"{source} is a broken JSON array, which cannot be written again: {error}; save "
-                "what is whole as JSON Lines, an object a line"
-            ) from error
-        yield from _rewrite_lines(source, target, decide, packed)
-        return
-    rows = content["data"] if isinstance(content, dict) and "data" in content else content
-    if not isinstance(rows, list):
-        yield from _rewrite_lines(source, target, decide, packed)
-        return
+        kind = "a broken JSON array" if text.lstrip().startswith("[") else "no single JSON document"
+        raise InputError(
+            f"{source} is {kind}, which cannot be written again: {error}; save what is whole as JSON "
+            "Lines, an object a line"
+        ) from error
+    rows = rows_of(str(source), content)
     kept = []
     for number, row in enumerate(rows, 1):
         edit = decide(number)
@@ -241,7 +233,10 @@ def _rewrite_array(source: Path, target: Path, decide: Decide, packed: bool) -> 
         else:
             yield _apply(number, row, edit)
             kept.append(row)
-    rows[:] = kept
+    if rows is find_rows(content):
+        rows[:] = kept
+    else:  # the columns of a table, or a single object
+        content = kept
     with _create(target, packed) as stream:
         stream.write(json.dumps(content, ensure_ascii=False, indent=1).encode("utf-8"))
 
@@ -292,6 +287,6 @@ _FORMATS: Mapping[str, Callable[[Path, Path, Decide, bool], Rows]] = {
     ".tsv": _rewrite_delimited,
     ".jsonl": _rewrite_lines,
     ".ndjson": _rewrite_lines,
-    ".json": _rewrite_array,
+    ".json": _rewrite_document,
     ".parquet": _rewrite_parquet,
 }

@@ -52,7 +52,7 @@ def test_describe() -> None:
 @pytest.mark.parametrize(
     ("names", "overrides", "parts"),
     [
-        (["a", "b"], {}, ["the columns are: a, b", "headline, title", "lede", "--columns"]),
+        (["a", "b"], {}, ["the columns are: a, b", "headline, title", "body, text", "--columns"]),
         ([], {}, ["the columns are: none"]),
         (["title"], {"body": "txet"}, ["'txet'", "the columns are: title"]),
         (["title", "text"], {"body": "txet"}, ["did you mean 'text'?"]),

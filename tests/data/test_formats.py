@@ -85,7 +85,7 @@ def test_texts_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "label").mkdir()
     for name, content in [("a", b"\x81"), ("b", b"x\x00"), ("c", b"x" * 101), ("d", b"x" * 100)]:
         (tmp_path / "label" / f"{name}.txt").write_bytes(content)
-    (tmp_path / "label" / "e.txt").mkdir()
+    (tmp_path / "label" / "e.txt").symlink_to("nowhere")
     found = [record.content for record in open_path(tmp_path).read([])]
     reasons = [content.reason if isinstance(content, BadRow) else "" for content in found]
     assert reasons == ["not UTF-8", "NUL character", "field too long", "", "cannot be opened"]

@@ -57,13 +57,13 @@ WANTED = ["sports", "", "sports", "sports", "sports", "sports", *["science"] * 4
 def test_csv(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", messy_rows())
     with path.open("a") as stream:
-        stream.write("too,few\n")
+        stream.write("far,too,many,cells,in,it\n")
     before = path.read_bytes()
     done, log = put_right(path, tmp_path / "clean.csv")
     assert log[-1] == {
         "row": 15,
         "action": "left out",
-        "reason": "too few fields (line 16: 2 instead of 5)",
+        "reason": "too many fields (line 16: 6 instead of 5)",
         "content": None,
     }
     done.left_out -= 1

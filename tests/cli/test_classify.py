@@ -137,14 +137,14 @@ def test_a_file(newsie: Any, file: Path, tiny_classifier: Classifier) -> None:
 
 
 def test_columns_that_may_hold_the_headline_are_named(newsie: Any, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("Titel,text,a,b,c,d,e\ngoal,cup,,,,,\n", encoding="utf-8")
+    (tmp_path / "a.csv").write_text("Kopf,text,a,b,c,d,e\ngoal,cup,,,,,\n", encoding="utf-8")
     code, _, err = newsie("classify", "-f", tmp_path / "a.csv", "--json")
     assert code == 0
-    assert err == "columns: body <- 'text'; no headline among: 'Titel', 'a', 'b', 'c', 'd', ...\n"
+    assert err == "columns: body <- 'text'; no headline among: 'Kopf', 'a', 'b', 'c', 'd', ...\n"
     code, _, err = newsie(
-        "classify", "-f", tmp_path / "a.csv", "--json", "--columns", "headline=Titel"
+        "classify", "-f", tmp_path / "a.csv", "--json", "--columns", "headline=Kopf"
     )
-    assert err == "columns: headline <- 'Titel', body <- 'text'\n"
+    assert err == "columns: headline <- 'Kopf', body <- 'text'\n"
 
 
 def test_columns_can_be_named(newsie: Any, tmp_path: Path) -> None:

@@ -31,10 +31,10 @@ GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 # UTF-32 before UTF-16, whose little-endian mark its own begins with.
 MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32-le",
-    codecs.BOM_UTF32_BE: "utf-32-be",
-    codecs.BOM_UTF16_LE: "utf-16-le",
-    codecs.BOM_UTF16_BE: "utf-16-be",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
 }
 CHUNK_BYTES = 2**16
 
@@ -98,18 +98,22 @@ class FileSource:
 
 
 class StreamSource:
-    """An open stream of bytes or text: standard input, a pipe, an upload. It is never closed.
+    """An open stream of bytes or text: standard input, a pipe, an upload.
 
     Args:
         stream: the stream.
         name: the name for messages.
         max_bytes: the most bytes that it may hold once decompressed; None means no limit.
+        owned: the stream is closed once it was read.
     """
 
     once = True
 
-    def __init__(self, stream: IO[Any], name: str, max_bytes: int | None = None) -> None:
+    def __init__(
+        self, stream: IO[Any], name: str, max_bytes: int | None = None, *, owned: bool = False
+    ) -> None:
         self.name, self._max_bytes = name, max_bytes
+        self._owned = stream if owned else None
         self._raw = _Raw(stream)
         self._opened = False
 
@@ -127,7 +131,7 @@ class StreamSource:
         if self._opened:
             raise InputError(f"{self.name} can be read only once; keep the articles in a list")
         self._opened = True
-        return self._unpack(_Whole(self._raw))
+        return self._unpack(_Whole(self._raw, self._owned))
 
     def _unpack(self, raw: io.RawIOBase) -> IO[bytes]:
         content = _unpack(self.name, io.BufferedReader(raw, CHUNK_BYTES))
@@ -196,7 +200,8 @@ class _Peeked(io.RawIOBase):
 class _Whole(io.RawIOBase):
     """A stream from its first byte on, for the last time."""
 
-    def __init__(self, raw: _Raw) -> None:
+    def __init__(self, raw: _Raw, owned: IO[Any] | None) -> None:
+        self._owned = owned
         self._raw, self._start, raw.seen = raw, memoryview(bytes(raw.seen)), bytearray()
 
     def readable(self) -> bool:
@@ -208,6 +213,11 @@ class _Whole(io.RawIOBase):
         self._start = self._start[size:]
         buffer[: len(chunk)] = chunk
         return len(chunk)
+
+    def close(self) -> None:
+        super().close()
+        if self._owned is not None:
+            self._owned.close()
 
 
 class _Limited(io.RawIOBase):
@@ -230,6 +240,10 @@ class _Limited(io.RawIOBase):
             )
         buffer[: len(chunk)] = chunk
         return len(chunk)
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
 
 
 def open_binary(path: Path, watch: Watch | None = None) -> IO[bytes]:

@@ -80,7 +80,7 @@ def _readable(name: str) -> str:
 
 def _read_text(file: Path, root: Path, limit: int) -> Row | BadRow:
     place = file.relative_to(root)
-    name = _readable(place.as_posix())
+    name = "/".join(map(_readable, place.parts))
     kind: type[Row] = dict
     try:
         with io.TextIOWrapper(open_binary(file), encoding="utf-8-sig") as stream:

@@ -84,7 +84,7 @@ def open_records(
         if not path.exists():
             raise ReadError(path, "there is no such file")
         if is_stream(path):
-            pipe = StreamSource(path.open("rb"), str(path))
+            pipe = StreamSource(path.open("rb"), str(path), owned=True)
             return _open_stream(pipe, path.name, limit, known)
         return _open_file(path, _find_format(path), limit)
     except OSError as error:  # a name that is too long, a folder that may not be entered, ...

@@ -374,3 +374,154 @@ def test_a_file_cut_anywhere_loses_only_its_end(tmp_path: Path, suffix: str) -> 
         # The last row may be cut within its last cell, which nobody can know without quotation.
         assert whole[:-1] == expected[: max(0, len(whole) - 1)]
         assert reader.rows == len(found) + len(reader.problems)
+
+
+# --- empty columns, marks of missing values, nested values -----------------------------------------
+
+
+def read_rows(path: Path, *rows: dict[str, Any], **options: Any) -> ArticleReader:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return ArticleReader(path, **options)
+
+
+def test_an_empty_column_gives_way_to_the_next_row_by_row(tmp_path: Path) -> None:
+    reader = read_rows(
+        tmp_path / "news.jsonl",
+        {"title": "A", "content": None, "description": "The striker scored.", "abstract": "x"},
+        {"title": "B", "content": "The bank holds.", "description": "Rates."},
+        {"title": "", "headline": "C", "content": " <br> ", "description": "", "abstract": "Rain."},
+        {"title": "D", "content": "&nbsp;", "description": None},
+    )
+    assert reader.columns == Columns("headline", "content")
+    assert reader.alternatives == {"headline": ("title",), "body": ("description", "abstract")}
+    assert [(a.headline, a.body) for a in reader] == [
+        ("A", "The striker scored."),
+        ("B", "The bank holds."),
+        ("C", "Rain."),
+        ("D", "&nbsp;"),
+    ]
+    assert reader.problems.notes == {
+        "'headline' is empty: the headline is 'title'": 3,
+        "'content' is empty: the body is 'description'": 1,
+        "'content' is empty: the body is 'abstract'": 1,
+    }
+    assert "3 × 'headline' is empty: the headline is 'title'" in reader.problems.summary()
+    assert reader.describe_columns() == (
+        "headline <- 'headline', body <- 'content'; 'title' where 'headline' is empty; "
+        "'description', 'abstract' where 'content' is empty"
+    )
+    assert len(reader.problems) == 0
+
+
+def test_a_column_that_is_named_is_the_only_one(tmp_path: Path) -> None:
+    row = {"title": "A", "content": None, "description": "The striker scored."}
+    reader = read_rows(tmp_path / "news.jsonl", row, columns={"body": "content"})
+    assert [(a.headline, a.body) for a in reader] == [("A", "")]
+    assert reader.alternatives == {}
+
+
+def test_an_id_is_read_from_one_column(tmp_path: Path) -> None:
+    reader = read_rows(tmp_path / "news.jsonl", {"title": "A", "id": "", "guid": "7"})
+    assert [a.id for a in reader] == [""]
+
+
+def test_columns_that_come_late_are_alternatives(tmp_path: Path) -> None:
+    rows = [{"title": "A", "text": ""}] * 200 + [{"title": "B", "text": "", "summary": "C"}]
+    reader = read_rows(tmp_path / "news.jsonl", *rows)
+    assert list(reader)[-1] == Article("B", "C")
+
+
+@pytest.mark.parametrize("mark", [*sorted(MISSING - {""}), " NaN "])
+def test_marks_of_missing_values_are_empty(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "news.csv"
+    path.write_text(
+        f"id,headline,body,date,label\n{mark},{mark},Text,{mark},{mark}\n1,{mark},{mark},,a\n"
+    )
+    reader = ArticleReader(path, rules={"label": LabelRule("label")})
+    [article] = reader
+    assert article == Article("", "Text", id=mark, labels={"label": mark.strip()})
+    assert reader.problems.counts == {"no text": 1}
+    assert reader.problems.notes == {
+        "cell read as empty: it holds a mark such as NaN, null or N/A": 4
+    }
+
+
+def test_words_that_begin_like_a_mark_stay(tmp_path: Path) -> None:
+    path = tmp_path / "news.csv"
+    path.write_text("headline,body\nNone of the above,NA beats NB\nNaNny,nulls\n")
+    assert [a.headline for a in ArticleReader(path)] == ["None of the above", "NaNny"]
+
+
+def test_pandas_agrees_on_what_is_missing() -> None:
+    import pandas
+
+    for mark in [*MISSING - {""}, "none", "NAN", "-", "Nil", "N.A."]:
+        cell = pandas.read_csv(io.StringIO(f"a,b\n{mark},x\n"))["a"][0]
+        assert (mark in MISSING) == (cell != mark), mark
+
+
+def test_nested_values(tmp_path: Path) -> None:
+    rules = {"section": LabelRule("section"), "press": LabelRule("press", where={"kind": "x"})}
+    reader = read_rows(
+        tmp_path / "news.jsonl",
+        {"headline": {"main": "Rain"}, "body": ["One.", "Two."], "source": {"id": 1, "name": "T"}},
+        {"headline": "Sun", "section": ["weather"], "kind": ["x"], "press": {"name": "broadsheet"}},
+        {"headline": "Wind", "section": ["weather", "world"]},
+        {"headline": {"de": "Hagel", "fr": "Neige"}, "section": "weather"},
+        {"headline": "Fog", "body": {"de": "Nebel", "fr": "Brume"}},
+        {"headline": "Ice", "body": [], "section": [], "id": {"a": 1}},
+        rules=rules,
+    )
+    assert list(reader) == [
+        Article("Rain", "One.\nTwo.", publisher="T"),
+        Article("Sun", labels={"section": "weather", "press": "broadsheet"}),
+        Article("Ice", id='{"a": 1}'),
+    ]
+    assert [(p.row, p.column, p.reason) for p in reader.problems.examples] == [
+        (3, "section", "several labels in one cell, and a task has one for each article"),
+        (4, "headline", "a nested value that is no text"),
+        (5, "body", "a nested value that is no text"),
+    ]
+
+
+def test_nested_values_of_tables(tmp_path: Path) -> None:
+    table = pyarrow.table({"title": ["Rain"], "text": [["One.", "Two."]], "label": [["weather"]]})
+    pyarrow.parquet.write_table(table, tmp_path / "news.parquet")
+    reader = ArticleReader(tmp_path / "news.parquet", rules={"label": LabelRule("label")})
+    assert list(reader) == [Article("Rain", "One.\nTwo.", labels={"label": "weather"})]
+
+
+def test_a_label_beyond_the_limit(tmp_path: Path) -> None:
+    rows = [{"title": "A", "label": "x" * 50}, {"title": "B", "label": "y"}]
+    rules = {"label": LabelRule("label")}
+    reader = read_rows(tmp_path / "news.jsonl", *rows, rules=rules, max_field_chars=49)
+    assert [a.headline for a in reader] == ["B"]
+    assert reader.problems.examples[0].column == "label"
+
+
+def test_what_is_special_is_counted_anew_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "news.csv"
+    path.write_text("\nheadline,body\nRain\nSun,x,\n")
+    reader = ArticleReader(path)
+    for _ in range(2):
+        assert len(list(reader)) == 2
+        assert sum(reader.problems.notes.values()) == 3
+    assert reader.problems.summary().startswith("read, but not quite as it stands:\n  1 × ")
+
+
+# --- uploads ---------------------------------------------------------------------------------------
+
+
+def test_an_upload_is_read_as_a_file_of_its_name(path: Path) -> None:
+    reader = ArticleReader(io.BytesIO(path.read_bytes()), name="upload.csv")
+    assert list(reader) == ARTICLES
+    assert reader.path == "upload.csv"
+    with pytest.raises(InputError, match=r"upload\.csv can be read only once"):
+        list(reader)
+
+
+@pytest.mark.parametrize("name", ["upload.csv.gz", "upload.json.gz", None])
+def test_an_upload_that_unpacks_to_too_much_is_refused(name: str | None) -> None:
+    bomb = gzip.compress(b"headline,body\n" + b"Rain,x\n" * 1_000_000)
+    with pytest.raises(ReadError, match="more than 100,000 bytes"):
+        list(ArticleReader(io.BytesIO(bomb), name=name, max_bytes=100_000))

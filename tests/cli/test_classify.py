@@ -148,20 +148,20 @@ def test_columns_that_may_hold_the_headline_are_named(newsie: Any, tmp_path: Pat
 
 
 def test_columns_can_be_named(newsie: Any, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("Titel,Inhalt=Text\ngoal,the cup\n", encoding="utf-8")
-    options = ("--columns", "headline=Titel", "--columns", "body=Inhalt=Text")
+    (tmp_path / "a.csv").write_text("Kopf,Inhalt=Text\ngoal,the cup\n", encoding="utf-8")
+    options = ("--columns", "headline=Kopf", "--columns", "body=Inhalt=Text")
     code, out, err = newsie("classify", "-f", tmp_path / "a.csv", "--json", *options)
     assert (code, rows_of(out)[0]["headline"]) == (0, "goal")
-    assert err == "columns: headline <- 'Titel', body <- 'Inhalt=Text'\n"
+    assert err == "columns: headline <- 'Kopf', body <- 'Inhalt=Text'\n"
     code, _, err = newsie("classify", "-f", tmp_path / "a.csv")
     assert code == 1
-    assert "Titel" in err
+    assert "Kopf" in err
     code, _, err = newsie("classify", "-f", tmp_path / "a.csv", "--columns", "headline=Title")
     assert code == 1
     assert "Title" in err
 
 
-@pytest.mark.parametrize("pair", ["headline", "=Titel", "headline="])
+@pytest.mark.parametrize("pair", ["headline", "=Kopf", "headline="])
 def test_columns_are_pairs(newsie: Any, file: Path, pair: str) -> None:
     code, _, err = newsie("classify", "-f", file, "--columns", pair)
     assert code == 2

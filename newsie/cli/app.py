@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,12 @@ ADVICE = {
 }
 """Number of an error of the system -> what to do about it."""
 
+WRAPPED = re.compile(r"\b(?:os error |code: |Errno )(\d+)\b")
+"""How errors of the system are quoted by libraries that raise types of their own, such as Safetensors."""
+
+RESUMABLE = ("train", "compare", "search")
+"""Commands that go on where they were stopped. `classify` and `retrain` say themselves what they keep."""
+
 _UsageError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
@@ -76,14 +83,17 @@ class Commands(TyperGroup):
             # be flushed into the closed pipe when Python exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
-        except (NewsieError, OSError) as error:
-            if os.environ.get("NEWSIE_DEBUG", "0") not in ("", "0"):
-                raise
-            note(f"newsie: {_describe(error)}")
-            raise typer.Exit(getattr(error, "exit_code", NewsieError.exit_code)) from error
         except KeyboardInterrupt:
+            if ctx.invoked_subcommand in RESUMABLE:
+                note("what is finished is kept; type the same command again to go on")
             note("newsie: interrupted")
             raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            message = _describe(error)
+            if message is None or os.environ.get("NEWSIE_DEBUG", "0") not in ("", "0"):
+                raise
+            note(f"newsie: {message}")
+            raise typer.Exit(getattr(error, "exit_code", NewsieError.exit_code)) from error
 
 
 @contextmanager
@@ -96,13 +106,22 @@ def _printable_usage_errors() -> Iterator[None]:
         raise
 
 
-def _describe(error: NewsieError | OSError) -> str:
-    """Return the message of an error; for one of the system, the file, the reason and what to do."""
-    if isinstance(error, NewsieError) or not error.strerror:
+def _describe(error: Exception) -> str | None:
+    """Return the message of an error; for one of the system, the file, the reason and what to do.
+    Return None for an error that is a fault of the program."""
+    if isinstance(error, NewsieError):
         return str(error)
-    place = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-    advice = ADVICE.get(error.errno or 0)
-    return f"{place}{error.strerror}" + (f"; {advice}" if advice else "")
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        return place + _with_advice(error.errno or 0, error.strerror)
+    number = WRAPPED.search(str(error))
+    if number and int(number[1]) in ADVICE:
+        return _with_advice(int(number[1]), os.strerror(int(number[1])))
+    return str(error) if isinstance(error, OSError) else None
+
+
+def _with_advice(number: int, reason: str) -> str:
+    return f"{reason}; {ADVICE[number]}" if number in ADVICE else reason
 
 
 app = typer.Typer(

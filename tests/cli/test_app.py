@@ -73,6 +73,70 @@ def test_errors_of_the_machine_are_told_in_a_line(
     assert newsie("classify", "goal") == (1, "", message)
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied", "out"), "out: Permission denied; name another"),
+        (OSError(30, "Read-only file system", b"out"), "out: Read-only file system; name a folder"),
+        (OSError("Cannot seek"), "Cannot seek"),
+        (
+            RuntimeError('I/O error: Os { code: 28, kind: StorageFull, message: "No space" }'),
+            "No space left on device; free some space, and type the same command again",
+        ),
+        (ValueError("[Errno 30] Error writing bytes"), "Read-only file system; name a folder"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_errors_of_the_system_say_what_to_do(
+    newsie: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("newsie.classifier.Classifier.from_pretrained", fail)
+    code, out, err = newsie("classify", "goal")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"newsie: {message}")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "search"])
+def test_an_interrupt_says_that_the_same_command_goes_on(
+    newsie: Any, monkeypatch: pytest.MonkeyPatch, command: str, tmp_path: Path
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("newsie.training.config.read_recipe", stop)
+    options = ["-o", tmp_path] if command != "train" else []
+    options += ["--max-ms", "1", "--max-mb", "1"] if command == "search" else []
+    code, out, err = newsie(command, "recipe.toml", *options)
+    assert (code, out) == (130, "")
+    assert err.splitlines() == [
+        "what is finished is kept; type the same command again to go on",
+        "newsie: interrupted",
+    ]
+
+
+def test_without_modules_of_posix(environment: dict[str, str], tmp_path: Path) -> None:
+    """Windows has neither: files are still classified."""
+    (tmp_path / "a.jsonl").write_text('{"headline": "goal"}\n')
+    hidden = ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog")
+    hide = f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))"
+    command = [sys.executable, "-c", f"{hide}; {COMMAND[-1]}"]
+    for arguments in (
+        ["classify", "-f", "a.jsonl", "-o", "out.jsonl"],
+        ["classify", "goal", "-o", "text.csv"],
+        ["explain", "goal", "--task", "section"],
+        ["models", "."],
+    ):
+        done = subprocess.run(
+            [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out.jsonl").read_text())["headline"] == "goal"
+
+
 def test_tracebacks_are_for_debugging(
     newsie: Any, environment: dict[str, str], tmp_path: Path
 ) -> None:

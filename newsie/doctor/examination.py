@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ class Examination:
         """All checks."""
         file = self.file
         self._take("columns", check_columns(file))
-        self._take("texts", check_texts(file))
+        self._take("texts", self._check_texts())
         self._take("copies", self._check_copies())
         self._take("dates", check_dates(file))
         for task in file.rules:
@@ -120,6 +121,15 @@ class Examination:
         self.copies = find_copies(self.file, self._test, self._step)
         yield from check_copies(self.file, self.copies)
 
+    def _check_texts(self) -> Iterator[Finding]:
+        languages = _has_temporary_folder()
+        if not languages:
+            self._left_out.append(
+                "texts in other languages were not looked for: the language detector needs a folder for "
+                "temporary files; set TMPDIR to one that can be written to"
+            )
+        yield from check_texts(self.file, languages=languages)
+
     def _check_suspects(self, task: str) -> Iterator[Finding]:
         labels = spelled(self.file, task)
         found = find_suspects(self.file.texts, labels, self._readings, progress=self._step)
@@ -151,6 +161,14 @@ class Examination:
                 f"the running student was asked about {SAMPLE:,} articles, chosen at random"
             )
         yield from check_answers(self.file, classifier, chosen)
+
+
+def _has_temporary_folder() -> bool:
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:  # the file system is read-only
+        return False
+    return True
 
 
 def read_beginnings(classifier: Classifier, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -116,7 +116,7 @@ def _measure(
         print(rows[-1], file=sys.stderr)
     for task, report in found.promotion.tasks.items():
         if report.taught and report.after is not None and report.baseline is not None:
-            against = f"{100 * report.baseline[0]:.1f}"
+            against = f"{100 * report.baseline:.1f}"
             print(f"{task}: {100 * report.after.accuracy:.1f}, TF-IDF {against}", file=sys.stderr)
     return rows
 

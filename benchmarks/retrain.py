@@ -35,10 +35,10 @@ from benchmarks.sides import positive
 from newsie.baseline import BaselineConfig, fit_baseline
 from newsie.bundle import Bundle, Lineage, bundled_path, read_bundle
 from newsie.classifier import Classifier
-from newsie.confusion.intervals import student_quantile
 from newsie.data.articles import Article
 from newsie.data.encoding import pad, view_text
 from newsie.data.readers import read_articles
+from newsie.estimates import student_quantile
 from newsie.evaluation import accuracy, macro_f1
 from newsie.labels import LabelRule, LabelSpace
 from newsie.training.retraining.heads import choose_linear

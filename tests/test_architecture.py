@@ -11,7 +11,7 @@ own package:
     bundle        evaluation    explanation    baseline    openvino_session
     manifest
     data
-    labels
+    labels        estimates
     atomic
     errors, locks, printable, version
 """
@@ -40,7 +40,7 @@ LAYERS = [
     {"bundle", "evaluation", "explanation", "baseline", "openvino_session"},
     {"manifest"},
     {"data"},
-    {"labels"},
+    {"labels", "estimates"},
     {"atomic"},
     {"errors", "locks", "printable", "version"},
 ]
@@ -54,6 +54,7 @@ FORBIDDEN = {  # package -> what none of its modules may import, not even inside
     "openvino_session": HEAVY,
     "bundle": HEAVY,
     "manifest": HEAVY,
+    "estimates": HEAVY,
     "evaluation": HEAVY,
     "explanation": HEAVY,
     "labels": HEAVY,

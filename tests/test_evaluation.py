@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from newsie.data.articles import Article
 from newsie.errors import InputError
+from newsie.estimates import Interval, share
 from newsie.evaluation import (
-    Interval,
     accuracy,
-    bootstrap_difference,
-    bootstrap_interval,
     brier_score,
     calibration_difference,
     confidence_bins,
@@ -24,7 +22,9 @@ from newsie.evaluation import (
     expected_calibration_error,
     fit_calibration_temperature,
     macro_f1,
+    macro_f1_estimate,
     negative_log_likelihood,
+    paired_difference,
     softmax,
 )
 from newsie.labels import IGNORE, LabelSpace, Task
@@ -126,7 +126,23 @@ def test_perfect_answers() -> None:
     found = evaluate(np.eye(3), [0, 1, 2])
     assert (found.accuracy, found.macro_f1, found.brier_score) == (1.0, 1.0, 0.0)
     assert found.expected_calibration_error == found.negative_log_likelihood == 0.0
-    assert found.accuracy_interval == Interval(1.0, 1.0)
+    assert (found.classes, found.measured, found.never_predicted) == (3, 3, ())
+    assert found.accuracy_interval.low == pytest.approx(0.4385, abs=1e-4)  # Wilson, 3 of 3
+    assert found.accuracy_interval.high == found.macro_f1_interval.high == 1.0
+    assert found.macro_f1_interval.low < 0.5
+
+
+def test_labels_that_are_not_measured_or_never_predicted_are_told() -> None:
+    found = evaluate(np.eye(4)[[0, 0, 1, 3]], [0, 2, 2, IGNORE])
+    assert (found.classes, found.measured, found.never_predicted) == (4, 2, (2,))
+
+
+@pytest.mark.parametrize(("right", "low", "high"), [(5, 0.5655, 1.0), (0, 0.0, 0.4345)])
+def test_five_articles_do_not_make_a_certainty(right: int, low: float, high: float) -> None:
+    found = evaluate(np.tile([0.9, 0.1], (5, 1)), np.full(5, 0 if right else 1))
+    assert found.accuracy_interval.low == pytest.approx(low, abs=1e-4)
+    assert found.accuracy_interval.high == pytest.approx(high, abs=1e-4)
+    assert found.macro_f1_interval.high - found.macro_f1_interval.low > 0.3
 
 
 def test_a_single_gold_label() -> None:
@@ -180,57 +196,122 @@ def test_large_logits_do_not_overflow() -> None:
     assert 0.05 <= fit_calibration_temperature([[1e30, -1e30], [1.0, 0.0]], [0, 1]) <= 20
 
 
-# --- bootstrap ------------------------------------------------------------------------------------
+# --- intervals ------------------------------------------------------------------------------------
 
 
-def test_intervals_hold_the_value_and_narrow_with_more_articles() -> None:
+def answers(n: int, classes: int, right: float, random: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Predicted and gold labels, the n-th label n times rarer than the first."""
+    prior = 1 / np.arange(1, classes + 1)
+    y = random.choice(classes, n, p=prior / prior.sum())
+    wrong = (y + random.integers(1, classes, n)) % classes
+    return np.where(random.random(n) < right, y, wrong), y
+
+
+@pytest.mark.parametrize(
+    ("n", "classes", "right"),
+    [(5, 2, 0.9), (20, 2, 0.99), (20, 6, 0.9), (60, 6, 0.97), (60, 14, 0.8), (240, 41, 0.95)],
+)
+def test_intervals_of_macro_f1_hold_the_true_value_as_often_as_they_say(
+    n: int, classes: int, right: float
+) -> None:
+    random = np.random.default_rng(0)
+    truth = label_f1(*answers(100_000, classes, right, random), classes)
+    held, runs = 0, 300
+    for _ in range(runs):
+        predicted, y = answers(n, classes, right, random)
+        interval = macro_f1_estimate(predicted, y)
+        # Macro-F1 is the mean over the labels that occur.
+        held += interval.low <= truth[np.unique(y)].mean() <= interval.high
+    assert held / runs >= 0.925  # 0.95 less two standard errors of 300 runs
+
+
+def label_f1(predicted: NDArray[Any], y: NDArray[Any], classes: int) -> NDArray[Any]:
+    """(C,) F1 of each label."""
+    right = np.bincount(y[predicted == y], minlength=classes)
+    return (
+        2 * right / (np.bincount(predicted, minlength=classes) + np.bincount(y, minlength=classes))
+    )
+
+
+@pytest.mark.parametrize(("n", "classes"), [(6, 2), (60, 6), (300, 14), (1_000, 14)])
+def test_intervals_of_a_difference_of_macro_f1_do_too(n: int, classes: int) -> None:
+    random = np.random.default_rng(1)
+
+    def both(n: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        p, y = answers(n, classes, 0.85, random)
+        changed = random.random(n) < 0.2
+        return p, np.where(changed, random.integers(0, classes, n), p), y
+
+    p, q, y = both(100_000)
+    truth = label_f1(p, y, classes) - label_f1(q, y, classes)
+    held, runs = 0, 300
+    for _ in range(runs):
+        one, two, gold = both(n)
+        found = paired_difference("macro_f1", one, two, gold)
+        held += found.low <= truth[np.unique(gold)].mean() <= found.high
+    assert held / runs >= 0.92
+
+
+def test_intervals_narrow_with_more_articles() -> None:
     widths = []
     for n in (200, 5_000):
         p, y = some(n)
-        predicted = p.argmax(axis=1)
-        interval = bootstrap_interval("accuracy", predicted, y)
-        share = accuracy(predicted, y)
-        assert interval.low < share < interval.high
-        # the normal approximation of the binomial distribution
-        error = 1.96 * math.sqrt(share * (1 - share) / n)
-        assert interval.high - interval.low == pytest.approx(2 * error, rel=0.1)
-        widths.append(interval.high - interval.low)
+        found = evaluate(p, y)
+        assert found.accuracy_interval.low < found.accuracy < found.accuracy_interval.high
+        wilson = share(int((p.argmax(axis=1) == y).sum()), n)
+        assert wilson is not None
+        assert found.accuracy_interval == wilson.interval
+        assert found.macro_f1_interval.low < found.macro_f1 < found.macro_f1_interval.high
+        widths.append(found.macro_f1_interval.high - found.macro_f1_interval.low)
     assert widths[1] < widths[0] / 4
 
 
-def test_drawing_counts_is_drawing_articles() -> None:
-    p, y = some(300, 4)
+def test_the_interval_of_macro_f1_is_near_that_of_a_bootstrap_where_there_are_many_articles() -> (
+    None
+):
+    p, y = some(2_000, 4)
     predicted = p.argmax(axis=1)
     random, drawn = np.random.default_rng(1), []
-    for _ in range(2_000):
+    for _ in range(1_000):
         rows = random.integers(0, len(y), len(y))
         drawn.append(macro_f1(predicted[rows], y[rows]))
     low, high = np.quantile(drawn, [0.025, 0.975])
-    interval = bootstrap_interval("macro_f1", predicted, y)
-    assert interval.low == pytest.approx(low, abs=0.01)
-    assert interval.high == pytest.approx(high, abs=0.01)
+    found = macro_f1_estimate(predicted, y)
+    assert found.value == pytest.approx(macro_f1(predicted, y))
+    assert found.low <= low + 0.002
+    assert found.high >= high - 0.002
+    assert found.high - found.low < 1.5 * (high - low)
 
 
 def test_a_paired_difference_is_narrower_than_two_intervals() -> None:
     p, y = some(1_000)
     predicted = p.argmax(axis=1)
     better = np.where(np.arange(len(y)) % 20 == 0, y, predicted)  # one answer in 20 put right
-    difference = bootstrap_difference("accuracy", better, predicted, y)
-    assert 0 < difference.low < accuracy(better, y) - accuracy(predicted, y) < difference.high
-    alone = bootstrap_interval("accuracy", predicted, y)
+    difference = paired_difference("accuracy", better, predicted, y)
+    assert difference.value == pytest.approx(accuracy(better, y) - accuracy(predicted, y))
+    assert 0 < difference.low < difference.value < difference.high
+    alone = evaluate(p, y).accuracy_interval
     assert difference.high - difference.low < (alone.high - alone.low) / 2
-    assert bootstrap_difference("macro_f1", predicted, predicted, y) == Interval(0.0, 0.0)
 
 
-def test_a_paired_difference_is_that_of_the_articles() -> None:
-    p, y = some(400)
-    predicted, other = p.argmax(axis=1), some(400, seed=9)[0].argmax(axis=1)
-    right = (predicted == y).astype(float) - (other == y)
-    rows = np.random.default_rng(0).integers(0, len(right), (2_000, len(right)))
-    low, high = np.quantile(right[rows].mean(axis=1), [0.025, 0.975])
-    found = bootstrap_difference("accuracy", predicted, other, y)
-    assert found.low == pytest.approx(low, abs=0.01)
-    assert found.high == pytest.approx(high, abs=0.01)
+def test_a_paired_difference_of_macro_f1_is_that_of_a_bootstrap() -> None:
+    p, y = some(1_000)
+    predicted, other = p.argmax(axis=1), some(1_000, seed=9)[0].argmax(axis=1)
+    random, drawn = np.random.default_rng(0), []
+    for _ in range(1_000):
+        rows = random.integers(0, len(y), len(y))
+        drawn.append(macro_f1(predicted[rows], y[rows]) - macro_f1(other[rows], y[rows]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    found = paired_difference("macro_f1", predicted, other, y)
+    assert found.low == pytest.approx(low, abs=0.008)
+    assert found.high == pytest.approx(high, abs=0.008)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_the_same_answers_do_not_differ_and_few_articles_do_not_prove_it(metric: Any) -> None:
+    found = paired_difference(metric, [0, 1, 0, 1, 1], [0, 1, 0, 1, 1], [0, 1, 0, 1, 0])
+    assert found.value == 0
+    assert found.low < -0.1 < 0.1 < found.high
 
 
 def test_a_difference_of_calibration_is_that_of_the_articles() -> None:
@@ -253,12 +334,24 @@ def test_a_difference_of_calibration_is_that_of_the_articles() -> None:
     assert calibration_difference(p, p, y) == Interval(0.0, 0.0)
 
 
-def test_bootstraps_can_be_repeated() -> None:
+def test_each_article_weighs_as_often_as_it_is_drawn() -> None:
+    # One bin: ECE is |mean gap|, and the difference of the two a mean of gaps, whose error is known.
+    p = np.tile([0.9, 0.1], (400, 1))
+    q = np.tile([0.6, 0.4], (400, 1))
+    y = (np.arange(400) % 4 == 0).astype(int)  # 75 % right: gaps of 0.15 and -0.15
+    found = calibration_difference(p, q, y)
+    # The difference is (mean gap of p) + (mean gap of q): twice the error of the share of right ones.
+    half = 2 * 1.96 * math.sqrt(0.75 * 0.25 / 400)
+    assert found.low == pytest.approx(-half, rel=0.12)
+    assert found.high == pytest.approx(half, rel=0.12)
+
+
+def test_a_bootstrap_can_be_repeated() -> None:
     p, y = some(100)
-    predicted = p.argmax(axis=1)
-    first = bootstrap_interval("macro_f1", predicted, y, seed=1)
-    assert first == bootstrap_interval("macro_f1", predicted, y, seed=1)
-    assert first != bootstrap_interval("macro_f1", predicted, y, seed=2)
+    q = softmax(2 * np.log(p))
+    first = calibration_difference(p, q, y, seed=1)
+    assert first == calibration_difference(p, q, y, seed=1)
+    assert first != calibration_difference(p, q, y, seed=2)
 
 
 # --- wrong input ----------------------------------------------------------------------------------
@@ -281,11 +374,11 @@ def test_wrong_input_is_named(p: Any, y: Any, message: str) -> None:
         evaluate(p, y)
 
 
-def test_wrong_input_to_the_bootstrap() -> None:
+def test_wrong_input_to_intervals() -> None:
     with pytest.raises(InputError, match="nothing to measure"):
-        bootstrap_interval("accuracy", [], [])
+        macro_f1_estimate([], [])
     with pytest.raises(InputError, match="between 0 and 1"):
-        bootstrap_interval("accuracy", [1], [1], confidence=95)
+        calibration_difference([[1.0, 0.0]], [[1.0, 0.0]], [1], confidence=95)
 
 
 # --- predictions ----------------------------------------------------------------------------------
@@ -316,7 +409,7 @@ def test_predictions_are_compared_with_gold_labels() -> None:
     assert set(found.tasks) == {"section"}
     assert (found.tasks["section"].support, found.tasks["section"].accuracy) == (2, 0.5)
     assert found.unknown_labels == {"section": {"weather": 2}, "mood": {"odd": 1}}
-    assert found.to_json()["tasks"]["section"]["accuracy_interval"]["low"] == 0.0
+    assert found.to_json()["tasks"]["section"]["accuracy_interval"]["low"] < 0.1
 
 
 def test_no_predictions() -> None:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from newsie.confusion.answers import Answers
 from newsie.confusion.extras import extra
-from newsie.confusion.intervals import Estimate, share
 from newsie.confusion.soft import SoftConfusion
+from newsie.estimates import Estimate, share
 
 __all__ = ["Clusters", "Cut", "LabelMerge", "cluster_labels", "label_distances"]
 

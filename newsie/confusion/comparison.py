@@ -10,19 +10,17 @@ from numpy.typing import NDArray
 
 from newsie.confusion.answers import Answers
 from newsie.confusion.extras import extra
-from newsie.confusion.intervals import Estimate, paired, q_values, share
 from newsie.confusion.matrix import ConfusionMatrix
 from newsie.confusion.overlap import FALSE_DISCOVERY_RATE
 from newsie.errors import InputError
-from newsie.evaluation import Metric, accuracy, bootstrap_difference, macro_f1
+from newsie.estimates import Estimate, paired, q_values, share
+from newsie.evaluation import Metric, accuracy, macro_f1, paired_difference
 
 __all__ = ["ChangedPair", "ComparedMetric", "Comparison", "DifferentPair", "compare"]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Kind = Literal["press", "models", "tasks"]
-
-_CELLS = 3_000_000  # drawn by the bootstrap of a metric
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class DifferentPair:
 
 @dataclass(frozen=True)
 class ComparedMetric:
-    """A metric of both, on the same articles, and a - b with its paired bootstrap interval."""
+    """A metric of both, on the same articles, and a - b with its paired interval."""
 
     a: float
     b: float
@@ -137,7 +135,7 @@ def compare(
     agreement = share(_agreeing(first.labels, second.labels, counts), len(first))
     assert agreement is not None  # there is an article
     gold, one, two, union = _with_gold(first, second)
-    metrics = [_compare_metric(metric, one, two, gold, len(union)) for metric in _METRICS]
+    metrics = [_compare_metric(metric, one, two, gold) for metric in _METRICS]
     return Comparison(
         kind=kind,
         task=task,
@@ -194,15 +192,13 @@ def _with_gold(
 
 
 def _compare_metric(
-    metric: Metric, one: Indices, two: Indices, gold: Indices, classes: int
+    metric: Metric, one: Indices, two: Indices, gold: Indices
 ) -> ComparedMetric | None:
     if not len(gold):
         return None
-    resamples = int(np.clip(_CELLS // classes**2, 200, 2_000))
-    interval = bootstrap_difference(metric, one, two, gold, resamples=resamples)
     measure = {"accuracy": accuracy, "macro_f1": macro_f1}[metric]
     a, b = measure(one, gold), measure(two, gold)
-    return ComparedMetric(a, b, Estimate(a - b, interval.low, interval.high))
+    return ComparedMetric(a, b, paired_difference(metric, one, two, gold))
 
 
 def _changes(

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from newsie.confusion.intervals import Estimate, share
 from newsie.errors import InputError
+from newsie.estimates import Estimate, f1_score, share
 
 __all__ = ["ConfusedPair", "ConfusionMatrix", "LabelMetrics"]
 
@@ -112,9 +112,7 @@ class ConfusionMatrix:
     def label_metrics(self) -> tuple[LabelMetrics, ...]:
         """Precision, recall and F1 of each label, with 95 % intervals.
 
-        Precision and recall are proportions. So is J = TP / (TP + FP + FN), of which F1 is the
-        growing function 2 J / (1 + J) (Hand, Christen & Kirielle 2021, "F*", Machine Learning 110):
-        its interval is Wilson's of J, carried over.
+        Precision and recall are proportions, with Wilson's interval; for F1 see `f1_score`.
         """
         right = np.diagonal(self.counts)
         return tuple(
@@ -124,7 +122,7 @@ class ConfusionMatrix:
                 int(predicted),
                 share(int(tp), int(predicted)),
                 share(int(tp), int(support)),
-                _f1(int(tp), int(support + predicted - tp)),
+                f1_score(int(tp), int(support + predicted - tp)),
             )
             for label, tp, support, predicted in zip(
                 self.labels, right, self.support, self.predicted, strict=True
@@ -143,8 +141,3 @@ class ConfusionMatrix:
             names = self.labels[row], self.labels[column]
             pairs.append(ConfusedPair(*names, int(off[row, column]), found))
         return tuple(pairs)
-
-
-def _f1(right: int, union: int) -> Estimate | None:
-    jaccard = share(right, union)
-    return None if jaccard is None else jaccard.map(lambda j: 2 * j / (1 + j))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.confusion.answers import Answers
-from newsie.confusion.intervals import Estimate, jackknife
+from newsie.estimates import Estimate, jackknife
 
 __all__ = ["Merge", "Tally", "merge_pair", "tally"]
 

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.confusion.answers import Answers
-from newsie.confusion.intervals import (
+from newsie.estimates import (
     Estimate,
     jackknife_variance,
     q_values,

@@ -25,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.confusion.answers import Answers
-from newsie.confusion.intervals import Estimate, share
 from newsie.confusion.matrix import ConfusionMatrix
 from newsie.confusion.merging import Merge, merge_pair
 from newsie.confusion.overlap import MINIMUM_LIFT, Overlap, OverlapPair
 from newsie.confusion.sentences import count, decimal, percent
 from newsie.confusion.suspects import Suspects
+from newsie.estimates import Estimate, share
 from newsie.printable import one_line
 
 __all__ = ["Advice", "BorderArticle", "Evidence", "LabelPair", "examine_pairs", "scarcity"]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from newsie.confusion.extras import extra
-from newsie.confusion.intervals import Estimate, share
 from newsie.errors import InputError
+from newsie.estimates import Estimate, share
 from newsie.evaluation import confidence_bins
 
 __all__ = [

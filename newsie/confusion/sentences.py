@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from decimal import ROUND_HALF_UP, Decimal
 
-from newsie.confusion.intervals import Estimate
+from newsie.estimates import Estimate
 
 __all__ = ["count", "decimal", "interval", "percent"]
 

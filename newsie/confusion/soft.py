@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.confusion.answers import Answers
-from newsie.confusion.intervals import Estimate, mean
+from newsie.estimates import Estimate, mean
 
 __all__ = ["SoftConfusion", "SoftPair", "soft_confusion"]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from newsie.confusion.intervals import Estimate
 from newsie.data.urls import url_words
 from newsie.errors import RecipeError
+from newsie.estimates import Estimate
 from newsie.evaluation import expected_calibration_error, softmax
 from newsie.labels import IGNORE
 from newsie.laboratory.arms import DEFAULT, Arm, build_arms

@@ -2,7 +2,7 @@
 
 A value is a mean over seeds of a mean over tasks. Its interval adds two variances: that between seeds
 (Student's distribution: other labelled articles, teacher, order) and that of the test articles (the
-delete-a-group jackknife of `newsie.confusion.intervals`). What the two kinds of luck have in common, how a
+delete-a-group jackknife of `newsie.estimates`). What the two kinds of luck have in common, how a
 student of one seed does on one article, is in both, so that intervals are a little wide. Both arms of a
 difference have the same seeds and articles, so that what they share drops out.
 """
@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.confusion.intervals import (
+from newsie.estimates import (
     Estimate,
     jackknife_variance,
     student_quantile,

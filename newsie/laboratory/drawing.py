@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from newsie.confusion.extras import extra
 from newsie.confusion.figures import BLUE, FAINT, INK, RED, STYLE, new_figure, save_figure
-from newsie.confusion.intervals import Estimate
+from newsie.estimates import Estimate
 from newsie.laboratory.arms import DEFAULT
 from newsie.laboratory.claims import swept_by
 from newsie.laboratory.contrasts import Verdict

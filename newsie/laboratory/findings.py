@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from newsie.atomic import write_text
-from newsie.confusion.intervals import Estimate
+from newsie.estimates import Estimate
 from newsie.laboratory.arms import DEFAULT
 from newsie.laboratory.attacks import ATTACKS
 from newsie.laboratory.claims import claims_about

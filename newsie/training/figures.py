@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from newsie.atomic import write_text
 from newsie.errors import InputError
-from newsie.evaluation import Interval, TaskMetrics
+from newsie.estimates import Interval
+from newsie.evaluation import TaskMetrics
 
 __all__ = [
     "BASELINE",
@@ -264,7 +265,7 @@ class Figures:
         whole = [score for score in self.scores if score.corpus == self.full_text]
         parts = [
             f"{heading} Accuracy and macro-F1 on the test splits",
-            "Per cent, with 95 % bootstrap intervals.",
+            "Per cent, with 95 % intervals.",
             "Accuracy:\n\n" + _score_table(tests, _accuracy),
             "Macro-F1:\n\n" + _score_table(tests, _macro_f1),
         ]
@@ -278,7 +279,7 @@ class Figures:
             "log-likelihood in nats, after calibration on validation articles.",
             _score_table(tests, _calibration),
             f"{heading} Differences",
-            "Points, paired on the same articles, with 95 % bootstrap intervals; and the share of "
+            "Points, paired on the same articles, with 95 % intervals; and the share of "
             "articles to which both give the same label.",
             _difference_table([d for d in self.differences if (d.system, d.other) in SHOWN]),
             f"{heading} With and without body",

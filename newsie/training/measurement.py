@@ -22,7 +22,7 @@ from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text
 from newsie.data.encoding import VIEWS, View
 from newsie.data.readers import ArticleReader
-from newsie.evaluation import accuracy, bootstrap_difference, evaluate, macro_f1
+from newsie.evaluation import evaluate, paired_difference
 from newsie.labels import IGNORE, LabelRule, LabelSpace
 from newsie.training.bundling import commit_id
 from newsie.training.config import FullTextConfig
@@ -88,24 +88,32 @@ class Question:
         gold = self.labels[known]
         given = {system: p[known].argmax(axis=1) for system, p in self.answers.items()}
         return [
-            Difference(
-                self.corpus,
-                self.task,
-                self.view,
-                system,
-                other,
-                accuracy=accuracy(given[system], gold) - accuracy(given[other], gold),
-                accuracy_interval=bootstrap_difference(
-                    "accuracy", given[system], given[other], gold
-                ),
-                macro_f1=macro_f1(given[system], gold) - macro_f1(given[other], gold),
-                macro_f1_interval=bootstrap_difference(
-                    "macro_f1", given[system], given[other], gold
-                ),
-                agreement=float((given[system] == given[other]).mean()),
-            )
+            self._difference(system, other, given[system], given[other], gold)
             for system, other in COMPARED
         ]
+
+    def _difference(
+        self,
+        system: str,
+        other: str,
+        first: NDArray[np.int64],
+        second: NDArray[np.int64],
+        gold: NDArray[np.int64],
+    ) -> Difference:
+        right = paired_difference("accuracy", first, second, gold)
+        f1 = paired_difference("macro_f1", first, second, gold)
+        return Difference(
+            self.corpus,
+            self.task,
+            self.view,
+            system,
+            other,
+            accuracy=right.value,
+            accuracy_interval=right.interval,
+            macro_f1=f1.value,
+            macro_f1_interval=f1.interval,
+            agreement=float((first == second).mean()),
+        )
 
 
 def measure(pipeline: Pipeline, command: str = "") -> Figures:

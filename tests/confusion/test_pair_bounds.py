@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from newsie.confusion.intervals import Estimate
 from newsie.confusion.merging import Merge
 from newsie.confusion.pairs import Evidence, _advice, _scarce
+from newsie.estimates import Estimate
 from tests.confusion.test_pairs import EASY, analyse_rows, pair_of
 
 EVIDENCE = Evidence(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from newsie.confusion.intervals import Estimate
+from newsie.estimates import Estimate
 from newsie.laboratory.arms import DEFAULT, Arm
 from newsie.laboratory.contrasts import MEASURES, Contrast
 from newsie.laboratory.drawing import sweep_lines

@@ -15,11 +15,12 @@ def test_differences_are_paired_and_signed() -> None:
     behind = found["wire", "student", "teacher"]
     assert behind.accuracy == pytest.approx(-2 / 400)
     assert behind.agreement == pytest.approx(398 / 400)
-    assert behind.accuracy_interval.low <= behind.accuracy <= behind.accuracy_interval.high <= 0
+    # Two of 400 articles differ, which may be chance.
+    assert behind.accuracy_interval.low < behind.accuracy < 0 < behind.accuracy_interval.high
     assert found["wire", "student int8", "TF-IDF"].macro_f1_interval.low > 0
     tie = found["essays", "student", "teacher"]
     assert (tie.macro_f1, tie.agreement) == (0, 1)
-    assert (tie.macro_f1_interval.low, tie.macro_f1_interval.high) == (0, 0)
+    assert tie.macro_f1_interval.low == -tie.macro_f1_interval.high != 0
 
 
 def test_claims_hold() -> None:

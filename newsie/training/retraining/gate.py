@@ -1,15 +1,20 @@
 """The promotion gate: the old student and the new one on the same articles, which neither learnt from.
 
-What the old one answered must not get worse, and what is new must be worth its place:
+A student is not promoted where it is shown to be worse:
 
 - a task with gold labels here: no label may lose more than `max_fall` points of recall beyond chance,
   and the task no more than `max_task_fall` points of accuracy beyond chance (paired 95 % intervals);
-- a task without: the new student must give the old one's label to `min_agreement` of the articles;
+- a task without: the new student must give the old one's label to `min_agreement` of the articles, but
+  for chance;
 - a label that the file has no articles of, in a task that it teaches: with no gold labels of it here
   either, of the articles without any to which the old student answers that label, the new one must do so
   for `min_agreement`. Fewer than `MEASURED` of them measure nothing, and then it is not promoted;
 - a task that the file teaches: there must be articles to measure it on, and accuracy must not be below
-  that of TF-IDF and logistic regression on the same articles.
+  that of TF-IDF and logistic regression, or of the old student, beyond chance.
+
+It is proven where, in each task that the file teaches, accuracy is above that of TF-IDF, and of the old
+student if that has the task, beyond chance. `FEW` articles or fewer neither refuse a student nor prove it:
+even if all of them changed, chance could have done it (sign test).
 """
 
 from __future__ import annotations
@@ -21,16 +26,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.confusion.intervals import Estimate, paired, share
 from newsie.errors import QualityGateError
+from newsie.estimates import Estimate, paired, share
 from newsie.evaluation import (
-    Interval,
     TaskMetrics,
-    bootstrap_difference,
     calibration_difference,
     evaluate,
     expected_calibration_error,
-    macro_f1,
+    paired_difference,
 )
 from newsie.labels import IGNORE, LabelSpace
 
@@ -38,6 +41,12 @@ __all__ = ["Limits", "Promotion", "TaskReport", "compare_students"]
 
 MEASURED = 10
 """Articles from which on they show whether the answers of a label are kept."""
+
+FEW = 5
+"""Articles up to which no difference is beyond chance: five of five have p = 0.06 in a sign test."""
+
+TF_IDF, OLD = "TF-IDF", "the old student"
+"""What a new student must be better than to be proven."""
 
 FURTHER = ("macro-F1", "change", "ECE", "agreement")
 """The last columns of the table."""
@@ -91,14 +100,20 @@ class TaskReport:
         taught: whether the file has gold labels for it.
         after: the new student's metrics; None without gold labels.
         before: the old student's, on the articles whose label it has; None without any.
-        change: after - before, accuracy on those articles, with its paired interval.
-        f1_change: after - before, macro-F1 on those articles, with its paired bootstrap interval.
-        calibration_change: likewise, expected calibration error.
+        after_same: the new student's, on those same articles.
+        change: after_same - before, accuracy, with its paired interval.
+        f1_change: after_same - before, macro-F1, with its paired interval.
+        calibration_change: likewise, expected calibration error, with its bootstrap interval.
         labels: label -> its report.
-        baseline: accuracy of TF-IDF and logistic regression, and after - baseline with its interval;
-            None for a task that is not taught.
+        baseline: accuracy of TF-IDF and logistic regression; None for a task that is not taught.
+        gains: "TF-IDF" and, where it has the task, "the old student" -> accuracy after less theirs on all
+            articles with a gold label, with its paired interval; empty for a task that is not taught.
+        unmeasured: labels without a test article, of a task that has some.
+        never_predicted: labels that some test article has and none is given.
+        silent: labels given to no test article and to none of the articles that they were learnt from.
         agreement: share of the articles without a gold label to which both give the same one; None for
             a new task, and where there are none.
+        agreement_articles: number of these articles.
         kept: label that was not learnt and has no gold labels -> whether its answers are kept.
         failures: why it is not good enough, in sentences; empty if it is.
     """
@@ -106,14 +121,26 @@ class TaskReport:
     taught: bool
     after: TaskMetrics | None
     before: TaskMetrics | None
+    after_same: TaskMetrics | None
     change: Estimate | None
     f1_change: Estimate | None
     calibration_change: Estimate | None
     labels: Mapping[str, LabelReport]
-    baseline: tuple[float, Interval] | None
+    baseline: float | None
+    gains: Mapping[str, Estimate]
+    unmeasured: tuple[str, ...]
+    never_predicted: tuple[str, ...]
+    silent: tuple[str, ...]
     agreement: Estimate | None
+    agreement_articles: int
     kept: Mapping[str, KeptReport]
     failures: tuple[str, ...]
+
+    @property
+    def proven(self) -> bool:
+        """Whether all gains are beyond chance; a task that is not taught has none to prove."""
+        measured = self.after is not None and self.after.support > FEW
+        return not self.taught or (measured and all(gain.low > 0 for gain in self.gains.values()))
 
 
 @dataclass(frozen=True)
@@ -135,9 +162,15 @@ class Promotion:
         """Why it is not promoted; empty if it is."""
         return [text for report in self.tasks.values() for text in report.failures]
 
+    @property
+    def proven(self) -> bool:
+        """Whether every task that the file teaches is shown to be answered better than before, and than
+        by TF-IDF."""
+        return not self.failures and all(report.proven for report in self.tasks.values())
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {**asdict(self), "promoted": not self.failures}
+        return {**asdict(self), "promoted": not self.failures, "proven": self.proven}
 
     def check(self) -> None:
         """Raise QualityGateError, with the table, unless the student is promoted."""
@@ -148,9 +181,18 @@ class Promotion:
     def table(self) -> str:
         """The figures of all tasks, for people."""
         header = ("task", "articles", "before", "after", "change", "TF-IDF", *FURTHER)
-        rows = [header, *(_row(name, report) for name, report in self.tasks.items())]
+        rows = [header, *(row for name, r in self.tasks.items() for row in _rows(name, r))]
         widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
         lines = ["  ".join(f"{x:<{w}}" for x, w in zip(r, widths, strict=True)) for r in rows]
+        gains = [
+            text
+            for name, report in self.tasks.items()
+            if report.taught
+            for text in _gains(name, report)
+        ]
+        if gains:
+            lines += ["gains in accuracy, in points with 95 % intervals:", *gains]
+        lines += [text for name, report in self.tasks.items() for text in _gaps(name, report)]
         fallen = [
             f"  {name}, {label}: recall {_percent(found.before)} -> {_percent(found.after)} of "
             f"{found.support:,} articles, {_change(found.change)}"
@@ -172,12 +214,6 @@ class Promotion:
                 "a gold label that had them:",
                 *kept,
             ]
-        lines += [
-            f"{name}: before and the changes are of the {r.before.support:,} articles whose label the old "
-            f"student has, the rest of all {r.after.support:,}"
-            for name, r in self.tasks.items()
-            if r.before and r.after and r.before.support < r.after.support
-        ]
         without = [n for n, r in self.tasks.items() if r.after is None and not r.taught]
         if without:
             lines.append(
@@ -197,6 +233,7 @@ def compare_students(
     baseline: Mapping[str, NDArray[np.floating[Any]]],
     limits: Limits,
     absent: Mapping[str, Sequence[int]] | None = None,
+    silent: Mapping[str, Sequence[str]] | None = None,
 ) -> Promotion:
     """Measure both on the same N articles.
 
@@ -209,8 +246,9 @@ def compare_students(
         baseline: probabilities of TF-IDF and logistic regression, (N, C), of these.
         limits: what must be kept.
         absent: task that is taught -> class indices of the old labels that there were no articles of.
+        silent: task -> see `TaskReport`.
     """
-    absent = absent or {}
+    absent, silent = absent or {}, silent or {}
     tasks = {
         task.name: _report(
             task.name,
@@ -220,6 +258,7 @@ def compare_students(
             gold[task.name],
             baseline.get(task.name) if task.name in taught else None,
             absent.get(task.name, ()),
+            tuple(silent.get(task.name, ())),
             limits,
         )
         for task in labels.tasks
@@ -235,15 +274,22 @@ def _report(
     gold: Indices,
     baseline: NDArray[np.floating[Any]] | None,
     absent: Sequence[int],
+    silent: tuple[str, ...],
     limits: Limits,
 ) -> TaskReport:
     known = gold != IGNORE
     predicted = new.argmax(axis=1)
-    before, change, f1_change, calibration_change, agreement = None, None, None, None, None
+    before, after_same, change, f1_change, calibration_change = None, None, None, None, None
+    agreement = None
+    gains: dict[str, Estimate] = {}
+    if baseline is not None and known.any():
+        gains[TF_IDF] = _paired(baseline.argmax(axis=1), predicted, gold, known)
     kept: dict[str, KeptReport] = {}
     if old is not None:
         answers = old.argmax(axis=1)
         comparable = known & (gold < old.shape[1])  # gold labels that the old student has
+        if gains:
+            gains[OLD] = _paired(answers, predicted, gold, known)
         agreement = _kept(answers, predicted, ~known).kept
         if baseline is not None and agreement is None and not comparable.any():
             absent = range(old.shape[1])  # nothing at all measures what there was before
@@ -254,8 +300,11 @@ def _report(
         }
         if comparable.any():
             before = evaluate(old[comparable], gold[comparable])
+            after_same = evaluate(new[comparable], gold[comparable])
             change = _paired(answers, predicted, gold, comparable)
-            f1_change = _f1_change(answers[comparable], predicted[comparable], gold[comparable])
+            f1_change = paired_difference(
+                "macro_f1", predicted[comparable], answers[comparable], gold[comparable]
+            )
             calibration_change = _calibration_change(
                 old[comparable], new[comparable], gold[comparable]
             )
@@ -264,21 +313,28 @@ def _report(
         for index, label in enumerate(labels)
         if (gold == index).any()
     }
-    against = None
-    if baseline is not None and known.any():
-        theirs = baseline.argmax(axis=1)[known]
-        difference = bootstrap_difference("accuracy", predicted[known], theirs, gold[known])
-        against = float((theirs == gold[known]).mean()), difference
+    after = evaluate(new[known], gold[known]) if known.any() else None
+    theirs = baseline.argmax(axis=1)[known] if gains and baseline is not None else None
     report = TaskReport(
         taught=baseline is not None,
-        after=evaluate(new[known], gold[known]) if known.any() else None,
+        after=after,
         before=before,
+        after_same=after_same,
         change=change,
         f1_change=f1_change,
         calibration_change=calibration_change,
         labels=reports,
-        baseline=against,
+        baseline=None if theirs is None else float((theirs == gold[known]).mean()),
+        gains=gains,
+        unmeasured=tuple(x for x in labels if x not in reports) if after else (),
+        never_predicted=tuple(
+            label
+            for index, label in enumerate(labels)
+            if label in reports and label not in silent and not (predicted == index).any()
+        ),
+        silent=silent,
         agreement=agreement,
+        agreement_articles=int((~known).sum()),
         kept=kept,
         failures=(),
     )
@@ -314,12 +370,6 @@ def _kept(old: Indices, new: Indices, rows: NDArray[np.bool_]) -> KeptReport:
     return KeptReport(support, share(int((old[rows] == new[rows]).sum()), support))
 
 
-def _f1_change(old: Indices, new: Indices, gold: Indices) -> Estimate:
-    """Macro-F1 of new - old, with its paired interval."""
-    found = bootstrap_difference("macro_f1", new, old, gold)
-    return Estimate(macro_f1(new, gold) - macro_f1(old, gold), found.low, found.high)
-
-
 def _calibration_change(
     old: NDArray[np.floating[Any]], new: NDArray[np.floating[Any]], gold: Indices
 ) -> Estimate:
@@ -349,18 +399,21 @@ def _kept_failures(name: str, report: TaskReport, limits: Limits) -> Iterator[st
 def _failures(name: str, report: TaskReport, limits: Limits) -> list[str]:
     found = []
     for label, item in report.labels.items():
-        if item.change is not None and _falls(item.change, limits.max_fall):
+        if _falls(item.change, item.support, limits.max_fall):
+            assert item.change is not None
             found.append(
                 f"{name}: {label} falls by {-100 * item.change.value:.1f} points of recall on "
                 f"{item.support:,} articles; allowed are {limits.max_fall:g}"
             )
-    if report.change is not None and _falls(report.change, limits.max_task_fall):
+    if report.before and _falls(report.change, report.before.support, limits.max_task_fall):
+        assert report.change is not None
         found.append(
             f"{name}: accuracy falls by {-100 * report.change.value:.1f} points; allowed are "
             f"{limits.max_task_fall:g}"
         )
     same, after = report.agreement, report.after
-    if report.before is None and same is not None and same.value < limits.min_agreement:
+    enough = report.agreement_articles > FEW
+    if report.before is None and same and enough and same.high < limits.min_agreement:
         found.append(
             f"{name}: the new student gives {same.value:.1%} of the articles the old one's label; asked "
             f"for are {limits.min_agreement:.0%} where there are no gold labels"
@@ -370,46 +423,93 @@ def _failures(name: str, report: TaskReport, limits: Limits) -> list[str]:
             f"{name}: none of the articles to measure on has a label of it, so nothing shows that it is "
             "learnt; give more labelled articles, or some to measure on (--test FILE)"
         )
-    if after is not None and report.baseline is not None and after.accuracy < report.baseline[0]:
-        advice = "give more articles, look the labels over with newsie doctor, or train deeper "
-        advice += "(--student, --full)"
-        if report.kept:
-            advice = (
-                "give old articles, too, to tell the new labels from the old ones (--replay FILE)"
-            )
-        found.append(
-            f"{name}: accuracy {after.accuracy:.1%} is below TF-IDF and logistic regression, "
-            f"{report.baseline[0]:.1%}; {advice}"
-        )
+    for rival, gain in report.gains.items():
+        if _falls(gain, 0 if after is None else after.support, 0.0):
+            found.append(_below(name, report, rival, gain))
     return found
 
 
-def _falls(change: Estimate, limit: float) -> bool:
+def _below(name: str, report: TaskReport, rival: str, gain: Estimate) -> str:
+    """The sentence that a student is worse than something else beyond chance, with advice."""
+    assert report.after is not None
+    advice = "give more articles, look the labels over with newsie doctor, or train deeper "
+    advice += "(--student, --full)"
+    if report.kept:
+        advice = "give old articles, too, to tell the new labels from the old ones (--replay FILE)"
+    return (
+        f"{name}: accuracy {report.after.accuracy:.1%} is below {rival}, "
+        f"{report.after.accuracy - gain.value:.1%}, on {report.after.support:,} articles; {advice}"
+    )
+
+
+def _falls(change: Estimate | None, articles: int, limit: float) -> bool:
     """Whether it is lower by more than some points, and lower beyond chance."""
+    if change is None or articles <= FEW:
+        return False
     return 100 * change.value < -limit and change.high < 0
 
 
-def _row(name: str, report: TaskReport) -> tuple[str, ...]:
-    after, before = report.after, report.before
-    return (
+def _gains(name: str, report: TaskReport) -> Iterator[str]:
+    """Whether a task that is taught is answered better, in a line for each rival."""
+    articles = report.after.support if report.after else 0
+    for rival, gain in report.gains.items():
+        verdict = "shown" if gain.low > 0 else "NOT shown"
+        if articles <= FEW:
+            verdict = f"NOT shown, {articles} articles are too few to show anything"
+        elif gain.high < 0:
+            verdict = "a loss"
+        yield f"  {name}, over {rival}: {_change(gain)} on {articles:,} articles: {verdict}"
+
+
+def _gaps(name: str, report: TaskReport) -> Iterator[str]:
+    """What the figures of a task leave out."""
+    if report.after and report.unmeasured:
+        total = report.after.measured + len(report.unmeasured)
+        yield (
+            f"{name}: macro-F1 is over {report.after.measured:,} of {total:,} labels; not measured, "
+            f"without a test article: {', '.join(report.unmeasured)}"
+        )
+    if report.silent:
+        yield (
+            f"{name}: never predicted, not even for the articles that it was learnt from: "
+            f"{', '.join(report.silent)}"
+        )
+    if report.never_predicted:
+        yield (
+            f"{name}: predicted for no test article, though some have it: "
+            f"{', '.join(report.never_predicted)}"
+        )
+
+
+def _rows(name: str, report: TaskReport) -> Iterator[tuple[str, ...]]:
+    """Each row is about the same articles in all its columns: the ones whose label the old student has,
+    then all of them, if these are more."""
+    before, same, after = report.before, report.after_same, report.after
+    more = bool(before and after and before.support < after.support)
+    baseline = _percent(report.baseline)
+    shown = same or after
+    yield (
         name,
-        f"{after.support:,}" if after else "",
+        f"{shown.support:,}" if shown else "",
         _percent(before.accuracy) if before else "",
-        _percent(after.accuracy) if after else "",
+        _percent(shown.accuracy) if shown else "",
         _change(report.change),
-        _percent(report.baseline[0]) if report.baseline else "",
-        _percent(after.macro_f1) if after else "",
+        "" if more else baseline,
+        _percent(shown.macro_f1) if shown else "",
         _change(report.f1_change),
-        _calibration(before, after, report.calibration_change),
+        _calibration(before, shown, report.calibration_change),
         _percent(report.agreement.value) if report.agreement else "",
     )
+    if more and after:
+        cells = _percent(after.accuracy), "", baseline, _percent(after.macro_f1), ""
+        ece = f"{after.expected_calibration_error:.3f}"
+        yield (f"{name}, with new labels", f"{after.support:,}", "", *cells, ece, "")
 
 
 def _calibration(
     before: TaskMetrics | None, after: TaskMetrics | None, change: Estimate | None
 ) -> str:
     errors = [f"{m.expected_calibration_error:.3f}" for m in (before, after) if m]
-    # Told in full: it is that of the articles that both can answer, and "after" may be of more.
     told = f", {change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]" if change else ""
     return " -> ".join(errors) + told
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def quick_student(
     name: str,
     lineage: Lineage,
     seed: int = 0,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> Bundle:
     """Fit heads for tasks on the states of the frozen base, and write the bundle.
 
@@ -52,6 +53,7 @@ def quick_student(
         name: the model's name.
         lineage: where it comes from.
         seed: of the folds, and of the choice where there are many articles.
+        say: called with lines of progress.
 
     Raises:
         BundleError: the base's graph is not one that this version of Newsie exports.
@@ -61,11 +63,12 @@ def quick_student(
     encoder = Encoder.from_file(base.tokenizer_path, manifest.encoding)
     known = [task for task in tasks if task in manifest.label_space.names]
     with scratch_directory(directory) as scratch:
+        say(f"heads: the student reads {len(articles):,} articles")
         ids = encoder.encode(articles).ids
         states = read_states(base, ids, scratch, tasks=known, pad_id=encoder.pad_id)
         gold, weights = labels.encode(articles), read_weights(base)
         fitted = {
-            task: _fit(task, states, gold[task], len(labels[task].labels), weights, seed)
+            task: _fit(task, states, gold[task], len(labels[task].labels), weights, seed, say)
             for task in tasks
         }
         model = scratch / "model.onnx"
@@ -109,10 +112,16 @@ def _fit(
     classes: int,
     weights: Mapping[str, NDArray[np.float32]],
     seed: int,
+    say: Callable[[str], None],
 ) -> tuple[HeadWeights, FittedHead]:
     rows = gold != IGNORE
+    say(f"heads: fitting {task}, {classes:,} labels, {int(rows.sum()):,} articles")
+
+    def progress(text: str) -> None:
+        say(f"  {text}")
+
     if task not in states.inner:
-        found = choose_linear(states.first[rows], gold[rows], classes, seed=seed)
+        found = choose_linear(states.first[rows], gold[rows], classes, seed=seed, progress=progress)
         return as_head(found.fit), found
     inner, inner_bias, outer, outer_bias = (
         weights[f"heads.{task}.{layer}.{kind}"]
@@ -120,7 +129,9 @@ def _fit(
         for kind in ("weight", "bias")
     )
     prior = LinearFit(outer.astype(np.float64), outer_bias.astype(np.float64))
-    found = choose_linear(states.inner[task][rows], gold[rows], classes, prior=prior, seed=seed)
+    found = choose_linear(
+        states.inner[task][rows], gold[rows], classes, prior=prior, seed=seed, progress=progress
+    )
     fit = found.fit
     head = HeadWeights(
         inner, inner_bias, fit.weights.astype(np.float32), fit.bias.astype(np.float32)

@@ -6,9 +6,10 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.encoding import view_text
 from newsie.errors import BundleError, InputError, TrainingError
+from newsie.labels import IGNORE
 from newsie.shelf import CURRENT, Shelf, follow
 from newsie.training.card import model_card
 from newsie.training.retraining.gate import Limits, Promotion, compare_students
@@ -84,6 +86,7 @@ def retrain(
     name = _name(output)
     base = _origin(base, output)
     directory = runs / name
+    check_writable(directory / "material")
     with _full_disk_told(directory):
         directory.mkdir(parents=True, exist_ok=True)
         with locked(directory):
@@ -92,27 +95,68 @@ def retrain(
             _say(f"depth: {depth} ({material.labelled:,} labelled articles)")
             if depth == "quick" and sources.unlabelled:
                 _say("  --unlabelled: not learnt from, as only heads are fitted; --student does")
-            run = Retraining(material, base, Plan(name, depth, encoder, seed), runs=runs)
-            _check_output(output, run)
+            plan = Plan(name, depth, encoder, seed)
+            run = Retraining(material, base, plan, runs=runs)
+            quick = Retraining(material, base, replace(plan, depth="quick"), runs=runs)
+            _check_output(output, run, quick)
+            if depth != "quick" and _quick_is_better(run):
+                run, depth = quick, "quick"
             candidate = read_bundle(run.bundle)
+            _say("comparing the students, and TF-IDF, on the articles that were held out")
             promotion = judge(run, candidate, limits or Limits())
             if not force:
                 promotion.check()
             metrics = {**candidate.manifest.metrics, "promotion": promotion.to_json()}
             card = model_card(candidate.manifest, promotion=promotion.table())
+            new = not output.exists()
             bundle = copy_bundle(candidate.path, output, card=card, metrics=metrics)
-            _move_current(bundle, promoted=not promotion.failures)
+            _move_current(bundle, promotion, new=new)
     return Retrained(bundle, promotion, depth)
 
 
-def _move_current(bundle: Bundle, *, promoted: bool) -> None:
-    """Make a promoted student the current one in its parent's place, and say what was done."""
+def _quick_is_better(run: Retraining) -> bool:
+    """Whether the student of a deeper training is right less often than the quick student that it began
+    as, on the articles that neither learnt from and that are not those to measure on. Says so."""
+    articles = list(run.corpora.articles("validation"))
+    gold = run.corpora.labels.encode(articles)
+    right = [
+        np.mean(
+            [
+                (probabilities[task].argmax(axis=1) == gold[task])[gold[task] != IGNORE].mean()
+                for task in run.taught
+                if (gold[task] != IGNORE).any()
+            ]
+        )
+        for probabilities in (
+            _probabilities(b, articles) for b in (read_bundle(run.bundle), run.quick)
+        )
+    ]
+    if not right[1] > right[0]:
+        return False
+    _say(
+        f"--{run.plan.depth} ends below --quick: {right[0]:.1%} right and {right[1]:.1%} on "
+        f"{len(articles):,} articles held out to choose on; the quick student is kept"
+    )
+    return True
+
+
+def _move_current(bundle: Bundle, promotion: Promotion, *, new: bool) -> None:
+    """Make a proven student the current one in its parent's place, and say what was done.
+
+    One that was there already stays as it is: `current` may have been rolled back from it.
+    """
     directory, name = bundle.path.parent, bundle.path.name
     link = directory / CURRENT
-    if promoted and follow(bundle):
+    if promotion.proven and new and follow(bundle):
         _say(f"{link} is {name} now")
     elif link.is_symlink() and link.resolve() != bundle.path.resolve():
-        why = "it was not retrained from that one" if promoted else "it was not promoted"
+        why = "it was not retrained from that one"
+        if promotion.failures:
+            why = "it was not promoted"
+        elif not promotion.proven:
+            why = "it is not shown to be better"
+        elif not new:
+            why = "it was there before"
         _say(
             f"{link} stays {link.readlink()}, not {name}: {why}. To change that: "
             f"newsie models {directory} --use {name}"
@@ -133,8 +177,28 @@ def judge(run: Retraining, candidate: Bundle, limits: Limits) -> Promotion:
         taught=taught,
         baseline=_baseline(run, test),
         limits=limits,
+        silent=_silent(run, candidate, new),
         absent={task: absent for task, absent in run.absent.items() if task in taught},
     )
+
+
+def _silent(
+    run: Retraining, candidate: Bundle, test: Mapping[str, NDArray[np.float64]]
+) -> dict[str, list[str]]:
+    """Task that is taught -> labels that the candidate gives to no test article and to none of the
+    articles that they were learnt from."""
+    labels = run.corpora.labels
+    found = {}
+    for task in run.taught:
+        rare = set(range(len(labels[task].labels))) - set(test[task].argmax(axis=1).tolist())
+        names = {labels[task].labels[index] for index in rare}
+        learnt = [article for article in run.learnt if article.labels.get(task) in names]
+        if learnt:
+            gold = labels.encode(learnt)[task]
+            given = _probabilities(candidate, learnt)[task].argmax(axis=1)
+            silent = sorted(set(gold.tolist()) - set(given.tolist()))
+            found[task] = [labels[task].labels[index] for index in silent]
+    return found
 
 
 def _probabilities(bundle: Bundle, articles: Sequence[Article]) -> dict[str, NDArray[np.float64]]:
@@ -167,12 +231,22 @@ def _name(output: Path) -> str:
         )
     if output.exists() and not (output / "newsie.json").is_file():
         raise BundleError(f"{output} is there and is not a bundle; choose another name")
-    parents = [parent for parent in output.absolute().parents if parent.exists()]
-    if not output.exists() and not os.access(parents[0], os.W_OK):  # told before minutes of work
-        raise InputError(
-            f"{output} cannot be written: {parents[0]} is read-only; choose another folder"
-        )
+    check_writable(output)
     return name
+
+
+def check_writable(target: Path) -> None:
+    """Raise InputError unless a file can be made where a target goes: minutes of work would be lost."""
+    folder = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        reason = "read-only" if error.errno in (errno.EROFS, errno.EACCES) else error.strerror
+        if error.errno in (errno.ENOTDIR, errno.ENOENT):
+            reason = "not a folder"
+        raise InputError(
+            f"{target} cannot be written: {folder} is {reason}; choose another folder"
+        ) from error
 
 
 def _origin(base: Bundle, output: Path) -> Bundle:
@@ -189,12 +263,16 @@ def _origin(base: Bundle, output: Path) -> Bundle:
     return parent
 
 
-def _check_output(output: Path, run: Retraining) -> None:
-    """Refuse to write over another bundle: it may be the one to roll back to."""
+def _check_output(output: Path, *runs: Retraining) -> None:
+    """Refuse to write over a bundle that none of these runs makes: it may be the one to roll back to."""
     if not output.exists():
         return
-    there, mine = read_bundle(output).manifest.lineage, run.lineage("")
-    if (there.parent, there.data, there.recipe) != (mine.parent, mine.data, mine.recipe):
+    existing = read_bundle(output).manifest.lineage
+    possible = [run.lineage("") for run in runs]
+    if not any(
+        (existing.parent, existing.data, existing.recipe) == (made.parent, made.data, made.recipe)
+        for made in possible
+    ):
         raise BundleError(
             f"{output} holds another bundle, which is kept to roll back to; choose another name, or "
             "remove it first"

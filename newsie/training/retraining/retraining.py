@@ -188,6 +188,7 @@ class Retraining(Pipeline):
                     name=self.recipe.name,
                     lineage=self.lineage(""),
                     seed=self.recipe.seed,
+                    say=self.say,
                 )
         return read_bundle(directory)
 

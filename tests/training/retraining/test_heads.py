@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.optimize
+import threadpoolctl  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression
 
 from newsie.evaluation import negative_log_likelihood, softmax
@@ -106,3 +108,29 @@ def test_labels_that_no_article_has_keep_their_weights_and_their_share() -> None
     assert recall(found, 3) > 0.5
     forgetful = fit_linear(x[rows], y[rows], 4, penalty=1.0, prior=prior)
     assert recall(forgetful, 1) < 0.5 * recall(prior, 1)
+
+
+def test_heads_are_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[int] = set()
+    minimize = scipy.optimize.minimize
+
+    def look(*args: object, **options: object) -> object:
+        pools = threadpoolctl.threadpool_info()
+        threads.update(pool["num_threads"] for pool in pools if pool["user_api"] == "blas")
+        return minimize(*args, **options)
+
+    monkeypatch.setattr(scipy.optimize, "minimize", look)
+    x, y = articles(60)
+    with threadpoolctl.threadpool_limits(2):
+        choose_linear(x, y, 3)
+    assert threads == {1}
+
+
+def test_weaker_penalties_are_not_tried_once_the_loss_rises() -> None:
+    x, y = articles(90)
+    noise = np.random.default_rng(2).integers(0, 3, len(y))
+    lines: list[str] = []
+    found = choose_linear(x, noise, 3, progress=lines.append)
+    tried = [line.split(":")[0] for line in lines]
+    assert tried[-2:] == [f"penalty {found.penalty:g}", f"penalty {found.penalty / 10:g}"]
+    assert "penalty 0.1" not in tried

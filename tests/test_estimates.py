@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newsie.confusion.intervals import (
+from newsie.estimates import (
     Estimate,
     jackknife,
     mean,

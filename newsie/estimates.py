@@ -1,25 +1,29 @@
-"""Estimates with their intervals, and the share of false alarms among many tests.
+"""Estimates with their 95 % intervals, and the share of false alarms among many tests.
 
-Shares get Wilson's interval, differences of shares Newcombe's (other articles) or Agresti and Min's
-(the same articles). Anything else is computed again with one of up to 40 blocks of articles left
-out at a time: the delete-a-group jackknife (Kott 2001, Journal of Official Statistics 17), whose cost
-does not grow with the number of articles.
+Shares get Wilson's interval, the F1 of a label Wilson's carried over, differences of shares Newcombe's
+(other articles) or Agresti and Min's (the same articles). None of them has width 0 on few articles. Other
+statistics are computed again with one of up to 40 blocks of articles left out at a time: the
+delete-a-group jackknife (Kott 2001, Journal of Official Statistics 17), whose cost does not grow with the
+number of articles.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from newsie.confusion.extras import extra
+from newsie.errors import MissingExtraError
 
 __all__ = [
     "Estimate",
+    "Interval",
     "Z",
+    "f1_score",
     "jackknife",
     "jackknife_variance",
     "mean",
@@ -38,12 +42,25 @@ Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
+class Interval:
+    """The bounds of a 95 % confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """A value, and the 95 % interval that it lies in."""
+    """A value with the bounds of its 95 % confidence interval."""
 
     value: float
     low: float
     high: float
+
+    @property
+    def interval(self) -> Interval:
+        """The bounds alone."""
+        return Interval(self.low, self.high)
 
     def map(self, function: Any) -> Estimate:
         """A growing function of the value, and of its interval."""
@@ -63,6 +80,21 @@ def share(count: float, total: float) -> Estimate | None:
     middle = (p + z2 / 2) / (1 + z2)
     half = Z * math.sqrt(p * (1 - p) / total + z2 / (4 * total)) / (1 + z2)
     return Estimate(p, max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)))
+
+
+def f1_score(right: int, union: int) -> Estimate | None:
+    """F1 of a label with its interval; None without articles.
+
+    J = TP / (TP + FP + FN) is a proportion, and F1 is the growing function 2 J / (1 + J) of it (Hand,
+    Christen & Kirielle 2021, "F*: an interpretable transformation of the F-measure", Machine Learning
+    110). The interval is Wilson's of J, carried over (Lam, Gopal & Qian 2023, arXiv 2309.14621).
+
+    Args:
+        right: TP, articles of the label that were given it.
+        union: TP + FP + FN, articles that have the label or were given it.
+    """
+    jaccard = share(right, union)
+    return None if jaccard is None else jaccard.map(lambda j: 2 * j / (1 + j))
 
 
 def mean(value: float, standard_error: float) -> Estimate:
@@ -116,12 +148,12 @@ def jackknife(value: float, without: ArrayLike) -> Estimate:
 
 def student_quantile(blocks: int) -> float:
     """97.5 % quantile of Student's distribution for a variance from that many blocks."""
-    return float(extra("scipy.stats").t.ppf(0.975, blocks - 1))
+    return float(_scipy_stats().t.ppf(0.975, blocks - 1))
 
 
 def student_tail(t: ArrayLike, blocks: int) -> Floats:
     """P(T >= t) for a variance from that many blocks."""
-    return np.asarray(extra("scipy.stats").t.sf(t, blocks - 1), dtype=np.float64)
+    return np.asarray(_scipy_stats().t.sf(t, blocks - 1), dtype=np.float64)
 
 
 def q_values(p_values: ArrayLike) -> Floats:
@@ -130,4 +162,11 @@ def q_values(p_values: ArrayLike) -> Floats:
     Benjamini & Hochberg 1995; valid for tests that depend on each other positively.
     """
     p = np.asarray(p_values, dtype=np.float64)
-    return np.asarray(extra("scipy.stats").false_discovery_control(p)) if p.size else p
+    return np.asarray(_scipy_stats().false_discovery_control(p)) if p.size else p
+
+
+def _scipy_stats() -> Any:
+    try:
+        return import_module("scipy.stats")
+    except ImportError as error:
+        raise MissingExtraError("an analysis of confusion", "scipy", "analysis") from error

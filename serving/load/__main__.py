@@ -200,11 +200,13 @@ def _fairness(found: Sequence[dict[str, Any]]) -> str:
 def _soak(options: argparse.Namespace, report: dict[str, Any], requests: Sequence[Request]) -> int:
     found = soak(Soak(options.minutes, options.times), requests, options.model)
     slope = {name: value / 2**20 for name, value in found["slope_bytes_per_minute"].items()}
-    growth = (
-        f"{slope['per_minute']:+.2f} MB a minute (95 %: {slope['low']:+.2f} to {slope['high']:+.2f})"
-        if isfinite(slope["per_minute"])
-        else "too short to tell"
-    )
+    parts = ", ".join(f"{value / 2**20:+.3f}" for value in found["growth_bytes_per_minute"])
+    growth = f"{found['verdict']}; growth by quarter of the time: {parts} MB a minute"
+    if isfinite(slope["per_minute"]):
+        growth += (
+            f"; slope of the second half: {slope['per_minute']:+.3f} MB a minute (95 %: "
+            f"{slope['low']:+.3f} to {slope['high']:+.3f}, from the means of six blocks)"
+        )
     codes = ", ".join(f"{code}: {n:,}" for code, n in found["codes"].items())
     text = (
         f"# newsie serve under {options.times:g} times its capacity for {options.minutes:g} "

@@ -66,7 +66,8 @@ def test_an_error_of_one_answer_lets_the_others_go_on() -> None:
     async def main() -> list[Any]:
         slices = Slices()
         failing = slices.map(lambda item: work(item) // (item - 20), range(50))
-        return await asyncio.gather(failing, slices.map(work, range(50)), return_exceptions=True)
+        both = asyncio.gather(failing, slices.map(work, range(50)), return_exceptions=True)
+        return list(await both)
 
     failed, built = asyncio.run(main())
     assert isinstance(failed, ZeroDivisionError)

@@ -38,6 +38,9 @@ MARKS = {
 }
 CHUNK_BYTES = 2**16
 
+MAX_PEEKED_BYTES = 128 * 2**20
+"""What is read of a stream to find its first row is held in memory."""
+
 
 class Watch:
     """The progress of reading a file."""
@@ -119,7 +122,7 @@ class StreamSource:
 
     def peek(self) -> IO[bytes]:
         """Open the start of the stream, which is kept and given again."""
-        return self._unpack(_Peeked(self._raw))
+        return self._unpack(_Peeked(self._raw, self.name))
 
     def open(self, watch: Watch | None = None) -> IO[bytes]:
         """Open the stream.
@@ -181,8 +184,8 @@ class _Raw:
 class _Peeked(io.RawIOBase):
     """A stream from its first byte on; what is read of it is kept."""
 
-    def __init__(self, raw: _Raw) -> None:
-        self._raw, self._position = raw, 0
+    def __init__(self, raw: _Raw, name: str) -> None:
+        self._raw, self._name, self._position = raw, name, 0
 
     def readable(self) -> bool:
         return True
@@ -190,6 +193,11 @@ class _Peeked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         size, seen = len(buffer), self._raw.seen
         if self._position == len(seen):
+            if len(seen) >= MAX_PEEKED_BYTES:
+                raise ReadError(
+                    self._name,
+                    f"the first {MAX_PEEKED_BYTES >> 20} MiB hold no row that can be read",
+                )
             seen += self._raw.read(size)
         chunk = seen[self._position : self._position + size]
         self._position += len(chunk)

@@ -42,9 +42,22 @@ def first_lines(source: Source, limit: int, second: Callable[[bytes], bool]) -> 
     """The first line with text, or the start of it, and the next one if the first asks for a `second`;
     empty where there is none."""
     with source.peek() as stream:
-        lines = (line for _, line in _lines(stream, limit) if not isinstance(line, BadRow))
+        lines = _starts(stream, limit)
         first = next(lines, b"")
         return first, next(lines, b"") if second(first) else b""
+
+
+def _starts(stream: IO[bytes], limit: int) -> Iterator[bytes]:
+    """The lines that are not blank, up to the first one beyond the limit, of which the start."""
+    try:
+        while line := stream.readline(limit):
+            text = _without_mark(line)
+            if text.strip():
+                yield text
+            if len(line) == limit:
+                return
+    except (UnicodeDecodeError, *DAMAGE):
+        return  # reading the rows says so
 
 
 def _open_lines(source: Source, parse: Parse, limit: int) -> Records:

@@ -14,7 +14,7 @@ from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text, learn_site_suffixes, strip_site_suffix
 from newsie.data.columns import Columns, find_column
 from newsie.data.encoding import view_text
-from newsie.data.formats import open_records
+from newsie.data.formats import is_stream, open_records
 from newsie.data.readers import MAX_FIELD_CHARS, ArticleReader, Problems
 from newsie.data.records import BadRow
 from newsie.errors import LabelError, ReadError
@@ -22,7 +22,18 @@ from newsie.labels import LabelRule, check_task_names
 
 __all__ = ["LABEL_COLUMNS", "NewsFile", "find_rules", "read_file"]
 
-LABEL_COLUMNS = ("label", "category", "section", "topic", "desk", "class", "tag", "ressort")
+LABEL_COLUMNS = (
+    *("label", "category", "section", "topic", "desk", "class", "tag", "ressort"),
+    *(
+        "section_name",
+        "news_desk",
+        "article_section",
+        "news_category",
+        "kategorie",
+        "rubrik",
+        "rubrique",
+    ),
+)
 """Names that a column of labels is found by, where none is given."""
 
 GUESS_ROWS, GUESS_LABELS = 1_000, 60
@@ -151,8 +162,11 @@ def _open(
     columns: Mapping[str, str] | None,
     rules: Mapping[str, LabelRule] | None = None,
 ) -> ArticleReader:
-    if str(path) == "-":
-        raise ReadError("stdin", "the doctor reads a file more than once; save it and name it")
+    if is_stream(path):
+        name = "stdin" if str(path) == "-" else path
+        raise ReadError(
+            name, "is read more than once here, and a pipe cannot be; save it and name it"
+        )
     return ArticleReader(path, columns=columns, rules=rules)
 
 

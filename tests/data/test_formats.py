@@ -287,3 +287,17 @@ def test_standard_input_and_process_substitution(tmp_path: Path, name: str) -> N
         line = f'{feed}{sys.executable} -c "{code}" {name}'
         done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
         assert (done.stdout, done.stderr) == ("[('Rain', 'x')]\n", "")
+
+
+def test_a_stream_without_a_row_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("newsie.data.binary.MAX_PEEKED_BYTES", 1_000_000)
+    for line in (b"x" * 10_000_000, b'{"x": \n' * 1_000_000):
+        with pytest.raises(ReadError, match="stdin: the first 0 MiB hold no row"):
+            open_records(io.BytesIO(line + b"\n"), max_field_chars=1000)
+
+
+def test_a_long_line_later_in_a_stream_is_skipped() -> None:
+    content = (
+        b'{"headline": "Rain"}\n{"headline": "' + b"x" * 10_000_000 + b'"}\n{"headline": "Sun"}\n'
+    )
+    assert headlines(content) == ["Rain", "Sun"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_what_cannot_be_examined(tmp_path: Path) -> None:
         find_rules(empty, None)
     with pytest.raises(ReadError, match="no such file"):
         find_rules(tmp_path / "none.csv", None)
-    with pytest.raises(ReadError, match="reads a file more than once"):
+    with pytest.raises(ReadError, match="a pipe cannot be; save it"):
         read_file("-", {})
     blank = write_lines(tmp_path / "a.jsonl", [{"headline": " ", "label": "x"}])
     with pytest.raises(ReadError, match="no row of it can be used as an article"):
@@ -78,3 +79,16 @@ def test_what_cannot_be_examined(tmp_path: Path) -> None:
         find_rules(good, ["label", "label"])
     with pytest.raises(LabelError, match="cannot be called 'headline'"):
         find_rules(good, ["headline=label"])
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "news.csv")
+    for path in (tmp_path / "news.csv", Path("/dev/stdin"), Path("-")):
+        with pytest.raises(ReadError, match="a pipe cannot be; save it"):
+            find_rules(path, ["section"])
+
+
+def test_names_of_label_columns_in_feeds(tmp_path: Path) -> None:
+    path = tmp_path / "news.csv"
+    path.write_text("webTitle,sectionName\nRain,weather\nSun,weather\n")
+    assert find_rules(path, None) == {"sectionname": LabelRule("sectionName")}

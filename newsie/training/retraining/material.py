@@ -17,7 +17,7 @@ from newsie.atomic import new_directory
 from newsie.bundle import Bundle
 from newsie.data.articles import Article
 from newsie.data.columns import find_column
-from newsie.data.formats import open_records
+from newsie.data.formats import is_stream, open_records
 from newsie.data.readers import MAX_FIELD_CHARS, ArticleReader
 from newsie.data.writers import open_writer
 from newsie.doctor.names import placeholders, spellings
@@ -93,8 +93,9 @@ class Sources:
     def check(self) -> None:
         """Raise ReadError where a file is not there, or can be read only once."""
         for _, path in self._files():
-            if str(path) == "-":
-                raise ReadError("stdin", "retraining reads a file more than once; save and name it")
+            if is_stream(path):
+                name = "stdin" if str(path) == "-" else path
+                raise ReadError(name, "retraining reads a file more than once; save and name it")
             if not (path.is_file() or path.is_dir()):
                 raise ReadError(path, "there is no such file")
 

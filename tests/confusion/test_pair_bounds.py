@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from newsie.confusion.merging import Merge
-from newsie.confusion.pairs import Evidence, _advice, _scarce
+from newsie.confusion.pairs import Evidence, _advice, _scarce, _separability
 from newsie.estimates import Estimate
 from tests.confusion.test_pairs import EASY, analyse_rows, pair_of
 
@@ -92,3 +92,10 @@ def test_a_gain_by_chance_is_no_reason_to_merge() -> None:
         changed: Merge = replace(merged, gain=Estimate(0.02, low, 0.05))
         advice = _advice(("a", "b"), "overlap", found.evidence, changed, ())
         assert advice.action == action
+
+
+def test_articles_that_look_alike_are_told_apart_half_of_the_time() -> None:
+    p_a, p_b = np.full(10, 0.4, np.float32), np.full(10, 0.3, np.float32)
+    assert _separability(p_a, p_b, p_a, p_b) == 0.5
+    assert _separability(p_a, p_b, p_b, p_a) == 1
+    assert _separability(p_b, p_a, p_a, p_b) == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from newsie.data.articles import Article
-from newsie.data.cleaning import MAX_MARKS, clean_text, learn_site_suffixes
+from newsie.data.cleaning import MAX_MARKS, clean_start, clean_text, learn_site_suffixes
 from newsie.data.duplicates import BANDS, _rows_a_band, duplicate_groups
 from newsie.data.encoding import Encoder, EncodingPolicy
 from tests.tiny import tiny_tokenizer
@@ -98,3 +98,13 @@ def test_a_long_text_of_few_tokens_was_cut_all_the_same() -> None:
     found = encoder.encode([Article("x" * 1_000), Article("x" * 10)])
     assert len(found.ids[0]) < 24  # a word that is too long is one unknown token
     np.testing.assert_array_equal(found.truncated, [True, False])
+
+
+def test_a_pair_just_at_the_threshold_is_a_duplicate() -> None:
+    # Of five pairs of words in all, four are common: a similarity of 0.8.
+    assert groups(("", "one two three four five six"), ("", "one two three four five")) == [0, 0]
+
+
+def test_a_tag_longer_than_what_is_read_is_no_text() -> None:
+    text = f'Rain <a href="{"y" * 5_000}">falls</a> today'
+    assert clean_start(text, 20) == "Rain falls today"

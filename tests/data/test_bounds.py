@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from newsie.data.articles import Article
 from newsie.data.cleaning import MAX_MARKS, clean_start, clean_text, learn_site_suffixes
 from newsie.data.duplicates import BANDS, _rows_a_band, duplicate_groups
 from newsie.data.encoding import Encoder, EncodingPolicy
+from newsie.data.splits import split_by_date
 from tests.tiny import tiny_tokenizer
 
 STORIES = [f"Story number {number} of the day" for number in range(40)]
@@ -108,3 +111,18 @@ def test_a_pair_just_at_the_threshold_is_a_duplicate() -> None:
 def test_a_tag_longer_than_what_is_read_is_no_text() -> None:
     text = f'Rain <a href="{"y" * 5_000}">falls</a> today'
     assert clean_start(text, 20) == "Rain falls today"
+
+
+def test_a_split_does_not_depend_on_the_zone_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dates = ["2024-01-01T02:00:00+00:00", "2023-12-31T22:00:00+00:00"]
+    try:
+        for zone in ("UTC", "America/New_York", "Asia/Tokyo"):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            splits = split_by_date(dates, {"train": "2024-01-01", "test": None})
+            assert splits.tolist() == ["test", "train"], zone
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -22,10 +22,12 @@ def test_labels_of_few_articles_are_not_looked_at() -> None:
 
 
 def test_the_best_answer_is_never_a_suspect() -> None:
-    rows = tiny_rows(150)
-    texts = [f"{row['headline']} {row['body']}" for row in rows]
-    suspects = find_suspects(texts, [row["section"] for row in rows])
+    # Labels at random: whatever a classifier makes of them, its own best answer is none to be looked at.
+    texts = [f"{row['headline']} {row['body']}" for row in tiny_rows(200)]
+    random = np.random.default_rng(0)
+    suspects = find_suspects(texts, [str(label) for label in random.choice(list("xyz"), 200)])
     assert suspects is not None
+    assert len(suspects.chosen)
     best = suspects.answers.argmax(axis=1)
     assert (suspects.given[suspects.chosen] != best[suspects.chosen]).all()
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from newsie.laboratory.contrasts import BLOCKS, measured
+from newsie.estimates import Estimate
+from newsie.laboratory.contrasts import BLOCKS, Contrast, contrast, measured
 
 
 def test_neighbours_of_a_file_are_in_different_blocks() -> None:
@@ -16,3 +17,14 @@ def test_neighbours_of_a_file_are_in_different_blocks() -> None:
     assert len(values) == 1 + BLOCKS
     np.testing.assert_allclose(values[1:3], 77 / 78)
     np.testing.assert_allclose(values[3:], 76 / 78)
+
+
+def test_a_draw_is_no_win_and_what_may_be_chance_is_too_close_to_call() -> None:
+    first = np.array([[0.8, 0.8, 0.8], [0.7, 0.7, 0.7], [0.6, 0.6, 0.6]])
+    second = np.array([[0.7, 0.7, 0.7], [0.7, 0.7, 0.7], [0.6, 0.6, 0.6]])
+    found = contrast(("a", "b"), first, second, "accuracy")
+    assert (found.wins, found.seeds) == (1, 3)
+    assert found.difference.value > 0 > found.difference.low
+    assert found.verdict == "too close to call"
+    surely = Contrast("a", "b", "accuracy", Estimate(0.2, 0.1, 0.3), 0.01, 3, 3)
+    assert surely.verdict == "holds"

@@ -21,13 +21,15 @@ def count_int8_operations(model: Path, tokens: int) -> int:
         tokens: T, length of the article.
     """
     import onnx
-    import onnxruntime
+
+    from newsie.runtime import import_onnxruntime
 
     graph = onnx.load(model)
     products = [node for node in graph.graph.node if node.op_type == "MatMulIntegerToFloat"]
     depth = {tensor.name: tensor.dims[0] for tensor in graph.graph.initializer if tensor.dims}
     del graph.graph.output[:]
     graph.graph.output.extend(onnx.ValueInfoProto(name=node.output[0]) for node in products)
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options)

@@ -17,9 +17,13 @@ ROOT = Path(__file__).parent.parent
 
 _DROPPED = (
     *("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONPATH", "NEWSIE_MODEL"),
-    "OPENBLAS_THREAD_TIMEOUT",  # newsie sets it for itself, in this process too; its peers do not
+    "OPENBLAS_THREAD_TIMEOUT",  # the command sets it for itself; its peers do not
 )
-_OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import ROOT
+from newsie.cores import count_cores
 
 __all__ = [
     "RESULTS",
@@ -78,9 +79,7 @@ def circumstances(module: str, arguments: Sequence[str], *, timed: bool = True) 
     """
     # Students run in one runtime, whatever is installed, unless another is asked for.
     os.environ.setdefault("NEWSIE_RUNTIME", "onnxruntime")
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = count_cores()
     load = round(os.getloadavg()[0], 2)
     busy = timed and load > BUSY_LOAD * cores
     if busy:

@@ -22,6 +22,7 @@ from benchmarks.entry import run_command
 from benchmarks.report import RESULTS, Spread, circumstances, ratios, table, write_report
 from benchmarks.sides import positive
 from newsie.bundle import bundled_path, read_bundle
+from newsie.onnx_graph import Graph
 
 SHAPES = ((1, 64), (32, 64), (8, 256))
 """Articles and tokens of a batch."""
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(given)
     report = circumstances("runtimes", given)
     bundle = read_bundle(options.model)
-    sessions = _sessions(bundle.model_path)
+    sessions = _sessions(Graph.read(bundle.model_path))
     measurements = [
         {"articles": articles, "tokens": tokens, "runtime": name, "round": number, "rate": rate}
         for articles, tokens in SHAPES
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_report(options.results, report, render(summary))
 
 
-def _sessions(graph: Path) -> dict[str, Callable[..., Any]]:
+def _sessions(graph: Graph) -> dict[str, Callable[..., Any]]:
     from newsie.openvino_session import OpenVinoSession
     from newsie.runtime import open_onnxruntime
 

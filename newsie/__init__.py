@@ -12,15 +12,10 @@ costs nothing. What makes models is in `newsie.training`, which needs `pip insta
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from newsie.version import __version__
-
-# The threads of numpy's OpenBLAS wait for work by spinning, for a tenth of a second, beginning when numpy is
-# imported, and would take a core from those that classify. 2^24 clock cycles are some milliseconds.
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "24")
 
 if TYPE_CHECKING:
     from newsie.bundle import Bundle, Lineage, Manifest, copy_bundle, read_bundle, write_bundle

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ from newsie.manifest import (
     FileRecord,
     Lineage,
     Manifest,
+    parse_manifest,
     read_manifest,
     seal,
 )
@@ -49,7 +51,9 @@ __all__ = [
     "Manifest",
     "bundled_path",
     "copy_bundle",
+    "open_bundle",
     "read_bundle",
+    "restore_bundle",
     "write_bundle",
 ]
 
@@ -60,7 +64,7 @@ HASHED_BYTES = 2 << 20
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose files were all verified.
+    """A bundle on disk. Its manifest was verified; a file is verified when it is read.
 
     Attributes:
         path: its directory.
@@ -93,8 +97,31 @@ class Bundle:
     @property
     def card(self) -> str:
         """The text of the model card; empty where there is none."""
-        path = self.path / CARD
-        return path.read_text(encoding="utf-8") if CARD in self.manifest.files else ""
+        return self.read(CARD).decode() if CARD in self.manifest.files else ""
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file that the manifest lists, as it was verified.
+
+        Raises:
+            BundleError: the file is missing or damaged.
+        """
+        with _errors(self.path):
+            return _read_verified(self.path / name, self.manifest.files[name])
+
+    def contents(self) -> dict[str, bytes]:
+        """Read each file once and verify it; return the graphs and the tokenizer.
+
+        What is verified is what is returned, whatever becomes of the files meanwhile.
+
+        Raises:
+            BundleError: a file is missing or damaged.
+        """
+        needed = (MODEL, TOKENIZER, *([FIRST] if self.manifest.cascade else []))
+        with _errors(self.path):
+            for name, record in self.manifest.files.items():
+                if name not in needed:
+                    _verify_file(self.path / name, record)
+        return {name: self.read(name) for name in needed}
 
 
 def bundled_path() -> Path:
@@ -111,21 +138,48 @@ def read_bundle(path: str | Path) -> Bundle:
         BundleError: the directory, its manifest or a file of it is missing or damaged, or the
             bundle was written by a newer Newsie.
     """
+    bundle = open_bundle(path)
+    with _errors(bundle.path):
+        for name, record in bundle.manifest.files.items():
+            _verify_file(bundle.path / name, record)
+    return bundle
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Read the manifest of a bundle; its files are verified when they are read.
+
+    A bundle that was being replaced when its process was killed is put back first.
+
+    Raises:
+        BundleError: the directory or its manifest is missing or damaged, or the bundle was written by
+            a newer Newsie.
+    """
     path = Path(path)
-    if not path.is_dir():
-        raise BundleError(
-            f"{path} is not a directory; a bundle is a directory that holds {MANIFEST}, {MODEL} "
-            f"and {TOKENIZER}"
-        )
+    with _errors(path):
+        if not (path.is_dir() or restore_bundle(path)):
+            raise BundleError(
+                f"it is not a directory; a bundle is a directory that holds {MANIFEST}, {MODEL} "
+                f"and {TOKENIZER}"
+            )
+        return Bundle(path, read_manifest(path / MANIFEST))
+
+
+def restore_bundle(path: Path) -> bool:
+    """Put back a bundle that a killed process left aside while replacing it. Return True if there was one.
+
+    Raises:
+        BundleError: there is one, and it cannot be put back.
+    """
+    from newsie.atomic import restore_directory  # see write_bundle
+
     try:
-        manifest = read_manifest(path / MANIFEST)
-        for name, record in manifest.files.items():
-            _verify_file(path / name, record)
-    except BundleError as error:
-        raise BundleError(f"bundle {path}: {error}") from error
+        return restore_directory(path)
     except OSError as error:
-        raise BundleError(f"bundle {path} cannot be read: {error}") from error
-    return Bundle(path, manifest)
+        raise BundleError(
+            f"{path} was being replaced when a process was killed, and its old files, in "
+            f"{path.with_name(f'.{path.name}.old')}, cannot be renamed: {error.strerror or error}; "
+            "rename them"
+        ) from error
 
 
 def write_bundle(
@@ -135,13 +189,13 @@ def write_bundle(
     label_space: LabelSpace,
     encoding: EncodingPolicy,
     calibration: Mapping[str, float],
-    model: Path,
+    model: Path | bytes,
     tokenizer: str,
     card: str,
     metrics: Mapping[str, Any] | None = None,
     lineage: Lineage | None = None,
     cascade: CascadeRule | None = None,
-    first: Path | None = None,
+    first: Path | bytes | None = None,
     replace: bool = False,
 ) -> Bundle:
     """Write a bundle: aside first, then renamed, so that it is never half there.
@@ -152,21 +206,20 @@ def write_bundle(
         label_space: the tasks, in the order of the model's heads.
         encoding: how text becomes token ids.
         calibration: a calibration temperature for every task.
-        model: the ONNX file, copied.
+        model: the ONNX file, copied, or its content.
         tokenizer: the text of tokenizer.json (`Tokenizer.to_str()`).
         card: the text of README.md.
         metrics: measured quality, as plain JSON values.
         lineage: where the model comes from.
         cascade: when the small student's answer stands, together with `first`.
-        first: the ONNX file of the small student, copied.
+        first: the ONNX file of the small student, copied, or its content.
         replace: whether a bundle that is already there may be replaced.
 
     Raises:
         BundleError: the directory exists already, or holds something else than a bundle; or a value
             makes no sense.
     """
-    import shutil  # here, as most programs only read, and each of their starts would pay for it
-
+    # Here, as most programs only read, and each of their starts would pay for it.
     from newsie.atomic import new_directory
 
     directory = Path(directory)
@@ -174,12 +227,12 @@ def write_bundle(
         raise BundleError(f"{directory} exists already; choose another name, or delete it first")
     _check_target(directory)
     with new_directory(directory, replace=replace) as aside:
-        shutil.copyfile(model, aside / MODEL)
+        _copy(model, aside / MODEL)
         (aside / TOKENIZER).write_text(tokenizer, encoding="utf-8")
         (aside / CARD).write_text(card, encoding="utf-8")
         files = [MODEL, TOKENIZER, CARD]
         if first is not None:
-            shutil.copyfile(first, aside / FIRST)
+            _copy(first, aside / FIRST)
             files.append(FIRST)
         manifest = Manifest(
             name=name,
@@ -215,15 +268,14 @@ def copy_bundle(
     Raises:
         BundleError: the source is no bundle, or is damaged, or the directory holds something else.
     """
-    import shutil  # see write_bundle
+    from newsie.atomic import new_directory  # see write_bundle
 
-    from newsie.atomic import new_directory
-
-    bundle, directory = read_bundle(source), Path(directory)
+    bundle, directory = open_bundle(source), Path(directory)
     _check_target(directory)
     with new_directory(directory, replace=True) as aside:
-        for name in (*bundle.manifest.files, MANIFEST):
-            shutil.copyfile(bundle.path / name, aside / name)
+        for name in bundle.manifest.files:
+            (aside / name).write_bytes(bundle.read(name))
+        (aside / MANIFEST).write_bytes(_read_sealed(bundle))
         if card is not None or metrics is not None:
             _rewrite(aside, bundle.manifest, card, metrics)
     return read_bundle(directory)
@@ -250,10 +302,50 @@ def _rewrite(
     (directory / MANIFEST).write_bytes(seal(changed))
 
 
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Name the bundle in every error."""
+    try:
+        yield
+    except BundleError as error:
+        raise BundleError(f"bundle {path}: {error}") from error
+    except OSError as error:
+        raise BundleError(f"bundle {path} cannot be read: {error}") from error
+
+
+def _copy(source: Path | bytes, target: Path) -> None:
+    import shutil  # see write_bundle
+
+    if isinstance(source, bytes):
+        target.write_bytes(source)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _read_sealed(bundle: Bundle) -> bytes:
+    """The manifest as it stands in the file, which may have been written by another version."""
+    raw = (bundle.path / MANIFEST).read_bytes()
+    if parse_manifest(raw) != bundle.manifest:
+        raise BundleError(f"bundle {bundle.path} was replaced while it was copied; copy it again")
+    return raw
+
+
+def _read_verified(path: Path, record: FileRecord) -> bytes:
+    if not path.is_file():
+        raise BundleError(f"{path.name} is missing; copy the whole directory again")
+    with path.open("rb") as file:
+        content = file.read(record.bytes + 1)
+    _check_record(path, FileRecord(hashlib.sha256(content).hexdigest(), len(content)), record)
+    return content
+
+
 def _verify_file(path: Path, record: FileRecord) -> None:
     if not path.is_file():
         raise BundleError(f"{path.name} is missing; copy the whole directory again")
-    found = _record(path)
+    _check_record(path, _record(path), record)
+
+
+def _check_record(path: Path, found: FileRecord, record: FileRecord) -> None:
     if found != record:
         raise BundleError(
             f"{path.name} is damaged (sha256 {found.sha256[:12]}..., {found.bytes} bytes; the "

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from newsie.bundle import Bundle, CascadeRule
 from newsie.evaluation import softmax
 from newsie.labels import LabelSpace
+from newsie.manifest import FIRST, MODEL
+from newsie.onnx_graph import Graph
 from newsie.runtime import Ids, Logits, Model, Running, Student
 
 __all__ = ["Cascade", "PassedOn", "open_model"]
@@ -131,15 +133,23 @@ def _merge(logits: Logits, unsure: _Unsure, rows: NDArray[np.intp], answers: Log
     return logits
 
 
-def open_model(bundle: Bundle, *, pad_id: int, threads: int) -> Student | Cascade:
-    """The student of a bundle, or its cascade.
+def open_model(
+    bundle: Bundle, contents: Mapping[str, bytes], *, pad_id: int, threads: int
+) -> Student | Cascade:
+    """Open the student of a bundle, or its cascade, from its verified `Bundle.contents`.
 
     Raises:
         BundleError: a graph cannot be used, or does not fit the label space.
     """
     manifest = bundle.manifest
-    last = Student(bundle.model_path, manifest.label_space, pad_id=pad_id, threads=threads)
+
+    def open_student(name: str) -> Student:
+        graph = Graph(bundle.path / name, contents[name])
+        return Student(graph, manifest.label_space, pad_id=pad_id, threads=threads)
+
+    last = open_student(MODEL)
     if manifest.cascade is None:
         return last
-    first = Student(bundle.first_path, manifest.label_space, pad_id=pad_id, threads=threads)
-    return Cascade(first, last, manifest.cascade, manifest.calibration, manifest.label_space)
+    return Cascade(
+        open_student(FIRST), last, manifest.cascade, manifest.calibration, manifest.label_space
+    )

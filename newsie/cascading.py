@@ -25,6 +25,7 @@ from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.errors import InputError
 from newsie.labels import IGNORE
+from newsie.manifest import MODEL, TOKENIZER
 
 __all__ = ["MAX_LOSS_POINTS", "TaskCascade", "build_cascade", "choose_thresholds"]
 
@@ -223,8 +224,8 @@ def build_cascade(
         label_space=last.manifest.label_space,
         encoding=last.manifest.encoding,
         calibration=last.manifest.calibration,
-        model=last.model_path,
-        tokenizer=last.tokenizer_path.read_text(encoding="utf-8"),
+        model=last.read(MODEL),
+        tokenizer=last.read(TOKENIZER).decode(),
         card=_card(first, last, tasks),
         metrics={
             **last.manifest.metrics,
@@ -238,7 +239,7 @@ def build_cascade(
                 for task in last.manifest.label_space.tasks
             },
         ),
-        first=first.model_path,
+        first=first.read(MODEL),
         replace=replace,
     )
 
@@ -252,7 +253,7 @@ def _check_fit(first: Bundle, last: Bundle) -> None:
         ("tasks and labels", small.label_space.to_json(), large.label_space.to_json()),
         (f"max_tokens ({tokens[0]} and {tokens[1]})", *tokens),
         ("encoding", small.encoding, large.encoding),
-        ("tokenizer", first.tokenizer_path.read_bytes(), last.tokenizer_path.read_bytes()),
+        ("tokenizer", first.read(TOKENIZER), last.read(TOKENIZER)),
     ):
         if one != other:
             raise InputError(

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.bundle import Bundle, read_bundle
+from newsie.bundle import Bundle, open_bundle
 from newsie.cascade import Cascade, PassedOn, open_model
-from newsie.data.articles import Article
+from newsie.data.articles import Article, as_article, check_articles
 from newsie.data.encoding import EncodedArticles, Encoder
 from newsie.errors import BundleError, InputError
 from newsie.evaluation import softmax
 from newsie.finding import find_bundle
 from newsie.labels import LabelSpace
+from newsie.manifest import TOKENIZER
 from newsie.prediction import Prediction
-from newsie.runtime import Running, count_threads, load_onnxruntime
+from newsie.runtime import Running, count_threads, preload_onnxruntime
 
 if TYPE_CHECKING:
     from newsie.explanation import Explanation, ExplanationPlan
@@ -40,7 +42,7 @@ class Classifier:
     """A student or a cascade of two, ready to classify. Safe to use from several threads at once.
 
     Args:
-        bundle: the model, verified.
+        bundle: the model. Each of its files is read once, and verified.
         threads: threads to compute with; None means OMP_NUM_THREADS, or else a thread for each
             core that this process may use.
 
@@ -52,11 +54,20 @@ class Classifier:
         self.bundle = bundle
         self.threads = count_threads(threads)
         self._temperatures = dict(bundle.manifest.calibration)
+        loading = Thread(
+            target=preload_onnxruntime
+        )  # while files are hashed, without Python's lock
+        loading.start()
         try:
-            self._encoder = Encoder.from_file(bundle.tokenizer_path, bundle.manifest.encoding)
+            contents = bundle.contents()
+        finally:
+            loading.join()
+        try:
+            self._encoder = Encoder.from_text(contents[TOKENIZER], bundle.manifest.encoding)
         except Exception as error:  # tokenizers raises plain Exception
             raise BundleError(f"bundle {bundle.path}: tokenizer.json: {error}") from error
-        self._model = open_model(bundle, pad_id=self._encoder.pad_id, threads=self.threads)
+        pad_id = self._encoder.pad_id
+        self._model = open_model(bundle, contents, pad_id=pad_id, threads=self.threads)
 
     @classmethod
     def from_pretrained(
@@ -73,15 +84,11 @@ class Classifier:
             BundleError: there is no such bundle, or it is damaged.
             MissingExtraError: a hub id is given and huggingface_hub is not installed.
         """
-        path = find_bundle(path)
-        # Meanwhile, as a model's hash is computed without Python's lock.
-        loading = Thread(target=load_onnxruntime)
-        loading.start()
-        try:
-            bundle = read_bundle(path)
-        finally:
-            loading.join()
-        return cls(bundle, threads=threads)
+        return cls(open_bundle(find_bundle(path)), threads=threads)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy as the folder of the bundle, which is opened again; see `_reopen`."""
+        return _reopen, (str(self.bundle.path.resolve()), self.threads, self.bundle.fingerprint)
 
     @property
     def labels(self) -> LabelSpace:
@@ -113,15 +120,10 @@ class Classifier:
             tasks: the tasks to answer; None means all.
 
         Raises:
-            InputError: an article has no text, something else than a list is given, or no task is.
+            InputError: an article has no text, something else than articles or texts is given (a table, a
+                dict), or `tasks` is empty.
             LabelError: there is no such task.
         """
-        if isinstance(articles, str | Article):
-            kind = type(articles).__name__
-            raise InputError(
-                f"classify takes a list of articles, and a single {kind} was given; write "
-                "classify([article])[0]"
-            )
         pairs = self.classify_stream(articles, tasks=tasks)
         return [prediction for _, prediction in pairs]
 
@@ -167,9 +169,12 @@ class Classifier:
             InputError: an article has no text, or `done` is negative, or no task is given.
             LabelError: there is no such task.
         """
+        check_articles(articles, "classify")
         if done < 0:
             raise InputError(f"done is {done}; it is a number of articles, 0 or more")
-        source = _Source(map(_as_article, articles), done, self._model.window_articles)
+        source = _Source(
+            map(as_article, articles, count(done + 1)), done, self._model.window_articles
+        )
         return self._windows(source, self._chosen(tasks))
 
     def _windows(
@@ -262,7 +267,7 @@ class Classifier:
                 raise InputError(f"a label is given for {task!r}; asked for: {', '.join(chosen)}")
         if max_passes < 2:
             raise InputError(f"max_passes is {max_passes}; at least 2")
-        article = _as_article(article)
+        article = as_article(article, 1)
         read = self._encoder.read(article)
         words, owners, together = split_words(read, article, max_passes)
         ids = [read.ids, *occlude(read.ids, owners, len(words))]
@@ -307,7 +312,8 @@ class Classifier:
         Raises:
             InputError: an article has no text.
         """
-        return self._encoder.encode([_as_article(article) for article in articles], first=first)
+        check_articles(articles, "encode")
+        return self._encoder.encode(list(map(as_article, articles, count(first))), first=first)
 
     def run_batch(
         self, ids: Sequence[Sequence[int]], tasks: Sequence[str]
@@ -394,19 +400,24 @@ class _Source:
         return first, held
 
 
+def _reopen(path: str, threads: int, fingerprint: str) -> Classifier:
+    """Open a classifier that was pickled or copied.
+
+    Raises:
+        BundleError: there is no bundle in its folder any more, or it is another one.
+    """
+    bundle = open_bundle(path)
+    if bundle.fingerprint != fingerprint:
+        raise BundleError(
+            f"bundle {path} is {bundle.fingerprint} now; the classifier that was pickled or copied was of "
+            f"{fingerprint}, which has been replaced: open the new one with Classifier.from_pretrained"
+        )
+    return Classifier(bundle, threads=threads)
+
+
 def _flatten(
     windows: Iterator[list[tuple[Article, Prediction]]],
 ) -> Iterator[tuple[Article, Prediction]]:
     # A generator, unlike itertools.chain, can be closed, which ends the computing.
     for window in windows:
         yield from window
-
-
-def _as_article(article: Article | str) -> Article:
-    if isinstance(article, str):
-        return Article.from_text(article)
-    if not isinstance(article, Article):
-        raise InputError(
-            f"an article is given as {type(article).__name__}; give an Article or a text"
-        )
-    return article

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from newsie.data.articles import Article
+from newsie.data.articles import Article, is_table
 from newsie.errors import InputError
 from newsie.estimates import Estimate, Interval, Z, f1_score, paired, share
 from newsie.labels import IGNORE, LabelSpace
@@ -147,6 +147,12 @@ def evaluate_predictions(
         predictions: articles with their predictions, as `Classifier.classify_stream` gives them.
         labels: the label space of the model.
     """
+    if is_table(predictions):
+        raise InputError(
+            f"evaluate_predictions takes pairs of an article and its prediction, and a "
+            f"{type(predictions).__name__} was given; write evaluate_predictions(classifier.classify_stream("
+            "articles), classifier.labels), with a list of articles that have gold labels"
+        )
     index = {t.name: {label: i for i, label in enumerate(t.labels)} for t in labels.tasks}
     answers: dict[str, list[Floats]] = {name: [] for name in labels.names}
     gold: dict[str, list[int]] = {name: [] for name in labels.names}

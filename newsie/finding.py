@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from newsie.bundle import bundled_path
+from newsie.bundle import bundled_path, restore_bundle
 from newsie.errors import BundleError, MissingExtraError
 
 __all__ = ["find_bundle"]
@@ -27,7 +27,7 @@ def find_bundle(path: str | Path | None) -> Path:
                 "model on the Hugging Face hub"
             )
         return bundled_path()
-    if str(path) and _is_directory(Path(path)):
+    if str(path) and (_is_directory(Path(path)) or restore_bundle(Path(path))):
         return Path(path)
     if isinstance(path, str) and _HUB_ID.fullmatch(path):
         return _download(path)

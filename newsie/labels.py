@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.errors import LabelError
+from newsie.texts import name_fault
 
 if TYPE_CHECKING:
     from newsie.data.articles import Article
@@ -21,6 +22,9 @@ __all__ = ["IGNORE", "LabelRule", "LabelSpace", "Task", "check_task_names"]
 
 IGNORE = -100
 """Class index of an article without a label; the value that torch's cross entropy skips."""
+
+MAX_LABELS, MAX_LABEL_CHARACTERS = 100_000, 1_000
+"""Bounds of a task, far above any that a model can learn."""
 
 _TASK_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TAKEN = frozenset({"attention_mask", "headline", "id", "input_ids", "row", "truncated"})
@@ -35,7 +39,7 @@ def check_task_names(names: Sequence[str]) -> None:
             files of answers or models use themselves, or occurs twice.
     """
     for name in names:
-        if not _TASK_NAME.fullmatch(name):
+        if not isinstance(name, str) or not _TASK_NAME.fullmatch(name):
             raise LabelError(
                 "a task needs a name of small letters (a to z), digits and '_', a letter first; "
                 f"given: {name!r}"
@@ -115,6 +119,18 @@ class Task:
 
     def __post_init__(self) -> None:
         check_task_names([self.name])
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        if len(self.labels) > MAX_LABELS:
+            raise LabelError(
+                f"task {self.name!r} has {len(self.labels):,} labels; at most {MAX_LABELS:,} are allowed"
+            )
+        for label in self.labels:
+            if fault := name_fault(label, MAX_LABEL_CHARACTERS):
+                raise LabelError(
+                    f"task {self.name!r}: the label {fault}; a label is one line of text: rename it"
+                )
         if len(self.labels) < 2:
             raise LabelError(
                 f"task {self.name!r} has {len(self.labels)} label(s) {list(self.labels)}; "
@@ -220,10 +236,17 @@ class LabelSpace:
         return cls(
             tuple(
                 Task(
-                    str(item["name"]),
-                    tuple(item["labels"]),
+                    item["name"],
+                    _as_list(item["labels"]),
                     None if item.get("rule") is None else LabelRule(**item["rule"]),
                 )
                 for item in content
             )
         )
+
+
+def _as_list(labels: object) -> tuple[str, ...]:
+    """Labels as a tuple; the letters of a text would be labels too."""
+    if not isinstance(labels, list):
+        raise LabelError(f"labels are given as {type(labels).__name__}; give a list")
+    return tuple(labels)

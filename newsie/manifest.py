@@ -17,6 +17,7 @@ from typing import Any
 from newsie.data.encoding import EncodingPolicy
 from newsie.errors import BundleError
 from newsie.labels import LabelSpace
+from newsie.texts import name_fault
 from newsie.version import __version__
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "FileRecord",
     "Lineage",
     "Manifest",
+    "parse_manifest",
     "read_manifest",
     "seal",
 ]
@@ -37,7 +39,14 @@ __all__ = [
 FORMAT_VERSION = 1
 MANIFEST, MODEL, TOKENIZER, CARD = "newsie.json", "model.onnx", "tokenizer.json", "README.md"
 FIRST = "first.onnx"
+MAX_BYTES = 64 << 20
+"""The largest manifest that is read."""
+MAX_NAME_CHARACTERS = 500
+TEMPERATURES = 1e-6, 1e6
+"""Bounds of a calibration temperature. Logits that are divided by one within them stay finite; those that
+`fit_calibration_temperature` finds are far within."""
 _SEAL = re.compile(rb',\n  "sha256": "([0-9a-f]{64})"\n}\n\Z')
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -47,6 +56,12 @@ class FileRecord:
 
     sha256: str
     bytes: int
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.sha256, str) and _DIGEST.fullmatch(self.sha256)):
+            raise BundleError(f"{self.sha256!r:.80} is not a sha256 in hexadecimal digits")
+        if type(self.bytes) is not int or self.bytes < 0:
+            raise BundleError(f"{self.bytes!r:.80} is not the size of a file in bytes")
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,7 @@ class CascadeRule:
                     f"labels is needed ({', '.join(task.labels)}): make it again with newsie cascade"
                 )
             for label, threshold in thresholds.items():
-                if not 0 <= threshold <= 1:
+                if not (_is_number(threshold) and 0 <= threshold <= 1):
                     raise BundleError(
                         f"the threshold of label {label!r} of task {task.name!r} is {threshold}; it is a "
                         "confidence, 0 to 1"
@@ -133,6 +148,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         tasks = set(self.label_space.names)
+        self._check_names()
         _check_calibration(self.calibration, tasks)
         if self.cascade is not None:
             _check_calibration(self.cascade.calibration, tasks)
@@ -146,6 +162,17 @@ class Manifest:
         for name in (MODEL, TOKENIZER, *([FIRST] if self.cascade else [])):
             if name not in self.files:
                 raise BundleError(f"the manifest does not list {name}, which every bundle needs")
+
+    def _check_names(self) -> None:
+        if fault := name_fault(self.name, MAX_NAME_CHARACTERS):
+            raise BundleError(f"the model's name {fault}; a name is one line of text")
+        lineage = {
+            name: getattr(self.lineage, name) for name in ("parent", "teacher", "data", "commit")
+        }
+        others = {"created": self.created, "newsie_version": self.newsie_version, **lineage}
+        for what, value in others.items():
+            if value != "" and (fault := name_fault(value, MAX_NAME_CHARACTERS)):
+                raise BundleError(f"{what} in the manifest: {fault}")
 
     @property
     def fingerprint(self) -> str:
@@ -184,15 +211,15 @@ class Manifest:
         _check_format(content.get("format_version"))
         try:
             return cls(
-                name=str(content["name"]),
+                name=content["name"],
                 label_space=LabelSpace.from_json(content["label_space"]),
                 encoding=EncodingPolicy.from_json(content["encoding"]),
-                calibration={task: float(t) for task, t in content["calibration"].items()},
+                calibration={**content["calibration"]},
                 files={name: FileRecord(**record) for name, record in content["files"].items()},
                 metrics=content["metrics"],
                 lineage=Lineage(**content["lineage"]),
-                created=str(content["created"]),
-                newsie_version=str(content["newsie_version"]),
+                created=content["created"],
+                newsie_version=content["newsie_version"],
                 format_version=content["format_version"],
                 cascade=CascadeRule(**content["cascade"]) if "cascade" in content else None,
             )
@@ -229,7 +256,18 @@ def read_manifest(path: Path) -> Manifest:
             else "copy the whole directory again"
         )
         raise BundleError(f"{MANIFEST} is missing; {advice}")
-    raw = path.read_bytes()
+    with path.open("rb") as file:
+        return parse_manifest(file.read(MAX_BYTES + 1))
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """Read a manifest from the content of newsie.json, whose seal is checked first.
+
+    Raises:
+        BundleError: it was changed, or cannot be understood.
+    """
+    if len(raw) > MAX_BYTES:
+        raise BundleError(f"{MANIFEST} has more than {MAX_BYTES >> 20} MiB; it is no manifest")
     found = _SEAL.search(raw)
     if found is None or hashlib.sha256(raw[: found.start()]).hexdigest().encode() != found[1]:
         raise BundleError(
@@ -250,18 +288,24 @@ def _check_calibration(calibration: Mapping[str, float], tasks: set[str]) -> Non
             f"{sorted(tasks)}; give every task one temperature (1.0 changes nothing)"
         )
     for task, temperature in calibration.items():
-        if not (math.isfinite(temperature) and temperature > 0):
+        least, most = TEMPERATURES
+        if not (_is_number(temperature) and least <= temperature <= most):
             raise BundleError(
-                f"the calibration temperature of task {task!r} is {temperature}; it must be a "
-                "finite number above 0 (1.0 changes nothing)"
+                f"the calibration temperature of task {task!r} is {temperature!r:.80}; it must be a "
+                f"finite number from {least:g} to {most:,g} (1.0 changes nothing)"
             )
 
 
+def _is_number(value: object) -> bool:
+    """Whether a value is a number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _check_format(version: object) -> None:
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    if type(version) is int and version > FORMAT_VERSION:
         raise BundleError(
             f"it is of format {version}; this Newsie ({__version__}) reads formats up to "
             f"{FORMAT_VERSION}: install a newer Newsie"
         )
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
         raise BundleError(f"format_version is {version!r}; it must be {FORMAT_VERSION}")

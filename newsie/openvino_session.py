@@ -14,6 +14,7 @@ takes activations as float, or in int8 with scales of its own where the processo
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -31,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.errors import BundleError, InputError, MissingExtraError
+from newsie.onnx_graph import Graph
 from newsie.version import __version__
 
 __all__ = [
@@ -60,12 +62,12 @@ class Session(Protocol):
     def run(self, outputs: Sequence[str], inputs: Inputs, /) -> Sequence[NDArray[np.float32]]: ...
 
 
-def choose_session(session: Session, path: Path, threads: int) -> Session:
+def choose_session(session: Session, graph: Graph, threads: int) -> Session:
     """The session given, or one of OpenVINO in its place, as the environment asks.
 
     Args:
         session: ONNX Runtime's.
-        path: the graph that it runs.
+        graph: the graph that it runs.
         threads: calls that run at once.
 
     Raises:
@@ -79,25 +81,25 @@ def choose_session(session: Session, path: Path, threads: int) -> Session:
     if wanted == ONNXRUNTIME or (wanted == FASTEST and find_spec("openvino") is None):
         return session
     if wanted == OPENVINO:
-        return OpenVinoSession(path, threads)
+        return OpenVinoSession(graph, threads)
     try:
-        return _faster(session, path, threads)
+        return _faster(session, graph, threads)
     except Exception as error:  # a runtime's errors have no common base but Exception
         reason = error.__cause__ or error
         warnings.warn(f"OpenVINO fails, ONNX Runtime is used instead: {reason}", stacklevel=2)
         return session
 
 
-def _faster(session: Session, path: Path, threads: int) -> Session:
+def _faster(session: Session, graph: Graph, threads: int) -> Session:
     from importlib.metadata import version  # takes as long as a tenth of the start
 
     speedups = _read_speedups()
-    graph = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(graph.content).hexdigest()
     versions = [__version__, version("onnxruntime"), version("openvino")]
-    case = " ".join([platform.node(), graph[:16], *versions])
+    case = " ".join([platform.node(), digest[:16], *versions])
     if case in speedups and speedups[case] <= 1:
         return session
-    other = OpenVinoSession(path, threads)
+    other = OpenVinoSession(graph, threads)
     if case not in speedups:
         speedups[case] = _speedup(session, other)
         _write_speedups(speedups)
@@ -144,26 +146,27 @@ class OpenVinoSession:
     """A graph as `quantize_int8` writes it, compiled by OpenVINO. Safe to use from several threads at once.
 
     Args:
-        path: the graph.
+        graph: the graph, which is not kept.
         threads: calls that run at once, each on one thread.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        BundleError: it cannot run the graph.
+        BundleError: it cannot run the graph, or the graph needs other files.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, graph: Graph, threads: int) -> None:
         try:
             import openvino
             from openvino.frontend.onnx import ConversionExtension
         except ImportError as error:
             raise MissingExtraError("OpenVINO", error.name or "openvino", "openvino") from error
+        graph.check()
         multiply = ConversionExtension("MatMulIntegerToFloat", "com.microsoft", _multiply)
         try:
             core = openvino.Core()
             core.add_extension(ConversionExtension("QuantizeLinear", _keep))
             core.add_extension(multiply)
-            model = core.read_model(str(path))
+            model = core.read_model(io.BytesIO(graph.content))
             _drop_scales(model)
             options = {"NUM_STREAMS": str(threads), "INFERENCE_NUM_THREADS": str(threads)}
             options |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(_group_size(model))}
@@ -172,7 +175,7 @@ class OpenVinoSession:
             self._compiled = core.compile_model(model, "CPU", options)
         except RuntimeError as error:
             raise BundleError(
-                f"bundle {path.parent}: OpenVINO cannot run {path.name}: {error}; "
+                f"bundle {graph.path.parent}: OpenVINO cannot run {graph.path.name}: {error}; "
                 f"{VARIABLE}=onnxruntime can"
             ) from error
         self._own = threading.local()

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from newsie.cores import count_cores
 from newsie.data.encoding import pad
 from newsie.errors import BundleError, InputError
 from newsie.labels import LabelSpace
+from newsie.onnx_graph import Graph
 from newsie.openvino_session import Session, choose_session
 
 if TYPE_CHECKING:
@@ -31,9 +33,10 @@ __all__ = [
     "Running",
     "Student",
     "count_threads",
-    "load_onnxruntime",
+    "import_onnxruntime",
     "open_onnxruntime",
     "plan_batches",
+    "preload_onnxruntime",
 ]
 
 MAX_BATCH_TOKENS = 1_024
@@ -113,8 +116,8 @@ class Student:
     """One graph, ready to run. Safe to use from several threads at once.
 
     Args:
-        path: the graph; its inputs are input_ids and attention_mask, (B, T) int64, its outputs are
-            named as the tasks.
+        graph: the graph, which is not kept; its inputs are input_ids and attention_mask, (B, T) int64, its
+            outputs are named as the tasks.
         labels: the tasks that it must answer.
         pad_id: the id that fills up shorter rows.
         threads: threads that `run` computes with.
@@ -124,10 +127,10 @@ class Student:
         InputError, MissingExtraError: see `choose_session`.
     """
 
-    def __init__(self, path: Path, labels: LabelSpace, *, pad_id: int, threads: int) -> None:
-        self._path, self._labels = path, labels
+    def __init__(self, graph: Graph, labels: LabelSpace, *, pad_id: int, threads: int) -> None:
+        self._path, self._labels = graph.path, labels
         self._pad_id, self._threads = pad_id, threads
-        self._session, self._batch_tokens = _open_session(path, labels, threads)
+        self._session, self._batch_tokens = _open_session(graph, labels, threads)
         self._kept: tuple[int, Executor] | None = None
 
     @property
@@ -222,40 +225,47 @@ def plan_batches(
 
 
 def count_threads(threads: int | None) -> int:
-    """Threads to compute with: those asked for, or OMP_NUM_THREADS, or one for each core.
+    """Return the number of threads to compute with: `threads`, or OMP_NUM_THREADS, or one for each core.
 
     Raises:
         InputError: fewer than one is asked for.
     """
     if threads is None:
         given = os.environ.get("OMP_NUM_THREADS", "")
-        if given.isdecimal() and int(given):
-            return int(given)
-        return (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
+        return int(given) if given.isdecimal() and int(given) else count_cores()
     if threads < 1:
         raise InputError(f"threads is {threads}; at least 1, or None for all cores")
     return threads
 
 
-def load_onnxruntime() -> None:
-    """Import ONNX Runtime ahead of its first use, which says what is wrong if that fails."""
-    with suppress(Exception):
-        import onnxruntime  # noqa: F401
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime with its telemetry off; return the module.
 
-
-def open_onnxruntime(path: Path) -> Any:
-    """A session of ONNX Runtime, one thread a call.
-
-    Raises:
-        BundleError: it cannot run the graph.
+    From version 1.29 on, the library looks up a host of its maker and writes an identifier of the machine to
+    the user's home folder as soon as it is loaded, unless this variable says otherwise. So this is the only
+    place that imports it. A value that the user has set is kept.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # Imported here: it takes a tenth of a second, which reading a manifest should not cost.
     import onnxruntime
 
+    return onnxruntime
+
+
+def preload_onnxruntime() -> None:
+    """Import ONNX Runtime ahead of its first use, which reports an error if the import fails."""
+    with suppress(Exception):
+        import_onnxruntime()
+
+
+def open_onnxruntime(graph: Graph) -> Any:
+    """Open a session of ONNX Runtime, which computes each call on one thread.
+
+    Raises:
+        BundleError: it cannot run the graph, or the graph needs other files.
+    """
+    graph.check()
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -265,22 +275,26 @@ def open_onnxruntime(path: Path) -> Any:
     # a twelfth of the start.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            graph.content, options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # onnxruntime's errors have no common base but Exception
-        raise BundleError(f"bundle {path.parent}: {path.name}: {error}") from error
+        raise BundleError(f"bundle {graph.path.parent}: {graph.path.name}: {error}") from error
+    session._model_bytes = b""  # kept for other providers; a copy of the weights that nobody needs
+    return session
 
 
-def _open_session(path: Path, labels: LabelSpace, threads: int) -> tuple[Session, int]:
-    """What computes, and the tokens of a batch."""
-    session = open_onnxruntime(path)
-    _check_outputs(path, labels, {o.name: o.shape[-1] for o in session.get_outputs()})
+def _open_session(graph: Graph, labels: LabelSpace, threads: int) -> tuple[Session, int]:
+    """Open what computes; return it, and how many tokens a batch has."""
+    session = open_onnxruntime(graph)
+    _check_outputs(graph.path, labels, {o.name: o.shape[-1] for o in session.get_outputs()})
     tokens = session.get_modelmeta().custom_metadata_map.get(BATCH_TOKENS, str(MAX_BATCH_TOKENS))
     if not tokens.isdecimal():
         raise BundleError(
-            f"bundle {path.parent}: {path.name}: {BATCH_TOKENS} is {tokens!r} in its metadata; a number of "
-            "tokens is expected: export it again"
+            f"bundle {graph.path.parent}: {graph.path.name}: {BATCH_TOKENS} is {tokens!r} in its metadata; "
+            "a number of tokens is expected: export it again"
         )
-    return choose_session(session, path, threads), int(tokens)
+    return choose_session(session, graph, threads), int(tokens)
 
 
 def _check_outputs(path: Path, labels: LabelSpace, found: Mapping[str, int]) -> None:

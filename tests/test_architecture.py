@@ -9,11 +9,11 @@ own package:
     cascade       prediction    finding       shelf
     runtime
     bundle        evaluation    explanation    baseline    openvino_session
-    manifest
+    manifest      onnx_graph
     data
     labels        estimates
-    atomic
-    errors, locks, printable, version
+    atomic        cores
+    errors, locks, printable, texts, version
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ LAYERS = [
     {"cascade", "prediction", "finding", "shelf"},
     {"runtime"},
     {"bundle", "evaluation", "explanation", "baseline", "openvino_session"},
-    {"manifest"},
+    {"manifest", "onnx_graph"},
     {"data"},
     {"labels", "estimates"},
-    {"atomic"},
-    {"errors", "locks", "printable", "version"},
+    {"atomic", "cores"},
+    {"errors", "locks", "printable", "texts", "version"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "fastapi", "pyarrow", "sklearn", "onnx"}
@@ -139,6 +139,37 @@ def test_packages_that_are_kept_out(path: Path) -> None:
 def test_every_package_has_a_layer() -> None:
     found = {package_of(path) for path in MODULES} - {""}
     assert found == set(LEVEL)
+
+
+def test_onnxruntime_is_imported_in_one_place() -> None:
+    """Where its telemetry is turned off first."""
+    root = ROOT.parent
+    files = [
+        path
+        for folder in ("benchmarks", "newsie", "serving", "tests", "training")
+        for path in (root / folder).rglob("*.py")
+    ]
+    importing = {
+        path
+        for path in files
+        if any(name.split(".")[0] == "onnxruntime" for name in imports(parse(path)))
+    }
+    assert importing == {ROOT / "runtime.py"}
+    [function] = [
+        node
+        for node in ast.walk(parse(ROOT / "runtime.py"))
+        if isinstance(node, ast.FunctionDef) and "onnxruntime" in set(imports(node))
+    ]
+    assert function.name == "import_onnxruntime"
+    assert "ORT_DISABLE_TELEMETRY" in ast.unparse(function.body[1])
+
+
+def test_cores_are_counted_in_one_place() -> None:
+    for path in MODULES:
+        if path.name != "cores.py":
+            text = path.read_text(encoding="utf-8")
+            assert "sched_getaffinity" not in text, path
+            assert "cpu_count" not in text, path
 
 
 def test_nothing_is_unpickled_where_models_are_run() -> None:

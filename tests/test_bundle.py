@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,16 @@ from newsie.bundle import (
     Manifest,
     bundled_path,
     copy_bundle,
+    open_bundle,
     read_bundle,
     write_bundle,
 )
 from newsie.classifier import Classifier
 from newsie.data.encoding import EncodingPolicy
 from newsie.errors import BundleError
+from newsie.finding import find_bundle
 from newsie.labels import LabelRule, LabelSpace, Task
+from newsie.shelf import Shelf
 
 LABELS = LabelSpace((Task("section", ("sports", "arts"), LabelRule("desk", {"press": "tabloid"})),))
 FILES = {name: FileRecord("0" * 64, 1) for name in ("model.onnx", "tokenizer.json")}
@@ -206,13 +210,124 @@ def test_files_outside_the_directory_are_refused(small: Path, name: str) -> None
         read_bundle(small)
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
-def test_calibration_must_be_a_number_above_0(small: Path, temperature: float) -> None:
-    with pytest.raises(BundleError, match="above 0"):
+@pytest.mark.parametrize(
+    "temperature", [0.0, -1.0, math.nan, math.inf, 1e-320, 1e-30, 1e308, True, "1.0", None, [1.0]]
+)
+def test_calibration_must_be_a_usable_number(small: Path, temperature: Any) -> None:
+    with pytest.raises(BundleError, match="a finite number from 1e-06 to 1e\\+06"):
         manifest(calibration={"section": temperature})
     reseal(small, lambda content: content.update(calibration={"section": temperature}))
-    with pytest.raises(BundleError, match="above 0"):
+    with pytest.raises(BundleError, match="a finite number from 1e-06 to 1e\\+06"):
         read_bundle(small)
+
+
+def forged(content: dict[str, Any], place: str, value: Any) -> None:
+    """Put a value into a manifest, at a place such as "encoding.max_tokens"."""
+    *folders, name = [int(part) if part.isdecimal() else part for part in place.split(".")]
+    inner: Any = content
+    for folder in folders:
+        inner = inner[folder]
+    inner[name] = value
+
+
+LABEL_0, LABELS_0 = "label_space.0.labels.0", "label_space.0.labels"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (LABEL_0, None, "None is no text"),
+        (LABEL_0, 3, "3 is no text"),
+        (LABEL_0, ["x"], "is no text"),
+        (LABEL_0, "", "'' is empty"),
+        (LABEL_0, " ", "' ' is empty"),
+        (LABEL_0, "\ud800", "cannot be shown or written"),
+        (LABEL_0, "a\nb", "cannot be shown or written"),
+        (LABEL_0, "\x1b[31m", "cannot be shown or written"),
+        (LABEL_0, "a\u2028b", "cannot be shown or written"),
+        (LABEL_0, "x" * 2_000, "has 2,000 characters, more than 1,000"),
+        (LABEL_0, "arts", "more than once"),
+        (LABELS_0, "ab", "labels are given as str; give a list"),
+        (LABELS_0, [str(n) for n in range(100_001)], "has 100,001 labels; at most 100,000"),
+        ("label_space.0.name", None, "a task needs a name"),
+        ("name", "\ud800", "the model's name .* cannot be shown or written"),
+        ("name", "a\r\nSet-Cookie: x=1", "the model's name .* cannot be shown or written"),
+        ("name", "", "the model's name '' is empty"),
+        ("name", None, "the model's name None is no text"),
+        ("name", "x" * 501, "has 501 characters"),
+        ("created", "\x07", "created in the manifest"),
+        ("lineage.parent", "a\nb", "parent in the manifest"),
+        ("encoding.max_tokens", 0, "max_tokens is 0; a whole number from 1 to 131,072"),
+        ("encoding.max_tokens", -5, "max_tokens is -5"),
+        ("encoding.max_tokens", 10**9, "max_tokens is 1000000000"),
+        ("encoding.max_tokens", "256", "max_tokens is '256'"),
+        ("encoding.max_tokens", True, "max_tokens is True"),
+        ("encoding.max_tokens", math.nan, "max_tokens is nan"),
+        ("encoding.site_suffixes", "abc", "site_suffixes is str"),
+        ("encoding.site_suffixes", [3], "site_suffixes holds something else than text"),
+        ("format_version", True, "format_version is True"),
+        ("format_version", 1.0, "format_version is 1.0"),
+        ("files.README.md", {"sha256": "x", "bytes": 1}, "is not a sha256"),
+    ],
+)
+def test_values_of_a_manifest_that_make_no_sense(
+    small: Path, place: str, value: Any, message: str
+) -> None:
+    if place.startswith("files."):
+        reseal(small, lambda content: content["files"].update({"README.md": value}))
+    else:
+        reseal(small, lambda content: forged(content, place, value))
+    with pytest.raises(BundleError, match=message) as caught:
+        read_bundle(small)
+    str(caught.value).encode()  # also the message can be printed
+
+
+def test_a_manifest_that_never_ends_is_not_read(small: Path, tmp_path: Path) -> None:
+    with (small / "newsie.json").open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(BundleError, match="more than 64 MiB; it is no manifest"):
+        read_bundle(small)
+
+
+def test_contents_are_what_was_verified(small: Path) -> None:
+    bundle = open_bundle(small)
+    contents = bundle.contents()
+    assert contents["model.onnx"] == b"graph"
+    (small / "model.onnx").write_bytes(b"other")
+    assert contents["model.onnx"] == b"graph"
+    for read in (bundle.contents, lambda: bundle.read("model.onnx"), lambda: read_bundle(small)):
+        with pytest.raises(BundleError, match=r"model\.onnx is damaged"):
+            read()
+    (small / "model.onnx").write_bytes(b"graph")
+    (small / "README.md").write_text("forged")
+    with pytest.raises(BundleError, match=r"README\.md is damaged"):
+        bundle.contents()
+
+
+def test_no_file_of_a_bundle_is_opened_twice(tiny_bundle: Path) -> None:
+    """By the whole process: also what libraries open is seen."""
+    opened: list[str] = []
+    watching = [True]
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if watching[0] and event == "open" and str(arguments[0]).startswith(str(tiny_bundle)):
+            opened.append(Path(arguments[0]).name)
+
+    sys.addaudithook(watch)
+    try:
+        Classifier.from_pretrained(tiny_bundle, threads=1)
+    finally:
+        watching[0] = False
+    assert sorted(opened) == ["README.md", "model.onnx", "newsie.json", "tokenizer.json"]
+
+
+def test_a_bundle_whose_replacement_was_killed_is_put_back(small: Path) -> None:
+    fingerprint = read_bundle(small).fingerprint
+    for read in (read_bundle, find_bundle, lambda path: Shelf.of(path.parent)):
+        small.rename(small.with_name(".small.old"))
+        read(small)
+        assert read_bundle(small).fingerprint == fingerprint
+        assert not small.with_name(".small.old").exists()
 
 
 @pytest.mark.parametrize("calibration", [{}, {"section": 1.0, "other": 1.0}])

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import gc
 import math
+import multiprocessing
 import os
+import pickle
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +23,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from newsie.bundle import write_bundle
+from newsie.bundle import Bundle, copy_bundle, read_bundle, write_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text
 from newsie.data.encoding import EncodingPolicy
 from newsie.errors import BundleError, InputError, LabelError, MissingExtraError, ReadError
-from newsie.evaluation import softmax
+from newsie.evaluation import evaluate_predictions, softmax
 from newsie.labels import LabelSpace, Task
 from newsie.openvino_session import Inputs, Session
 from newsie.prediction import Prediction
@@ -56,8 +60,164 @@ def test_no_articles(tiny_classifier: Classifier) -> None:
 
 def test_one_article_is_not_a_list(tiny_classifier: Classifier) -> None:
     for single in ("goal", Article("goal")):
-        with pytest.raises(InputError, match=r"a list of articles.*classify\(\[article\]\)\[0\]"):
+        with pytest.raises(InputError, match=r"a list of articles.*write classify\(\[article\]\)"):
             tiny_classifier.classify(single)  # type: ignore[arg-type]
+
+
+class Table:
+    """A table as those of pandas and polars: iterating over it gives its columns' names."""
+
+    columns, shape = ("headline", "body"), (3, 2)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (Table(), r"a Table was given; write classify\(\[Article\(\*row\) for row in zip\("),
+        ({"headline": "goal"}, "a dict was given"),
+        ({"goal"}, "a set was given"),
+        (frozenset({"goal"}), "a frozenset was given"),
+        (b"goal", "a bytes was given"),
+        (None, "a NoneType was given"),
+        (3, "a int was given"),
+        (np.array("goal"), "a ndarray was given"),
+        (np.array([["goal", "cup"]]), "a ndarray was given"),
+    ],
+)
+def test_containers_that_are_no_list_of_articles(
+    tiny_classifier: Classifier, wrong: Any, message: str
+) -> None:
+    for call in (tiny_classifier.classify, tiny_classifier.encode, tiny_classifier.logits):
+        with pytest.raises(InputError, match=message.replace("classify", r"\w+")):
+            call(wrong)
+    with pytest.raises(InputError, match=message):
+        next(tiny_classifier.classify_stream(wrong))
+    with pytest.raises(InputError, match="article number 1 is given as"):
+        tiny_classifier.explain(wrong)
+
+
+def test_frames_of_pandas(tiny_classifier: Classifier) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas comes with the extras")
+    frame = pandas.DataFrame({"headline": ["goal", "cup"], "body": [None, math.nan]})
+    with pytest.raises(InputError, match="a DataFrame was given; write classify"):
+        tiny_classifier.classify(frame)
+    with pytest.raises(InputError, match="a DataFrame was given; write evaluate_predictions"):
+        evaluate_predictions(frame, tiny_classifier.labels)
+    with pytest.raises(InputError, match="article number 1 is given as DataFrame"):
+        tiny_classifier.explain(frame)
+    rows = [Article(*row) for row in zip(frame["headline"], frame["body"], strict=True)]
+    rows.append(Article("vote", body=pandas.NA))
+    expected = [p.label("section") for p in tiny_classifier.classify(["goal", "cup", "vote"])]
+    assert [p.label("section") for p in tiny_classifier.classify(rows)] == expected
+    assert len(tiny_classifier.classify(frame["headline"])) == 2
+
+
+def test_sequences_of_all_kinds_are_lists(tiny_classifier: Classifier) -> None:
+    expected = [p.scores for p in tiny_classifier.classify(["goal", "cup"])]
+    for articles in (("goal", "cup"), (x for x in ("goal", "cup")), np.array(["goal", "cup"])):
+        assert [p.scores for p in tiny_classifier.classify(articles)] == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, np.float32("nan")])
+def test_a_missing_text_is_an_empty_one(tiny_classifier: Classifier, missing: Any) -> None:
+    expected = tiny_classifier.classify(["goal"])[0].scores
+    for article in (Article("goal", body=missing), Article(missing, body="goal")):
+        assert tiny_classifier.classify([article])[0].scores == expected
+        [(yielded, prediction)] = tiny_classifier.classify_stream([article])
+        assert prediction.scores == expected
+        assert (yielded.headline or yielded.body) == "goal"
+        assert tiny_classifier.explain(article).words
+    with pytest.raises(InputError, match="article number 2 has neither"):
+        tiny_classifier.classify([Article("goal"), Article(missing, body=missing)])
+
+
+@pytest.mark.parametrize("wrong", [3, True, b"goal", ["goal"], {"main": "goal"}, 1.5])
+def test_a_field_that_is_no_text_is_named_with_its_article(
+    tiny_classifier: Classifier, wrong: Any
+) -> None:
+    kind = type(wrong).__name__
+    for field in ("headline", "body"):
+        article = Article(**({"headline": "cup"} | {field: wrong}))
+        message = f"article number 2: its {field} is given as {kind}; give a text, or None"
+        with pytest.raises(InputError, match=message):
+            tiny_classifier.classify(["goal", article])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_classifier_can_be_copied_and_pickled(tiny_bundle: Path, copied: Any) -> None:
+    classifier = Classifier.from_pretrained(tiny_bundle, threads=2)
+    other = copied(classifier)
+    assert other is not classifier
+    assert (other.threads, other.bundle.fingerprint) == (2, classifier.bundle.fingerprint)
+    assert other.classify(["goal"])[0].scores == classifier.classify(["goal"])[0].scores
+    assert len(pickle.dumps(classifier)) < 1_000
+
+
+def test_a_pickled_classifier_is_opened_in_another_process(tiny_bundle: Path) -> None:
+    classifier = Classifier.from_pretrained(tiny_bundle, threads=1)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        [prediction] = pool.submit(classifier.classify, ["goal"]).result(120)
+    assert prediction.scores == classifier.classify(["goal"])[0].scores
+
+
+def test_a_pickled_classifier_refuses_another_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = copy_bundle(tiny_bundle, tmp_path / "mine").path
+    pickled = pickle.dumps(Classifier.from_pretrained(path, threads=1))
+    manifest = read_bundle(path).manifest
+    write_bundle(
+        path,
+        name="other",
+        label_space=manifest.label_space,
+        encoding=manifest.encoding,
+        calibration=dict.fromkeys(manifest.label_space.names, 9.0),
+        model=(path / "model.onnx").read_bytes(),
+        tokenizer=(path / "tokenizer.json").read_text(encoding="utf-8"),
+        card="",
+        replace=True,
+    )
+    with pytest.raises(
+        BundleError, match=f"was of {manifest.fingerprint}, which has been replaced"
+    ):
+        pickle.loads(pickled)
+    shutil.rmtree(path)
+    with pytest.raises(BundleError, match="is not a directory"):
+        pickle.loads(pickled)
+
+
+def test_a_graph_that_is_replaced_while_it_is_opened_is_not_run(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copy_bundle(tiny_bundle, tmp_path / "mine").path
+    expected = Classifier.from_pretrained(path, threads=1).classify(["goal"])[0].scores
+    contents = Bundle.contents
+
+    def replaced_behind(bundle: Bundle) -> dict[str, bytes]:
+        read = contents(bundle)
+        for name in read:
+            (path / name).write_bytes(b"forged")
+        return read
+
+    monkeypatch.setattr(Bundle, "contents", replaced_behind)
+    assert Classifier.from_pretrained(path, threads=1).classify(["goal"])[0].scores == expected
+
+
+def test_fewer_tokens_than_the_special_ones(tiny_bundle: Path, tmp_path: Path) -> None:
+    manifest = read_bundle(tiny_bundle).manifest
+    path = write_bundle(
+        tmp_path / "short",
+        name="short",
+        label_space=manifest.label_space,
+        encoding=EncodingPolicy(max_tokens=2),
+        calibration=manifest.calibration,
+        model=tiny_bundle / "model.onnx",
+        tokenizer=(tiny_bundle / "tokenizer.json").read_text(encoding="utf-8"),
+        card="",
+    ).path
+    with pytest.raises(BundleError, match=r"max_tokens is 2.* adds 2 special tokens"):
+        Classifier.from_pretrained(path)
 
 
 @pytest.mark.parametrize("wrong", [None, 3, b"goal", {"headline": "goal"}])

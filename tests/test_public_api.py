@@ -76,17 +76,27 @@ def test_importing_newsie_loads_nothing_else() -> None:
     assert sorted(result.stdout.split()) == ["newsie", "newsie.version"]
 
 
-@pytest.mark.parametrize(("given", "found"), [(None, "24"), ("10", "10")])
-def test_blas_spins_for_a_short_time_or_as_its_user_says(given: str | None, found: str) -> None:
+def test_importing_newsie_changes_no_environment() -> None:
+    code = "import os; before = dict(os.environ); import newsie; assert dict(os.environ) == before"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "24"), ("10", "10")])
+def test_blas_spins_for_a_short_time_in_the_command_or_as_its_user_says(
+    given: str | None, kept: str
+) -> None:
     name = "OPENBLAS_THREAD_TIMEOUT"
     environment = {key: value for key, value in os.environ.items() if key != name}
     if given is not None:
         environment[name] = given
-    code = f"import os, newsie; print(os.environ[{name!r}])"
+    code = (
+        "import os, sys\nfrom newsie.cli import main\nsys.argv = ['newsie', '--version']\n"
+        f"try:\n    main()\nfinally:\n    print(os.environ[{name!r}])"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert result.stdout.split() == [found]
+    assert result.stdout.split()[-1] == kept
 
 
 def test_every_module_says_what_it_is_and_what_it_offers() -> None:

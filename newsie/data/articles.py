@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field, replace
+from numbers import Real
 
-__all__ = ["Article"]
+from newsie.errors import InputError
+
+__all__ = ["Article", "as_article", "check_articles", "is_table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +38,72 @@ class Article:
         """A text as an article: its first line is the headline, the rest the body."""
         headline, _, body = text.partition("\n")
         return cls(headline, body)
+
+
+def check_articles(articles: object, call: str) -> None:
+    """Refuse what can be iterated over but is no sequence of articles.
+
+    Args:
+        articles: what a caller gave in the place of articles.
+        call: the name of what was called, for the message.
+
+    Raises:
+        InputError: a single article or text, a table, a mapping, a set or bytes are given, or nothing that
+            can be iterated over.
+    """
+    kind = type(articles).__name__
+    if isinstance(articles, str | Article):
+        raise InputError(
+            f"{call} takes a list of articles, and a single {kind} was given; write {call}([article])"
+        )
+    if is_table(articles):
+        raise InputError(
+            f"{call} takes a list of articles, and a {kind} was given; write "
+            f'{call}([Article(*row) for row in zip(table["headline"], table["body"])]), with the names of '
+            "your columns"
+        )
+    unordered = isinstance(articles, Mapping | Set | bytes | bytearray)
+    if unordered or not isinstance(articles, Iterable) or getattr(articles, "ndim", 1) != 1:
+        raise InputError(
+            f"{call} takes a list of articles or texts, and a {kind} was given; write {call}([...])"
+        )
+
+
+def is_table(value: object) -> bool:
+    """Return True for a table of pandas, polars or pyarrow, which gives its columns instead of its rows."""
+    return hasattr(value, "columns") and hasattr(value, "shape")
+
+
+def as_article(value: object, number: int) -> Article:
+    """Return an article for a text or an article; None and NaN in its headline or body are no text.
+
+    Args:
+        value: an Article, or a text, whose first line is the headline.
+        number: the position of the article in what the caller gave, from 1, for messages.
+
+    Raises:
+        InputError: it is something else, or its headline or body is.
+    """
+    if isinstance(value, str):
+        return Article.from_text(value)
+    if not isinstance(value, Article):
+        raise InputError(
+            f"article number {number} is given as {type(value).__name__}; give an Article or a text"
+        )
+    if type(value.headline) is str and type(value.body) is str:
+        return value
+    headline = _as_text(value.headline, "headline", number)
+    return replace(value, headline=headline, body=_as_text(value.body, "body", number))
+
+
+def _as_text(value: object, field_name: str, number: int) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):  # of pandas
+        return ""
+    if isinstance(value, Real) and value != value:  # NaN
+        return ""
+    raise InputError(
+        f"article number {number}: its {field_name} is given as {type(value).__name__}; give a text, or None "
+        "where there is none"
+    )

@@ -34,6 +34,9 @@ of the address alone, for models that nothing else is told (an address without w
 VIEWS: tuple[View, ...] = ("full", "headline")
 """What one model is shown in turns, so that both work."""
 
+MAX_TOKENS = 131_072
+"""The largest max_tokens; more is a slip, and would be tried until memory ends."""
+
 CHARACTERS_A_TOKEN = 8
 """Text beyond max_tokens times this is cut before tokenising: English has 4 to 5 characters a
 token, so the cut is far behind the last token kept, and a 10 MB body costs no more than a page."""
@@ -52,6 +55,14 @@ class EncodingPolicy:
     max_tokens: int = 256
     site_suffixes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if type(self.max_tokens) is not int or not 1 <= self.max_tokens <= MAX_TOKENS:
+            raise InputError(
+                f"max_tokens is {self.max_tokens!r:.80}; a whole number from 1 to {MAX_TOKENS:,} is allowed"
+            )
+        if not all(isinstance(suffix, str) for suffix in self.site_suffixes):
+            raise InputError("site_suffixes holds something else than text; give a list of texts")
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {"max_tokens": self.max_tokens, "site_suffixes": list(self.site_suffixes)}
@@ -59,7 +70,10 @@ class EncodingPolicy:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> EncodingPolicy:
         """The inverse of `to_json`."""
-        return cls(int(content["max_tokens"]), tuple(content["site_suffixes"]))
+        suffixes = content["site_suffixes"]
+        if not isinstance(suffixes, list):
+            raise InputError(f"site_suffixes is {type(suffixes).__name__}; give a list of texts")
+        return cls(content["max_tokens"], tuple(suffixes))
 
 
 class EncodedArticles(NamedTuple):
@@ -128,11 +142,22 @@ class Encoder:
         self._suffixes = frozenset(policy.site_suffixes)
         self._max_characters = policy.max_tokens * CHARACTERS_A_TOKEN
         self._pieces = PieceCache(tokenizer) if PieceCache.suits(tokenizer) else None
+        special = tokenizer.num_special_tokens_to_add(False)
+        if policy.max_tokens <= special:
+            raise InputError(
+                f"max_tokens is {policy.max_tokens}, and the tokenizer adds {special} special tokens to each "
+                f"text; at least {special + 1} are needed"
+            )
 
     @classmethod
     def from_file(cls, path: Path, policy: EncodingPolicy) -> Encoder:
         """Read a tokenizer.json."""
         return cls(Tokenizer.from_file(str(path)), policy)
+
+    @classmethod
+    def from_text(cls, text: bytes, policy: EncodingPolicy) -> Encoder:
+        """Read a tokenizer from the text of its tokenizer.json."""
+        return cls(Tokenizer.from_str(text.decode()), policy)
 
     @property
     def pad_id(self) -> int:

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from newsie.cores import count_cores
 from newsie.errors import InputError
 
 __all__ = ["Settings", "find_slips", "read_settings"]
@@ -191,12 +192,7 @@ class Settings(BaseSettings):
         given = os.environ.get("OMP_NUM_THREADS", "")
         if given.isdecimal() and int(given):
             return int(given)
-        cores = (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
-        return max(1, cores // self.workers)
+        return max(1, count_cores() // self.workers)
 
 
 def find_slips(names: Iterable[str]) -> dict[str, str]:

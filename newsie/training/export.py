@@ -20,7 +20,7 @@ from transformers import DistilBertModel
 from newsie.data.encoding import pad
 from newsie.errors import MissingExtraError, QualityGateError, TrainingError
 from newsie.evaluation import softmax
-from newsie.runtime import BATCH_TOKENS
+from newsie.runtime import BATCH_TOKENS, import_onnxruntime
 from newsie.training.model import MultiTaskModel
 from newsie.training.nano import NanoEncoder
 
@@ -186,10 +186,9 @@ def _run(
     model: MultiTaskModel,
     batches: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
 ) -> list[dict[str, NDArray[np.float32]]]:
-    from onnxruntime import InferenceSession
 
     names = list(model.labels.names)
-    session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return [
         dict(zip(names, session.run(names, dict(zip(INPUTS, batch, strict=True))), strict=True))
         for batch in batches

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.bundle import read_bundle
+from newsie.cores import count_cores
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text
 from newsie.data.encoding import VIEWS, View
@@ -343,9 +343,7 @@ def surroundings() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1,
+        "cores": count_cores(),
         "commit": commit_id(),
         "packages": {"python": platform.python_version()}
         | {name: version(name) for name in PACKAGES},

@@ -20,6 +20,7 @@ from transformers import DistilBertConfig, DistilBertModel
 from newsie.bundle import Bundle
 from newsie.errors import BundleError, MissingExtraError
 from newsie.evaluation import softmax
+from newsie.onnx_graph import Graph
 from newsie.runtime import Student
 from newsie.training.model import MultiTaskModel
 
@@ -220,7 +221,7 @@ def _check_answers(model: MultiTaskModel, bundle: Bundle, graph: _Graph) -> None
     length = min(24, config.max_position_embeddings)
     ids = random.integers(0, config.vocab_size, (8, length))
     tasks = model.labels.names
-    student = Student(bundle.model_path, model.labels, pad_id=0, threads=1)
+    student = Student(Graph.read(bundle.model_path), model.labels, pad_id=0, threads=1)
     wanted = student.run_batch(ids.tolist(), tasks)
     with torch.inference_mode():
         found = model(torch.from_numpy(ids), torch.ones(ids.shape, dtype=torch.int64))

@@ -12,7 +12,6 @@ import os
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from fastapi import FastAPI
 from pydantic import BaseModel
 from tokenizers import Tokenizer
@@ -20,12 +19,13 @@ from tokenizers import Tokenizer
 from newsie.bundle import read_bundle
 from newsie.evaluation import softmax
 from newsie.finding import find_bundle
+from newsie.runtime import import_onnxruntime
 
 app = FastAPI()
 bundle = read_bundle(find_bundle(os.environ.get("NEWSIE_MODEL")))
 tokenizer = Tokenizer.from_file(str(bundle.tokenizer_path))
 tokenizer.enable_truncation(bundle.manifest.encoding.max_tokens)
-session = onnxruntime.InferenceSession(str(bundle.model_path))
+session = import_onnxruntime().InferenceSession(str(bundle.model_path))
 
 
 class ArticleIn(BaseModel):

@@ -41,6 +41,9 @@ NAME = (
 
 HOSTILE = "\n" + NAME
 
+IN_BUNDLE = "".join(c for c in NAME if unicodedata.category(c) not in ("Cc", "Zl", "Zp"))
+"""What a manifest may hold of it: marks of direction, markup. A bundle with the rest is refused."""
+
 
 def escaped(text: str) -> set[str]:
     """The control characters in a text, but the line feeds of our own lines."""
@@ -61,12 +64,12 @@ def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     space = LABELS.to_json()
     for task in space:
-        task["labels"] = [f"{HOSTILE}{label}" for label in task["labels"]]
+        task["labels"] = [f"{IN_BUNDLE}{label}" for label in task["labels"]]
     given = read_bundle(tiny_bundle)
     manifest = given.manifest
     return write_bundle(
         tmp_path_factory.mktemp("shelf") / "hostile",
-        name=f"tiny{NAME}",
+        name=f"tiny{IN_BUNDLE}",
         label_space=type(LABELS).from_json(space),
         encoding=manifest.encoding,
         calibration=manifest.calibration,
@@ -88,7 +91,7 @@ def articles(tmp_path: Path) -> Path:
                 "id": f"{HOSTILE}{number}",
                 "headline": f"{words} {number} {HOSTILE}",
                 "body": HOSTILE,
-                "section": f"{HOSTILE}{label}",
+                "section": f"{IN_BUNDLE}{label}",
                 "mood": "calm",
                 f"column{HOSTILE}": HOSTILE,
             }

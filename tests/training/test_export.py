@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
 from newsie.errors import QualityGateError, TrainingError
+from newsie.runtime import import_onnxruntime
 from newsie.training.encoder import load_encoder
 from newsie.training.export import Agreement, Parity, check_parity, export_onnx
 from newsie.training.model import MultiTaskModel
@@ -29,9 +30,7 @@ def graphs(tiny_student: MultiTaskModel, tmp_path_factory: pytest.TempPathFactor
 
 
 def run(path: Path, input_ids: NDArray[Any], mask: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    from onnxruntime import InferenceSession
-
-    session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     answers = session.run(None, {"input_ids": input_ids, "attention_mask": mask})
     return dict(zip([output.name for output in session.get_outputs()], answers, strict=True))
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -16,8 +15,9 @@ from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
 from newsie.errors import BundleError, RecipeError
+from newsie.onnx_graph import Graph
 from newsie.openvino_session import OpenVinoSession
-from newsie.runtime import Ids, Logits, Student
+from newsie.runtime import Ids, Logits, Student, import_onnxruntime
 from newsie.training.config import Recipe, recipe_from
 from newsie.training.export import check_parity, export_onnx
 from newsie.training.model import MultiTaskModel
@@ -69,8 +69,12 @@ def test_openvino_hashes_as_onnxruntime_does(tmp_path: Path) -> None:
     quantize_int8(tmp_path / "float.onnx", tmp_path / "int8.onnx")
     ids = np.random.default_rng(0).integers(vocabulary - 5_000, vocabulary, (8, 20))
     inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    one = onnxruntime.InferenceSession(str(tmp_path / "int8.onnx")).run(["section"], inputs)[0]
-    [other] = OpenVinoSession(tmp_path / "int8.onnx", 1).run(["section"], inputs)
+    one = (
+        import_onnxruntime()
+        .InferenceSession(str(tmp_path / "int8.onnx"))
+        .run(["section"], inputs)[0]
+    )
+    [other] = OpenVinoSession(Graph.read(tmp_path / "int8.onnx"), 1).run(["section"], inputs)
     np.testing.assert_allclose(other, one, atol=0.1 * np.abs(one).max())
 
 
@@ -148,7 +152,7 @@ def test_its_graphs_answer_as_it_does(student: MultiTaskModel, tmp_path: Path) -
     # and no product of ids is taken modulo anything: it would be too large for OpenVINO
     modulo = next(node for node in nodes.values() if node.op_type == "Mod")
     assert "Mul" not in {nodes[name].op_type for name in nodes[modulo.input[0]].input}
-    session = onnxruntime.InferenceSession(str(int8), providers=["CPUExecutionProvider"])
+    session = import_onnxruntime().InferenceSession(str(int8), providers=["CPUExecutionProvider"])
     shortest = {"input_ids": np.array([[7]]), "attention_mask": np.array([[1]])}
     assert session.run(["mood"], shortest)[0].shape == (1, 2)
 
@@ -158,7 +162,7 @@ def test_it_is_asked_in_large_batches(
 ) -> None:
     export_onnx(student, tmp_path / "float.onnx")
     quantize_int8(tmp_path / "float.onnx", tmp_path / "int8.onnx")
-    model = Student(tmp_path / "int8.onnx", student.labels, pad_id=0, threads=1)
+    model = Student(Graph.read(tmp_path / "int8.onnx"), student.labels, pad_id=0, threads=1)
     sizes = []
     run_batch = model.run_batch
 
@@ -179,7 +183,7 @@ def test_a_graph_whose_batches_are_no_number_is_refused(
     onnx.helper.set_model_props(graph, {"newsie.batch_tokens": "many"})
     onnx.save(graph, tmp_path / "model.onnx")
     with pytest.raises(BundleError, match=r"batch_tokens is 'many'.*export it again"):
-        Student(tmp_path / "model.onnx", student.labels, pad_id=0, threads=1)
+        Student(Graph.read(tmp_path / "model.onnx"), student.labels, pad_id=0, threads=1)
 
 
 def test_a_recipe_has_a_ladder() -> None:

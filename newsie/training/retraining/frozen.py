@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from newsie.bundle import Bundle
 from newsie.errors import BundleError, MissingExtraError
 from newsie.labels import LabelSpace, Task
+from newsie.onnx_graph import Graph
 from newsie.runtime import Student, count_threads
 from newsie.training.quantization import quantize_int8
 
@@ -83,7 +84,7 @@ def read_states(
     units = tuple(map(str, range(width)))
     names = (FIRST, *(INNER + task for task in tasks))
     space = LabelSpace(tuple(Task(name, units) for name in names))
-    student = Student(path, space, pad_id=pad_id, threads=count_threads(None))
+    student = Student(Graph.read(path), space, pad_id=pad_id, threads=count_threads(None))
     found = student.run(ids, names)
     return States(found[FIRST], {task: found[INNER + task] for task in tasks})
 

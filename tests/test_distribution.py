@@ -97,3 +97,9 @@ def test_every_extra_that_an_error_names_is_there() -> None:
     message = str(MissingExtraError("serving", "uvicorn", "serve"))
     assert "pip install '.[serve]'  in a checkout" in message
     assert f"pip install '{NAME}[serve]'" in message
+
+
+def test_the_page_on_installing_names_every_extra() -> None:
+    page = (ROOT / "docs" / "install.md").read_text("utf-8")
+    for extra in EXTRAS:
+        assert (f"| `{extra}` |" in page) is (extra not in ("dev", "bench"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from newsie.cli.options import Model
+from newsie.errors import MissingExtraError, NewsieError
 
 __all__ = ["serve"]
 
@@ -68,9 +70,11 @@ def _import_server() -> tuple[Any, Any]:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        from newsie.errors import MissingExtraError
-
         raise MissingExtraError("serving", str(error.name), "serve") from error
+    if find_spec("resource") is None:
+        raise NewsieError(
+            "newsie serve runs on Linux and macOS; on Windows use the container (serving/README.md) or WSL"
+        )
     from newsie.serving.server import serve as start
     from newsie.serving.settings import read_settings
 

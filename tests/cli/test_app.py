@@ -135,6 +135,12 @@ def test_without_modules_of_posix(environment: dict[str, str], tmp_path: Path) -
         )
         assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out.jsonl").read_text())["headline"] == "goal"
+    done = subprocess.run(
+        [*command, "serve", "--port", "0"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("newsie: newsie serve runs on Linux and macOS; on Windows use")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_tracebacks_are_for_debugging(

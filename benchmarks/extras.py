@@ -3,8 +3,8 @@
     python -m benchmarks.extras
     python -m benchmarks.extras --install serve analysis
 
-The sizes are those of the packages in this environment, which must hold all extras (`.[dev]` and openvino). With
---install, each extra is also installed from this checkout into a fresh environment, with the versions of
+The sizes are those of the packages in this environment, which must hold all extras (`.[dev]` and openvino).
+With --install, each extra is also installed from this checkout into a fresh environment, with the versions of
 constraints.txt; what pip has in its cache is not downloaded again. Prints a table in Markdown.
 """
 

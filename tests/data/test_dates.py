@@ -92,3 +92,20 @@ def test_a_long_text_is_no_date_at_once() -> None:
     assert read_date("Wed, " * 2_000_000) is None
     assert read_date("1" * 10_000_000) is None
     assert time.process_time() - start < 1
+
+
+def test_a_date_without_a_zone_is_utc_wherever_the_machine_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        moment = read_date("2017-01-11")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert moment == datetime(2017, 1, 11, tzinfo=UTC)
+
+
+def test_twelve_digits_are_a_date_only_in_this_century_and_the_last() -> None:
+    assert read_date("980101010101") == datetime(2001, 1, 21, 18, 16, 50, 101_000, tzinfo=UTC)

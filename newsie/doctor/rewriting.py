@@ -19,6 +19,7 @@ from newsie.data.documents import find_rows, holds_lines, rows_of
 from newsie.data.formats import open_records
 from newsie.data.readers import MAX_FIELD_CHARS
 from newsie.data.records import BadRow, recode
+from newsie.data.spreadsheet import BYTE_ORDER_MARK, protect
 from newsie.errors import InputError
 
 __all__ = ["Edit", "Left", "check_target", "rewrite"]
@@ -138,13 +139,18 @@ def _rewrite_delimited(source: Path, target: Path, decide: Decide, packed: bool)
     columns = list(records.columns)
     usual = "\t" if _format(source) == ".tsv" else ","
     dialect = read_dialect(FileSource(source), usual, MAX_FIELD_CHARS)
+    with FileSource(source).peek() as start:
+        marked = start.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK
+    write_cell = protect if marked else str  # what a spreadsheet could not run, it still cannot
     with _create(target, packed) as stream:
         # Lines end in "\n". The csv module is not told, as it then leaves "\r" unquoted.
         def put(line: str) -> None:
             stream.write(line.removesuffix("\r\n").encode("utf-8") + b"\n")
 
         writer = csv.writer(_Lines(put), delimiter=dialect.delimiter)
-        writer.writerow(columns)
+        if marked:
+            stream.write(BYTE_ORDER_MARK)
+        writer.writerow(map(write_cell, columns))
         for number, row in records.read(columns):
             edit = decide(number)
             if isinstance(row, BadRow):
@@ -153,7 +159,7 @@ def _rewrite_delimited(source: Path, target: Path, decide: Decide, packed: bool)
                 yield Left(number, True, row, UNUSABLE)
             else:
                 change = _apply(number, row, edit)
-                writer.writerow([row[column] for column in columns])
+                writer.writerow([write_cell(row[column]) for column in columns])
                 yield change
 
 

@@ -171,3 +171,15 @@ def test_a_file_system_that_cannot_be_written(newsie: Any, tmp_path: Path) -> No
     assert done.returncode in (0, 3), done.stderr
     assert "12 articles" in done.stdout
     assert "texts in other languages were not looked for" in done.stdout
+
+
+def test_a_file_that_is_safe_for_a_spreadsheet_stays_so(newsie: Any, tmp_path: Path) -> None:
+    path, out = tmp_path / "a.csv", tmp_path / "clean.csv"
+    rows = [f"'=goal cup {i},l{i % 2}" for i in range(12)]
+    content = "\ufeffheadline,label\n" + "".join(f"{row}\n" for row in rows)
+    path.write_text(content + rows[0] + "\n", "utf-8")
+    assert newsie("doctor", path, "--fix", out).code in (0, 3)
+    assert out.read_text("utf-8") == content  # without the copy
+    path.write_text(content.lstrip("\ufeff") + rows[0] + "\n", "utf-8")
+    assert newsie("doctor", path, "--fix", out).code in (0, 3)
+    assert out.read_text("utf-8") == content.lstrip("\ufeff")

@@ -21,7 +21,7 @@ from newsie.serving.leaving import Leaving
 from newsie.serving.logs import Log, write_line
 from newsie.serving.observing import Observing
 from newsie.serving.refusals import RefusedError, refuse
-from newsie.serving.routes import admin, cloud, health, hub, own, pages, tei, v2
+from newsie.serving.routes import admin, cloud, files, health, hub, own, pages, tei, v2
 from newsie.serving.service import Service
 from newsie.serving.settings import Settings
 from newsie.serving.swapping import Swapper
@@ -77,6 +77,7 @@ def create_app(
     for routes in (
         cloud.vertex(service),  # first: its routes are where the host wants them
         own.router(service),
+        files.router(settings),
         hub.router(service),
         tei.router(service),
         v2.router(service),

@@ -22,7 +22,22 @@ from newsie.serving.json_shape import JsonShape
 from newsie.serving.refusals import RefusedError, send_refusal
 from newsie.serving.settings import Settings
 
-__all__ = ["STOPPED", "Bodies", "closing", "too_many_pieces"]
+__all__ = ["FILE_PATHS", "FILE_TYPES", "STOPPED", "Bodies", "closing", "too_many_pieces"]
+
+FILE_PATHS = frozenset({"/v1/read"})
+"""Routes whose body is a file and no JSON of a dialect."""
+
+FILE_TYPES = frozenset(
+    {
+        "application/json",
+        "application/jsonl",
+        "application/octet-stream",
+        "application/x-ndjson",
+        "text/csv",
+        "text/tab-separated-values",
+    }
+)
+"""Types that a file may have. A foreign page cannot send them without asking first, as it can text/plain."""
 
 STOPPED = "newsie_stopped"
 """Where the scope's state holds the `RefusedError` for which the connection reads no more of a body."""
@@ -73,11 +88,12 @@ class Bodies:
                 body = await self._read(scope, receive, held)
                 if body is None:
                     return  # the client has gone
+                kind = "application/octet-stream" if _is_file(scope) else "application/json"
                 body = await self._check(scope, body)
             except RefusedError as error:
                 await send_refusal(error, scope, receive, send)
                 return
-            await self.app(_described(scope, body), _replayed(body, receive), send)
+            await self.app(_described(scope, body, kind), _replayed(body, receive), send)
 
     @contextmanager
     def _holding(self) -> Iterator[_Held]:
@@ -90,8 +106,8 @@ class Bodies:
     async def _read(self, scope: Scope, receive: Receive, held: _Held) -> bytes | None:
         """The body, unpacked; None if the client leaves."""
         packed = _Packed(Headers(scope=scope).get("content-encoding", ""))
-        self._check_length(scope)
-        limit, pieces, size = self.settings.max_body_bytes, 0, 0
+        limit, pieces, size = self._limit(scope), 0, 0
+        _check_length(scope, limit)
         unpacked: list[bytes] = []
         try:
             async with asyncio.timeout(self.settings.body_timeout_seconds):
@@ -107,7 +123,7 @@ class Bodies:
                     if pieces > self.settings.max_body_chunks:
                         raise too_many_pieces()
                     if size <= limit:
-                        unpacked += await self._unpack(packed, piece, held)
+                        unpacked += await _unpack(packed, piece, held, limit)
                     if size > limit or held.bytes > limit:
                         await _throw_away(receive, more, 4 * limit)
                         raise _too_large(limit)
@@ -120,28 +136,15 @@ class Bodies:
         packed.finish()
         return b"".join(unpacked)
 
-    async def _unpack(self, packed: _Packed, piece: bytes, held: _Held) -> list[bytes]:
-        """What a piece of a body holds, up to the first step beyond the limit."""
-        parts = []
-        for part in packed.unpack(piece):
-            parts.append(part)
-            held.add(len(part))
-            if held.bytes > self.settings.max_body_bytes:
-                break
-            if len(part) >= UNPACKED_BYTES:
-                await asyncio.sleep(0)  # others have their turn
-        return parts
-
-    def _check_length(self, scope: Scope) -> None:
-        """Refuse at once what says that it is too large and waits for a word before it is sent."""
-        headers = Headers(scope=scope)
-        if headers.get("expect", "").lower() != "100-continue":
-            return
-        if int(headers.get("content-length", "0")) > self.settings.max_body_bytes:
-            raise _too_large(self.settings.max_body_bytes)
+    def _limit(self, scope: Scope) -> int:
+        """The most bytes of a body."""
+        return self.settings.max_file_bytes if _is_file(scope) else self.settings.max_body_bytes
 
     async def _check(self, scope: Scope, body: bytes) -> bytes:
-        """The body without a byte order mark. Raises RefusedError."""
+        """The body, JSON without a byte order mark. Raises RefusedError."""
+        if _is_file(scope):
+            _check_file_type(Headers(scope=scope).getlist("content-type"))
+            return body
         if body:
             _check_type(Headers(scope=scope).getlist("content-type"))
         if _OTHER_UTF.match(body):
@@ -170,6 +173,43 @@ class Bodies:
                 "articles",
                 f"the body holds too many values; at most {articles} articles at once",
             )
+
+
+def _is_file(scope: Scope) -> bool:
+    return scope["path"] in FILE_PATHS
+
+
+async def _unpack(packed: _Packed, piece: bytes, held: _Held, limit: int) -> list[bytes]:
+    """What a piece of a body holds, up to the first step beyond the limit."""
+    parts = []
+    for part in packed.unpack(piece):
+        parts.append(part)
+        held.add(len(part))
+        if held.bytes > limit:
+            break
+        if len(part) >= UNPACKED_BYTES:
+            await asyncio.sleep(0)  # others have their turn
+    return parts
+
+
+def _check_length(scope: Scope, limit: int) -> None:
+    """Refuse at once what says that it is too large and waits for a word before it is sent."""
+    headers = Headers(scope=scope)
+    if headers.get("expect", "").lower() != "100-continue":
+        return
+    if int(headers.get("content-length", "0")) > limit:
+        raise _too_large(limit)
+
+
+def _check_file_type(given: list[str]) -> None:
+    """Raises RefusedError where a file has none of the types that are read."""
+    kind = given[0].partition(";")[0].strip().lower() if len(given) == 1 else ""
+    if kind not in FILE_TYPES:
+        raise RefusedError(
+            415,
+            "content_type",
+            f"a file is sent with one of these as its Content-Type: {', '.join(sorted(FILE_TYPES))}",
+        )
 
 
 def _check_type(given: list[str]) -> None:
@@ -259,13 +299,13 @@ class _Packed:
         return closing(400, "malformed", f"the body is not what {self._encoding} makes")
 
 
-def _described(scope: Scope, body: bytes) -> Scope:
+def _described(scope: Scope, body: bytes, kind: str) -> Scope:
     """The scope, with headers as they are now that the body is read."""
     gone = (b"content-encoding", b"content-length", b"content-type", b"transfer-encoding")
     headers = [(name, value) for name, value in scope["headers"] if name not in gone]
     headers += [
         (b"content-length", str(len(body)).encode()),
-        (b"content-type", b"application/json"),
+        (b"content-type", kind.encode()),
     ]
     scope["headers"] = headers
     return scope

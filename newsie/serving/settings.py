@@ -72,6 +72,8 @@ class Settings(BaseSettings):
         max_body_bytes: body of a request, as sent and as unpacked. As text-embeddings-inference.
         max_body_chunks: pieces in which a body may come. 2 MB make 200 bytes a piece.
         max_held_bytes: bodies of all requests together, so that slow or large ones cannot fill memory.
+        max_file_bytes: body of `POST /v1/read`, the file that the page sends.
+        max_file_rows: rows of that file.
         max_json_depth: nesting of a body. No format here needs more than 5.
         max_articles: articles of a request. 8 kB each fill `max_body_bytes`.
         max_article_characters: of headline and body together. The model reads the
@@ -129,6 +131,8 @@ class Settings(BaseSettings):
     max_body_bytes: Count = 2_000_000
     max_body_chunks: Count = 10_000
     max_held_bytes: Count = 64_000_000
+    max_file_bytes: Count = 16_000_000
+    max_file_rows: Count = 100_000
     max_json_depth: Count = 32
     max_articles: Count = 256
     max_article_characters: Count = 100_000

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from newsie.data.columns import ALIASES
 from newsie.serving.page import content_security_policy, page_html
 
 ROOT = Path(__file__).parents[2]
@@ -68,10 +67,6 @@ def test_the_policy_names_the_script_and_the_style_and_nothing_else() -> None:
         assert rules[f"{tag}-src"] == f"'sha256-{digest}'"
     assert rules["default-src"] == "'none'"
     assert "unsafe" not in content_security_policy()
-
-
-def test_columns_are_found_by_the_names_that_the_library_knows() -> None:
-    assert constant("ALIASES") == {name: list(ALIASES[name]) for name in ("headline", "body", "id")}
 
 
 def test_examples_are_the_projects_own() -> None:

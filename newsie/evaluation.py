@@ -127,11 +127,13 @@ class Evaluation:
         tasks: the metrics of each task with a gold label.
         unknown_labels: task -> gold label that the task does not hold -> number of articles, which
             count nowhere else.
+        without_label: task -> number of articles without a gold label, which count nowhere else.
     """
 
     articles: int
     tasks: Mapping[str, TaskMetrics]
     unknown_labels: Mapping[str, Mapping[str, int]]
+    without_label: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -157,6 +159,7 @@ def evaluate_predictions(
     answers: dict[str, list[Floats]] = {name: [] for name in labels.names}
     gold: dict[str, list[int]] = {name: [] for name in labels.names}
     unknown: dict[str, Counter[str]] = {name: Counter() for name in labels.names}
+    without: Counter[str] = Counter()
     articles = 0
     for article, prediction in predictions:
         articles += 1
@@ -167,10 +170,13 @@ def evaluate_predictions(
                 gold[task].append(index[task][label])
             elif label is not None:
                 unknown[task][label] += 1
+            else:
+                without[task] += 1
     return Evaluation(
         articles,
         {t: evaluate(np.stack(answers[t]), gold[t]) for t in labels.names if gold[t]},
         {task: dict(found.most_common()) for task, found in unknown.items() if found},
+        dict(without),
     )
 
 

@@ -12,6 +12,7 @@ import typer
 
 from newsie.cli.against import Other, open_other
 from newsie.cli.answered import Answered, By
+from newsie.cli.gold_labels import Maps, check_gold_labels, map_labels, parse_mapping
 from newsie.cli.options import (
     GoldColumns,
     Model,
@@ -54,10 +55,11 @@ def confusion(
         By | None, typer.Option(help="Compare publishers, or months.", show_default=False)
     ] = None,
     columns: GoldColumns = None,
+    map_: Maps = None,
     strict: Strict = False,
 ) -> None:
     """Show what a model confuses, why, and what to do; gold labels make the report complete."""
-    fields = parse_columns(columns)
+    fields, mapping = parse_columns(columns), parse_mapping(map_)
     if file == "-":
         raise typer.BadParameter("the articles are read twice, so give a file", param_hint="FILE")
     if output.is_file():
@@ -71,8 +73,10 @@ def confusion(
     tasks = chosen_tasks(task, classifier.labels) or list(classifier.tasks)
     named = set(fields) & set(tasks)
     rules = gold_rules(fields, classifier.labels, tasks)
+    rules = map_labels(rules, mapping, classifier.labels)
     reader = _open(file, fields, rules, strict)
     _check_columns(reader, named)
+    check_gold_labels(file, fields, rules, classifier.labels, mapping)
     _make_folders(output)  # before the work, so that it is not done in vain
     found, articles = _analyse(reader, classifier, other, tasks, by)
     _write(found, _explain(found, classifier), output)

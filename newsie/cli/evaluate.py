@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from newsie.cli.gold_labels import Maps, check_gold_labels, map_labels, parse_mapping
 from newsie.cli.options import (
     GoldColumns,
     Model,
@@ -33,10 +34,11 @@ def evaluate(
     task: Tasks = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     columns: GoldColumns = None,
+    map_: Maps = None,
     strict: Strict = False,
 ) -> None:
     """Measure a model on articles with gold labels: accuracy, macro-F1, calibration."""
-    fields = parse_columns(columns)
+    fields, mapping = parse_columns(columns), parse_mapping(map_)
     from newsie.classifier import Classifier
     from newsie.cli.terminal import counted, note, print_json
     from newsie.data.readers import ArticleReader
@@ -45,9 +47,13 @@ def evaluate(
     classifier = Classifier.from_pretrained(model)
     asked = chosen_tasks(task, classifier.labels)
     rules = gold_rules(fields, classifier.labels, asked or classifier.tasks)
+    rules = map_labels(rules, mapping, classifier.labels)
     reader = ArticleReader(file, columns=fields, rules=rules, strict=strict)
     note(f"columns: {reader.describe_columns()}")
     tasks = _answerable(reader, asked, classifier.labels)
+    check_gold_labels(
+        file, fields, {name: rules[name] for name in tasks}, classifier.labels, mapping
+    )
     stream = classifier.classify_stream(reader, tasks=tasks)
     pairs = counted(stream, "articles", lambda: reader.share)
     found = evaluate_predictions(pairs, classifier.labels)
@@ -55,7 +61,7 @@ def evaluate(
     if json_:
         print_json(found.to_json())
     else:
-        _print_table(found)
+        _print_table(found, classifier.labels)
 
 
 def _answerable(
@@ -101,24 +107,45 @@ def _report(reader: ArticleReader, found: Evaluation, tasks: Sequence[str]) -> N
         )
 
 
-def _print_table(found: Evaluation) -> None:
+def _print_table(found: Evaluation, labels: LabelSpace) -> None:
     import sys
 
     from newsie.cli.terminal import Style, one_line
 
     style = Style(sys.stdout)
-    wide = max(len("task"), *(len(one_line(name)) for name in found.tasks))
-    print(
-        style.dim(
-            f"{'task':<{wide}}  {'articles':>9}  {'accuracy':<21}  {'macro-F1':<21}  {'ECE':>5}"
+    header = ("task", "articles", "no label", "unknown", "accuracy", "macro-F1", "labels", "ECE")
+    rows = [header, *(_row(name, found) for name in found.tasks)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    for number, row in enumerate(rows):
+        cells = zip(row, widths, strict=True)
+        line = "  ".join(
+            f"{x:<{w}}" if i in (0, 4, 5) else f"{x:>{w}}" for i, (x, w) in enumerate(cells)
         )
-    )
+        print(style.dim(line) if number == 0 else line)
     for name, m in found.tasks.items():
-        low, high = m.accuracy_interval, m.macro_f1_interval
-        print(
-            f"{one_line(name):<{wide}}  {m.support:>9,}"
-            f"  {m.accuracy:.3f} [{low.low:.3f}, {low.high:.3f}]"
-            f"  {m.macro_f1:.3f} [{high.low:.3f}, {high.high:.3f}]"
-            f"  {m.expected_calibration_error:.3f}"
-        )
-    print(style.dim("[low, high]: 95 % bootstrap intervals. ECE: expected calibration error."))
+        if m.never_predicted:
+            never = ", ".join(labels[name].labels[index] for index in m.never_predicted)
+            print(one_line(f"{name}: predicted for no article, though some have it: {never}"))
+    for line in (
+        "[low, high]: 95 % intervals. ECE: expected calibration error.",
+        "Left out: articles with no label, or one unknown to the model. macro-F1 is the mean over the",
+        "labels that occur, of all that the task has.",
+    ):
+        print(style.dim(line))
+
+
+def _row(name: str, found: Evaluation) -> tuple[str, ...]:
+    from newsie.cli.terminal import one_line
+
+    m = found.tasks[name]
+    right, f1 = m.accuracy_interval, m.macro_f1_interval
+    return (
+        one_line(name),
+        f"{m.support:,}",
+        f"{found.without_label.get(name, 0):,}",
+        f"{sum(found.unknown_labels.get(name, {}).values()):,}",
+        f"{m.accuracy:.3f} [{right.low:.3f}, {right.high:.3f}]",
+        f"{m.macro_f1:.3f} [{f1.low:.3f}, {f1.high:.3f}]",
+        f"{m.measured} of {m.classes}",
+        f"{m.expected_calibration_error:.3f}",
+    )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from newsie.cli.gold_labels import Maps, parse_mapping
 from newsie.cli.options import Columns, parse_columns
 from newsie.cli.training import quiet_training_libraries
 
@@ -37,10 +37,6 @@ LabelColumns = Annotated[
         "name)",
         show_default=False,
     ),
-]
-Mapping = Annotated[
-    list[str] | None,
-    typer.Option("--map", metavar="THEIRS=OURS", help="What a label is called here; repeatable."),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="New heads on the student as it is: seconds.")]
 Student = Annotated[bool, typer.Option("--student", help="Fit the whole student: minutes.")]
@@ -76,7 +72,7 @@ def retrain(
     output: Output,
     base: Base = None,
     task: LabelColumns = None,
-    map_: Mapping = None,
+    map_: Maps = None,
     columns: Columns = None,
     quick: Quick = False,
     student: Student = False,
@@ -95,7 +91,7 @@ def retrain(
     Exit code 3, with the table, where it is not. Started again after an interruption, it goes on where
     it was.
     """
-    fields, mapping = parse_columns(columns), _parse_mapping(map_)
+    fields, mapping = parse_columns(columns), parse_mapping(map_)
     depth = _depth(quick=quick, student=student, full=full)
     quiet_training_libraries("retraining")
     from newsie.bundle import read_bundle
@@ -124,23 +120,14 @@ def retrain(
         print_json(found.promotion.to_json())
     else:
         print(found.promotion.table())
+    if not (found.promotion.proven or found.promotion.failures):
+        note(
+            "not proven: it is not shown to be better on every task that it was taught, see the gains"
+        )
     for failure in found.promotion.failures:
         note(f"forced, though: {failure}")
     print(found.bundle.path, file=sys.stderr if json_ else sys.stdout)
     note(f'to use it: newsie classify --model {found.bundle.path} "..."')
-
-
-def _parse_mapping(pairs: Sequence[str] | None) -> dict[str, str]:
-    """["Sport=sports"] -> {"Sport": "sports"}. A wrong usage if a pair is none."""
-    mapping = {}
-    for pair in pairs or ():
-        theirs, equals, ours = pair.rpartition("=")
-        if not (theirs and equals and ours):
-            raise typer.BadParameter(
-                f"{pair!r} is not THEIRS=OURS; write for example Sport=sports", param_hint="--map"
-            )
-        mapping[theirs.strip()] = ours.strip()
-    return mapping
 
 
 def _depth(*, quick: bool, student: bool, full: bool) -> Depth | None:

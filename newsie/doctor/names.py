@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from difflib import SequenceMatcher
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher, get_close_matches
 from itertools import combinations
 
 from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity, plural
 from newsie.doctor.reading import NewsFile
 
-__all__ = ["check_labels", "placeholders", "plain_label", "spelled", "spellings"]
+__all__ = ["check_labels", "closest_label", "placeholders", "plain_label", "spelled", "spellings"]
 
 MIN_ARTICLES = 20
 """Fewer articles of a label and training drops it, unless its recipe says otherwise."""
@@ -74,6 +74,13 @@ def plain_label(label: str) -> str:
     if _NUMBER.fullmatch(text):
         return text
     return "".join(c for c in text if c.isalnum() or c in "+#") or label
+
+
+def closest_label(label: str, known: Sequence[str]) -> str | None:
+    """The known label that a label is written like, but for case, punctuation or a few letters."""
+    plain = {plain_label(other): other for other in known}
+    found = get_close_matches(plain_label(label), plain, n=1, cutoff=0.8)
+    return plain[found[0]] if found else None
 
 
 def _check_number_of_labels(

@@ -44,8 +44,14 @@ def test_figures_are_those_of_the_predictions(
 def test_a_table_for_people(newsie: Any, file: Path) -> None:
     out = newsie("evaluate", file).out.splitlines()
     figures = json.loads(newsie("evaluate", file, "--json").out)["tasks"]["section"]
-    assert out[0].split() == ["task", "articles", "accuracy", "macro-F1", "ECE"]
-    assert out[1].split()[:3] == ["section", str(figures["support"]), f"{figures['accuracy']:.3f}"]
+    assert out[0].split() == [
+        *("task", "articles", "no", "label", "unknown", "accuracy", "macro-F1", "labels", "ECE")
+    ]
+    without = json.loads(newsie("evaluate", file, "--json").out)["without_label"]["section"]
+    assert without == 80 - figures["support"] > 0
+    row = ["section", str(figures["support"]), str(without), "0", f"{figures['accuracy']:.3f}"]
+    assert out[1].split()[:5] == row
+    assert "3 of 3" in out[1]
     assert [line.split()[0] for line in out[1:3]] == ["section", "mood"]
     assert len({line.index("0.") for line in out[1:3]}) == 1
 
@@ -65,6 +71,41 @@ def test_labels_that_the_model_does_not_know_are_counted(newsie: Any, tmp_path: 
     assert found["unknown_labels"] == {"section": {"weather": 2}}
     assert "section: 2 articles left out" in err
     assert "'weather' (2)" in err
+    table = newsie("evaluate", tmp_path / "a.jsonl").out.splitlines()
+    assert table[1].split()[:4] == ["section", "1", "0", "2"]  # articles, no label, unknown
+    assert "1 of 3" in table[1]
+    assert "[1.000, 1.000]" not in table[1]
+
+
+def test_labels_in_another_spelling_are_hinted_at_before_the_work_and_mapped(
+    newsie: Any, tmp_path: Path
+) -> None:
+    labels = ["Sports", "sprots", "weather", "sports"]
+    rows = [{"headline": "goal", "section": label} for label in labels]
+    path = write(tmp_path / "a.jsonl", rows)
+    _, _, err = newsie("evaluate", path)
+    lines = err.splitlines()
+    hint = next(i for i, line in enumerate(lines) if "--map Sports=sports" in line)
+    assert "the model does not know the label 'Sports' (1 articles)" in lines[hint]
+    assert hint < next(i for i, line in enumerate(lines) if "articles left out" in line)
+    assert "--map sprots=sports" in err
+    assert "--map weather" not in err
+    mapped = newsie("evaluate", path, "--map", "Sports=sports", "--map", "sprots=sports", "--json")
+    assert mapped.code == 0
+    assert json.loads(mapped.out)["tasks"]["section"]["support"] == 3
+    assert "--map" not in mapped.err
+
+
+def test_a_mapping_that_maps_nothing_is_refused(newsie: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"headline": "goal", "section": "Sport"}])
+    found = newsie("evaluate", path, "--map", "Sport=sport")
+    assert found.code == 2
+    assert "Did you mean sports?" in " ".join(found.err.split())
+    found = newsie("evaluate", path, "--map", "Sprot=sports")
+    assert found.code == 1
+    assert "--map names the label 'Sprot', which no row of" in found.err
+    assert "did you mean 'Sport'?" in found.err
+    assert newsie("evaluate", path, "--map", "Sport").code == 2
 
 
 def test_only_unknown_labels_are_a_failure(newsie: Any, tmp_path: Path) -> None:

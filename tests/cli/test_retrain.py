@@ -61,6 +61,14 @@ def test_from_a_file_to_a_bundle_that_becomes_the_current_one(
     assert read_bundle(models / "two").fingerprint == two.fingerprint
     assert (models / "current").readlink() == Path("two")
 
+    assert newsie("rollback", models).code == 0
+    assert (models / "current").readlink() == Path("one")
+    options = (*options[:-1], models / "one")
+    after = newsie("retrain", file, "-o", models / "two", *options)
+    assert after.code == 0, after.err
+    assert (models / "current").readlink() == Path("one")
+    assert f"{models / 'current'} stays one, not two: it was there before" in after.err
+
 
 def test_not_promoted_is_exit_code_3_with_the_table(
     newsie: Run, tiny_bundle: Path, tmp_path: Path

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from newsie.data.readers import ArticleReader
-from newsie.doctor.names import plain_label
+from newsie.doctor.names import closest_label, plain_label
 from newsie.doctor.reading import find_rules
 from newsie.errors import InputError, LabelError, ReadError
 from newsie.labels import LabelRule, LabelSpace, Task
@@ -62,7 +62,7 @@ class Question:
         named = set(self.rule.merge.values())
         found = []
         for label in self.new_labels if self.known else ():
-            if other := _alike(label, self.known):
+            if other := closest_label(label, self.known):
                 found.append(
                     f"{label!r} is new, and nearly {other!r}, which the model knows; if it is the same: "
                     f"{_maps({label: other}, self.rule)}"
@@ -214,7 +214,7 @@ def _check_known(
     share = sum(n for label, n in counts.items() if label in known) / counts.total()
     if share < KNOWN_SHARE:
         strange = sorted(set(counts) - set(known))
-        alike = {label: other for label in strange if (other := _alike(label, known))}
+        alike = {label: other for label in strange if (other := closest_label(label, known))}
         maps = _maps(dict(list(alike.items())[:8]), rule)
         raise LabelError(
             f"{path}, column {column!r}: the model has a task {name!r}, which knows the labels of "
@@ -248,13 +248,6 @@ def _maps(same: Mapping[str, str], rule: LabelRule) -> str:
     merged = {theirs: same[ours] for theirs, ours in rule.merge.items() if ours in same}
     own = {label: ours for label, ours in same.items() if label not in rule.merge.values()}
     return " ".join(f"--map {shlex.quote(f'{a}={b}')}" for a, b in {**own, **merged}.items())
-
-
-def _alike(label: str, known: Sequence[str]) -> str | None:
-    """The known label that is written nearly like another one."""
-    plain = {plain_label(other): other for other in known}
-    found = difflib.get_close_matches(plain_label(label), plain, n=1, cutoff=0.8)
-    return plain[found[0]] if found else None
 
 
 def _is_number(label: str) -> bool:

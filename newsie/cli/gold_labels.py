@@ -1,0 +1,111 @@
+"""Gold labels of a file beside those of a model: `--map`, and hints at other spellings before the work."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from newsie.labels import LabelRule, LabelSpace
+
+__all__ = ["Maps", "check_gold_labels", "map_labels", "parse_mapping"]
+
+Maps = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="THEIRS=OURS", help="What a label is called here; repeatable."),
+]
+SHOWN = 8
+
+
+def parse_mapping(pairs: Sequence[str] | None) -> dict[str, str]:
+    """["Sport=sports"] -> {"Sport": "sports"}. A wrong usage if a pair is none."""
+    mapping = {}
+    for pair in pairs or ():
+        theirs, equals, ours = pair.rpartition("=")
+        if not (theirs and equals and ours):
+            raise typer.BadParameter(
+                f"{pair!r} is not THEIRS=OURS; write for example Sport=sports", param_hint="--map"
+            )
+        mapping[theirs.strip()] = ours.strip()
+    return mapping
+
+
+def map_labels(
+    rules: Mapping[str, LabelRule], mapping: Mapping[str, str], labels: LabelSpace
+) -> dict[str, LabelRule]:
+    """Rules that also call labels of the file as `mapping` says. A wrong usage if a label that it names
+    is one of none of the tasks, which would leave its articles out."""
+    known = {label for task in rules for label in labels[task].labels}
+    for theirs, ours in mapping.items():
+        if ours not in known:
+            close = get_close_matches(ours, sorted(known), n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise typer.BadParameter(
+                f"{theirs}={ours}: the model has no label {ours!r} for {', '.join(rules)}.{hint}",
+                param_hint="--map",
+            )
+    return {
+        task: replace(rule, merge={**rule.merge, **mapping}) if mapping else rule
+        for task, rule in rules.items()
+    }
+
+
+def check_gold_labels(
+    file: str,
+    columns: Mapping[str, str],
+    rules: Mapping[str, LabelRule],
+    labels: LabelSpace,
+    mapping: Mapping[str, str],
+) -> None:
+    """Read the gold labels of a file before the work, and hint at labels that the model may know by another
+    spelling. Standard input can be read once only, so nothing is said of it.
+
+    Raises:
+        InputError: `mapping` names a label that no row has.
+    """
+    from newsie.cli.terminal import note, one_line
+    from newsie.data.readers import ArticleReader
+    from newsie.doctor.names import closest_label
+
+    if file == "-":
+        return
+    unmapped = {
+        task: replace(rule, merge={k: v for k, v in rule.merge.items() if k not in mapping})
+        for task, rule in rules.items()
+    }
+    counts: dict[str, Counter[str]] = {task: Counter() for task in rules}
+    for article in ArticleReader(file, columns=columns, rules=unmapped):
+        for task, label in article.labels.items():
+            counts[task][label] += 1
+    _check_mapping(file, mapping, set().union(*counts.values()))
+    for task, found in counts.items():
+        known = labels[task].labels
+        unknown = [label for label, _ in found.most_common() if label not in {*known, *mapping}]
+        alike = [(label, other) for label in unknown if (other := closest_label(label, known))]
+        for label, other in alike[:SHOWN]:
+            option = shlex.quote(f"{label}={other}")
+            note(
+                one_line(
+                    f"{task}: the model does not know the label {label!r} ({found[label]:,} articles), "
+                    f"which is left out; it knows {other!r}. If it is the same: --map {option}"
+                )
+            )
+
+
+def _check_mapping(file: str, mapping: Mapping[str, str], found: set[str]) -> None:
+    from newsie.errors import InputError
+
+    for theirs in mapping:
+        if theirs not in found:
+            close = get_close_matches(theirs, sorted(found), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            shown = ", ".join(map(repr, sorted(found)[:SHOWN]))
+            raise InputError(
+                f"--map names the label {theirs!r}, which no row of {file} has; it has: {shown}{hint}"
+            )

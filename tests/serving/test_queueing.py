@@ -146,6 +146,31 @@ def test_each_limit_bounds_the_queue(limit: str) -> None:
     assert 90 <= fill(waiting, 1)[0] <= 100
 
 
+def test_each_kind_of_space_is_shared() -> None:
+    """Half of what is free, also where only articles are short, or only tokens."""
+    assert fill(queue(max_articles=1_000), 250)[0] == 3
+    assert fill(queue(max_tokens=10_000), 250)[0] == 3
+
+
+def test_the_clock_lets_nothing_wait_forever() -> None:
+    """Small requests come as fast as batches are taken; the large one is done all the same."""
+    waiting = queue()
+    large = add(waiting, "large", 20)
+    for _ in range(100):
+        for _ in range(10):
+            add(waiting, "small", 1)
+        waiting.take()
+    assert large.articles == 0
+
+
+def test_a_request_that_may_be_too_large_holds_no_tokens_before_they_are_known() -> None:
+    waiting = queue(max_wait_seconds=5, deadline_seconds=10)
+    ticket = waiting.admit(1, 20_000)
+    assert (waiting.articles, waiting.tokens) == (1, 0)
+    waiting.leave(ticket)
+    assert (waiting.articles, waiting.tokens) == (0, 0)
+
+
 def test_an_estimate_gives_way_to_the_exact_number() -> None:
     waiting = queue()
     ticket = waiting.admit(3, 500)

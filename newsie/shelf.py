@@ -11,12 +11,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from newsie.bundle import Bundle, bundled_path, read_bundle
+from newsie.bundle import Bundle, bundled_path, copy_bundle, read_bundle, restore_bundle
 from newsie.errors import BundleError, InputError
 
-__all__ = ["CURRENT", "Shelf", "follow"]
+__all__ = ["CURRENT", "ROLLED_BACK", "Shelf", "follow"]
 
 CURRENT = "current"
+ROLLED_BACK = ".rolled-back"
+"""An empty file beside the bundles, from a roll-back until somebody chooses a bundle."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Shelf:
         directory = Path(directory)
         if not directory.is_dir():
             raise InputError(f"{directory} is not a folder; name one that holds bundles")
+        for left in directory.glob(".*.old"):
+            restore_bundle(directory / left.name[1:].removesuffix(".old"))
         bundles, damaged = [], {}
         for path in sorted(directory.iterdir()):
             if path.is_symlink() or path.name.startswith("."):
@@ -83,6 +87,7 @@ class Shelf:
         inside = path.parent == self.directory.resolve()
         aside.symlink_to(path.name if inside else path)
         aside.replace(link)
+        (self.directory / ROLLED_BACK).unlink(missing_ok=True)
 
     def find(self, name: str) -> Bundle:
         """The bundle of a folder's name or fingerprint.
@@ -98,6 +103,9 @@ class Shelf:
 
     def roll_back(self) -> tuple[Bundle, Bundle]:
         """Make the parent of the current bundle the current one; returns (what was, what is).
+
+        A parent that is installed with Newsie is copied into the folder, as an upgrade may replace it. From
+        now on, no new bundle becomes the current one by itself, until one is chosen with `use`.
 
         Raises:
             InputError: there is no current bundle.
@@ -118,8 +126,17 @@ class Shelf:
                 f"the parent of {was.path}, with the fingerprint {wanted}, is not in {self.directory}; "
                 f"copy it there, or choose another bundle: newsie models {self.directory} --use NAME"
             )
+        if found.path.resolve().parent != self.directory.resolve():
+            found = self._copy(found)
         self.use(found)
+        (self.directory / ROLLED_BACK).touch()
         return was, found
+
+    def _copy(self, bundle: Bundle) -> Bundle:
+        name = bundle.path.name
+        if os.path.lexists(self.directory / name):
+            name = f"{name}-{bundle.fingerprint}"
+        return copy_bundle(bundle.path, self.directory / name)
 
 
 def follow(bundle: Bundle) -> bool | None:
@@ -127,7 +144,7 @@ def follow(bundle: Bundle) -> bool | None:
     with that one, and with no other.
 
     Returns:
-        Whether it is the current one; None where the folder has none.
+        Whether it is the current one; None where the folder has none. After a roll-back it is not.
     """
     shelf = Shelf(bundle.path.absolute().parent, (), {})
     if not (shelf.directory / CURRENT).is_symlink():
@@ -136,7 +153,8 @@ def follow(bundle: Bundle) -> bool | None:
         current = shelf.current
     except BundleError:  # what was the current one is gone
         return False
-    if current is None or current.fingerprint != bundle.manifest.lineage.parent:
+    rolled_back = (shelf.directory / ROLLED_BACK).exists()
+    if rolled_back or current is None or current.fingerprint != bundle.manifest.lineage.parent:
         return current is not None and current.path == bundle.path.resolve()
     shelf.use(bundle)
     return True

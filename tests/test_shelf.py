@@ -75,7 +75,22 @@ def test_back_to_the_bundled_student(tiny_bundle: Path, tmp_path: Path) -> None:
     child = bundle(tiny_bundle, tmp_path / "child", parent.fingerprint)
     Shelf.of(tmp_path).use(child)
     assert Shelf.of(tmp_path).roll_back()[1].fingerprint == parent.fingerprint
-    assert (tmp_path / "current").resolve() == bundled_path().resolve()
+    assert (tmp_path / "current").readlink() == Path("default")  # a copy, which no upgrade replaces
+    assert read_bundle(tmp_path / "default").fingerprint == parent.fingerprint
+
+
+def test_after_a_roll_back_nothing_becomes_current_by_itself(
+    shelf: Path, tiny_bundle: Path
+) -> None:
+    first, second = Shelf.of(shelf).bundles
+    Shelf.of(shelf).use(second)
+    Shelf.of(shelf).roll_back()
+    third = bundle(tiny_bundle, shelf / "third", first.fingerprint, 3.0)
+    assert follow(third) is False
+    assert (shelf / "current").readlink() == Path("first")
+    Shelf.of(shelf).use(first)  # chosen, which ends the roll-back
+    assert follow(third) is True
+    assert (shelf / "current").readlink() == Path("third")
 
 
 def test_current_follows_its_children_only(shelf: Path, tiny_bundle: Path) -> None:

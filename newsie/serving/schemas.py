@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from newsie.data.articles import Article
@@ -29,6 +29,9 @@ __all__ = [
     "Whole",
     "WordOut",
 ]
+
+MAX_SLIPS = 10
+"""Fields that are not known, of one object, that are told at most."""
 
 T = TypeVar("T")
 
@@ -61,6 +64,17 @@ class Strict(BaseModel):
     """What clients send: a field that is not known is an error, so that a slip is noticed."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_most_slips(cls, given: object) -> object:
+        """Keep some of the fields that are not known: each costs an error, and only the first are told."""
+        known = cls.model_fields
+        if not isinstance(given, dict) or len(given) <= len(known):
+            return given
+        slips = [name for name in given if name not in known]
+        dropped = set(slips[MAX_SLIPS:])
+        return {name: value for name, value in given.items() if name not in dropped}
 
 
 class ArticleIn(Strict):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.processes import ROOT
 
-__all__ = ["Server", "family", "scrape", "start_newsie", "start_one_by_one"]
+__all__ = ["Server", "family", "scrape", "start_newsie", "start_one_by_one", "start_watched"]
 
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
@@ -67,6 +67,16 @@ def start_newsie(model: Path | None, options: Sequence[str] = ()) -> Iterator[Se
         yield server
     if server.process.returncode != 0:
         raise RuntimeError(f"newsie serve ended with exit code {server.process.returncode}")
+
+
+@contextmanager
+def start_watched(model: Path | None, report: Path) -> Iterator[Server]:
+    """`serving.load.watched`, ready; at its end, the report is there."""
+    port = _free_port()
+    model_options = [] if model is None else ["--model", str(model)]
+    command = [sys.executable, "-m", "serving.load.watched", str(report), "--port", str(port)]
+    with _start([*command, *model_options], port, "/health/ready", {}) as server:
+        yield server
 
 
 @contextmanager

@@ -10,18 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from newsie.serving.json_route import JsonRoute
 from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import ERRORS, json_response
-from newsie.serving.schemas import ErrorResponse
+from newsie.serving.schemas import ErrorResponse, Strict
 from newsie.serving.swapping import Swapper
 
 __all__ = ["router"]
 
 
-class ModelRequest(BaseModel):
+class ModelRequest(Strict):
     """The model that should answer."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"model": "2026-11"}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"model": "2026-11"}]})
 
     model: str = Field(max_length=100, description="A name in the directory of models; no path.")
 

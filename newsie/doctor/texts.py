@@ -28,7 +28,7 @@ MIN_LETTER_BYTES, LANGUAGE_CHARACTERS = 30, 300
 MAX_ENGLISH = 0.01
 """A text is called foreign where English is less probable than this."""
 
-_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\s+[|•]\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<!\s)\s++[|•]\s+")
 _COMMON = re.compile(r"\b(?:the|and|of|for|with|from|was|that)\b", re.IGNORECASE)
 
 

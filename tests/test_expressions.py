@@ -188,7 +188,12 @@ def attacks(pattern: re.Pattern[Any]) -> set[tuple[str, str]]:
     wholes = samples(tree)
     units = {text for group in repeats(tree) for text in group if text}
     units |= {text for text in wholes if text} | {text[:-1] for text in wholes if text[:-1]}
-    units |= {one for text in wholes for one in text}
+    characters = {one for text in wholes for one in text}
+    # Where any character is taken, it may be one that stands elsewhere in the expression too.
+    signs = {one for one in characters if not one.isalnum()}
+    units |= characters | {
+        unit.replace("a", sign) for unit in units for sign in signs if "a" in unit
+    }
     starts = {"", wholes[0], wholes[0][:-1], wholes[0][:1]}
     return {(start, unit) for start in starts for unit in units}
 

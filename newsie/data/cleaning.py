@@ -214,7 +214,9 @@ _DASHES = (" - ", " – ", " — ")
 _MAX_STRIPPED = 4
 _MAX_WORDS, _MAX_CHARACTERS = 5, 40
 _DOMAIN = re.compile(r"(?:www\.)?[\w-]+(?:\.[\w-]+)*\.[a-z]{2,6}(?: news)?", re.IGNORECASE)
-_TOP_LEVELS = frozenset("com co org net in uk au us ie ca tv news info io".split())
+_TOP_LEVELS = frozenset(
+    {"com", "co", "org", "net", "in", "uk", "au", "us", "ie", "ca", "tv", "news", "info", "io"}
+)
 _NOT_NAMES = frozenset(
     {
         *("analysis", "breaking", "exclusive", "explained", "gossip", "here", "latest", "live"),
@@ -338,7 +340,9 @@ def _letters(name: str) -> str:
     parts = name.casefold().strip().removeprefix("www.").split(".")
     while len(parts) > 1 and parts[-1] in _TOP_LEVELS:
         parts.pop()
-    return "".join(c for c in ".".join(parts).removeprefix("the ") if c.isalnum()).removeprefix("the")
+    return "".join(c for c in ".".join(parts).removeprefix("the ") if c.isalnum()).removeprefix(
+        "the"
+    )
 
 
 def _is_same_name(a: str, b: str) -> bool:

@@ -25,6 +25,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ RESULTS = Path(__file__).parent / "results"
 MAX_BLOCK_SECONDS, MAX_LIVE_SECONDS = 0.05, 0.1
 LIVE_PAUSE_SECONDS = 0.01
 ANSWER_SECONDS = 60.0
+PACKAGES = ("fastapi", "uvicorn", "orjson", "pydantic")
 
 
 @dataclass
@@ -220,13 +222,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     report = circumstances("fuzz", given)
     report["command"] = " ".join(["python -m serving.load.fuzz", *map(without_folders, given)])
+    report["sides"] = {"server": {"packages": {name: version(name) for name in PACKAGES}}}
     result = fuzz(
         options.requests,
         seed=options.seed,
         connections=options.connections,
         model=options.model,
     )
-    content = {"sides": {}, "summary": {}, "measurements": [result]}
+    content = {"summary": {}, "measurements": [result]}
     write_report(options.results, report | content, text_of(result))
     return 1 if problems_of(result) else 0
 

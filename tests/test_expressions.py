@@ -184,7 +184,7 @@ def attacks(pattern: re.Pattern[Any]) -> set[tuple[str, str]]:
     source = (
         pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
     )
-    tree = re._parser.parse(source, pattern.flags & ~re.UNICODE)  # type: ignore[attr-defined]
+    tree = re._parser.parse(source, pattern.flags & ~re.UNICODE)
     wholes = samples(tree)
     units = {text for group in repeats(tree) for text in group if text}
     units |= {text for text in wholes if text} | {text[:-1] for text in wholes if text[:-1]}

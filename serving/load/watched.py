@@ -73,7 +73,7 @@ def watch() -> LoopTimes:
         run(handle)
         times.add(handle, time.perf_counter() - began, time.thread_time() - cpu)
 
-    asyncio.Handle._run = timed  # type: ignore[method-assign]
+    asyncio.Handle._run = timed  # type: ignore[assignment, method-assign]
     return times
 
 

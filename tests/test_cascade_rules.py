@@ -18,6 +18,7 @@ from newsie.labels import IGNORE
 from newsie.manifest import FIRST, MODEL, TOKENIZER, CascadeRule, FileRecord, Manifest
 from tests.tiny import LABELS, tiny_tokenizer
 
+NAMES = (MODEL, FIRST, TOKENIZER)
 RULE = CascadeRule(
     {"section": 1.5, "mood": 1.0},
     {task.name: dict.fromkeys(task.labels, 0.5) for task in LABELS.tasks},
@@ -27,7 +28,7 @@ MANIFEST = Manifest(
     LABELS,
     EncodingPolicy(32),
     {"section": 2.0, "mood": 1.0},
-    {name: FileRecord(name[0] * 64, 1) for name in (MODEL, FIRST, TOKENIZER)},
+    {name: FileRecord(digit * 64, 1) for name, digit in zip(NAMES, "123", strict=True)},
     cascade=RULE,
 )
 

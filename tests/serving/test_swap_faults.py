@@ -22,6 +22,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from newsie import BundleError, Classifier, copy_bundle
+from newsie.bundle import bundled_path
 from newsie.runtime import Student
 from newsie.serving.rehearsal import rehearse
 from newsie.serving.service import Service
@@ -238,3 +239,41 @@ def test_what_is_swapped_out_is_freed_without_the_garbage_collector(server: Live
         assert server.app.state.service.current.classifier._model in students()
     finally:
         gc.enable()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
+def test_60_swaps_under_load_leave_memory_flat(tmp_path: Path) -> None:
+    """The bundled student, some 40 MB in memory, so that one model that stays would show."""
+    copy_bundle(bundled_path(), tmp_path / "first")
+    second = copy_bundle(bundled_path(), tmp_path / "second").path
+    reseal(second, lambda content: content["calibration"].update(section=1.9))
+    options = "--models-dir", str(tmp_path), "--model", str(tmp_path / "first"), "--threads", "1"
+    headers = {"X-API-Key": KEY}
+    with process(*options, environment={"NEWSIE_API_KEY": KEY}) as (started, url, _):
+        client = httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60)
+        ended, codes = threading.Event(), set[int]()
+
+        def load() -> None:
+            while not ended.wait(0.05):
+                answer = httpx.post(
+                    url + "/v1/classify", json=ASK, headers=headers, trust_env=False, timeout=60
+                )
+                codes.add(answer.status_code)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        sizes = []
+        try:
+            for number in range(60):
+                name = ("second", "first")[number % 2]
+                assert client.post("/admin/model", json={"model": name}).json()["changed"]
+                status = Path(f"/proc/{started.pid}/status").read_text()
+                sizes.append(int(status.split("RssAnon:")[1].split()[0]) / 1024)
+        finally:
+            ended.set()
+            thread.join()
+            client.close()
+        print(f"RssAnon after 10, 20, ... 60 swaps: {[round(size) for size in sizes[9::10]]} MB")
+        assert codes == {200}
+        assert max(sizes[40:]) < max(sizes[:20]) + 20

@@ -8,9 +8,12 @@ import pytest
 from newsie.baseline import BaselineConfig, deal_folds
 from newsie.evaluation import (
     CALIBRATION_BINS,
+    _influence,
     calibration_difference,
     confidence_bins,
     expected_calibration_error,
+    macro_f1,
+    paired_difference,
 )
 from newsie.labels import IGNORE
 from newsie.training.calibration import calibrate, labelled_rows
@@ -90,3 +93,31 @@ def test_rows_to_compare_on_are_drawn_at_random() -> None:
     assert rows.mean() == pytest.approx(1_000, abs=150)  # of the first ones the mean would be 200
     assert rows.tolist() == labelled_rows(labels, {"section": 200}).tolist()
     assert rows.tolist() != labelled_rows(labels, {"section": 200}, seed=1).tolist()
+
+
+def test_influences_are_the_slopes_of_macro_f1_in_the_weights_of_articles() -> None:
+    random = np.random.default_rng(0)
+    labels, predicted = random.integers(0, 3, 30), random.integers(0, 4, 30)  # 3 is no gold label
+
+    def weighted_f1(weights: np.ndarray) -> float:
+        right = [weights[(labels == k) & (predicted == k)].sum() for k in range(3)]
+        total = [weights[labels == k].sum() + weights[predicted == k].sum() for k in range(3)]
+        return float(np.mean([2 * r / t for r, t in zip(right, total, strict=True)]))
+
+    assert weighted_f1(np.ones(30)) == pytest.approx(macro_f1(predicted, labels))
+    step = 1e-6
+    for row, influence in enumerate(_influence(predicted, labels)):
+        weights = np.ones(30)
+        weights[row] += step
+        slope = (weighted_f1(weights) - weighted_f1(np.ones(30))) / step
+        assert influence == pytest.approx(slope, abs=1e-6)
+
+
+def test_equal_answers_differ_by_two_articles_at_most() -> None:
+    # 200 articles of each label, 200 of each predicted: an article is worth 2 / 400 / 2 of macro-F1, and
+    # one for and one against have the variance of two such articles.
+    labels = np.repeat([0, 1], 200)
+    predicted = np.where(np.arange(400) % 4 == 0, 1 - labels, labels)
+    found = paired_difference("macro_f1", predicted, predicted, labels)
+    assert found.value == 0
+    assert found.high == -found.low == pytest.approx(1.96 * (2 * 0.0025**2) ** 0.5, rel=1e-3)

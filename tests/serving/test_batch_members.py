@@ -59,7 +59,7 @@ def test_requests_of_different_tasks_share_a_batch() -> None:
         await busy
         assert [list(rows[0]) for rows in await asyncio.gather(*two)] == [["section"], ["mood"]]
 
-    asyncio.run(main())
+    asyncio.run(asyncio.wait_for(main(), 30))
     batches.close()
     assert model.asked[1] == ([1, 2], ["section", "mood"])
 
@@ -84,6 +84,6 @@ def test_after_a_failure_texts_whose_client_is_gone_are_not_computed() -> None:
         model.go.release(3)
         await failing
 
-    asyncio.run(main())
+    asyncio.run(asyncio.wait_for(main(), 30))
     batches.close()
     assert [ids for ids, _ in model.asked] == [[0], [666, 7], [666]]

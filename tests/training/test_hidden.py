@@ -56,6 +56,16 @@ def test_states_by_hand() -> None:
     assert state_loss(student, teach, torch.ones(1, 2)).item() == pytest.approx(2, rel=1e-3)
 
 
+def test_states_of_padding_are_not_compared() -> None:
+    # Normalised, each token is (-1, 1) in the student and (1, -1) in the teacher: a mean of 4.
+    student = torch.tensor([[[0.0, 2.0], [1.0, 3.0]]])
+    teach = torch.tensor([[[5.0, 1.0], [9.0, 0.0]]])
+    assert state_loss(student, teach, torch.ones(1, 2)).item() == pytest.approx(4, rel=1e-3)
+    teach = torch.tensor([[[0.0, 9.0], [9.0, 0.0]]])  # only the second one differs
+    masked = state_loss(student, teach, torch.tensor([[1, 0]]))
+    assert masked.item() == pytest.approx(0, abs=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["relations", "projection"])
 def test_a_copy_of_the_teacher_has_nothing_to_learn_and_padding_changes_nothing(
     kind: HiddenName,

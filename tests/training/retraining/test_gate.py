@@ -192,6 +192,20 @@ def test_labels_that_were_not_learnt_are_measured_where_there_are_no_gold_labels
     assert "answers c, the new one does for 80.0%; asked for are 90%" in failure
 
 
+@pytest.mark.parametrize("count", [9, 12])
+def test_few_answers_that_are_all_kept_are_kept(count: int) -> None:
+    # 12 of 12: the share may be as low as 76 %, and nothing shows that it is below 90 %. 9 show nothing.
+    before, rows = np.arange(300) % 3, np.arange(300)
+    unlabelled = (before == 2) & (rows < 3 * count)
+    after = np.where((before == 2) & ~unlabelled, 3, before)
+    found = extended(after, np.where(unlabelled, IGNORE, after), absent=[2])
+    kept = found.tasks["old"].kept["c"]
+    assert kept.kept is not None
+    assert (kept.support, kept.kept.value) == (count, 1.0)
+    assert kept.kept.low < 0.9
+    assert len(found.failures) == (1 if count == 9 else 0)
+
+
 def test_articles_of_new_labels_do_not_count_as_lost() -> None:
     answers = np.arange(300) % 3
     new = np.arange(300) < 150

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from newsie.data.encoding import EncodingPolicy
-from newsie.errors import BundleError
+from newsie.errors import BundleError, InputError, LabelError
 from newsie.labels import LabelSpace
 from newsie.texts import name_fault
 from newsie.version import __version__
@@ -223,6 +223,8 @@ class Manifest:
                 format_version=content["format_version"],
                 cascade=CascadeRule(**content["cascade"]) if "cascade" in content else None,
             )
+        except (InputError, LabelError) as error:
+            raise BundleError(f"the manifest cannot be used: {error}") from error
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise BundleError(f"the manifest cannot be understood: {error!r}") from error
 

@@ -34,7 +34,7 @@ class ReadlineOnly:
     "stream",
     [
         io.BytesIO(CONTENT),
-        io.BufferedReader(io.BytesIO(CONTENT), 7),  # type: ignore[arg-type]
+        io.BufferedReader(io.BytesIO(CONTENT), 7),
         io.StringIO(CONTENT.decode()),
         io.TextIOWrapper(io.BytesIO(CONTENT), "utf-8"),
         ReadlineOnly(CONTENT),

@@ -56,7 +56,9 @@ def test_every_text_comes_back(text: str) -> None:
 
 def test_a_file_is_safe_for_excel_and_read_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
-    rows = [{"id": "-7", "=headline": text, "score": -0.5} for text in (*FORMULAS, "Café 'n' bar")]
+    rows: list[dict[str, str | float]] = [
+        {"id": "-7", "=headline": text, "score": -0.5} for text in (*FORMULAS, "Café 'n' bar")
+    ]
     with open_writer(path) as writer:
         for row in rows:
             writer.write(row)

@@ -92,11 +92,13 @@ def test_after_a_failed_batch_only_texts_that_somebody_waits_for_are_tried_again
     """Three clients share a batch that fails. One has left by then: its text is not computed alone."""
     tried: list[list[int]] = []
     left = asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+    tasks: list[asyncio.Task[list[Row]]] = []
 
     def fail_together(ids: Sequence[Sequence[int]], tasks: Sequence[str]) -> Any:
         tried.append([row[0] for row in ids])
         if len(ids) > 1:
-            asyncio.run_coroutine_threadsafe(leave(), loop).result(10)
+            asyncio.run_coroutine_threadsafe(leave(), loops[0]).result(10)
             raise BundleError("the model fails")
         return model(ids, tasks)
 
@@ -106,18 +108,16 @@ def test_after_a_failed_batch_only_texts_that_somebody_waits_for_are_tried_again
         left.set()
 
     async def main() -> list[list[Row] | BaseException]:
-        nonlocal loop, tasks
-        loop = asyncio.get_running_loop()
+        loops.append(asyncio.get_running_loop())
         one = Batcher(fail_together, Limits(1, 100, 1_000, 10_000))
         with one.admitted(1, 1), one._changed:  # nothing is taken before all three wait
-            tasks = [asyncio.create_task(one.run([text(n)], ["section"])) for n in (1, 2, 3)]
+            tasks.extend(asyncio.create_task(one.run([text(n)], ["section"])) for n in (1, 2, 3))
             await settle()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         one.close()
         return answers
 
-    model, tasks = Model(), list[asyncio.Task[list[Row]]]()
-    loop: asyncio.AbstractEventLoop
+    model = Model()
     first, gone, third = asyncio.run(main())
     assert left.is_set()
     assert isinstance(gone, asyncio.CancelledError)
@@ -127,7 +127,7 @@ def test_after_a_failed_batch_only_texts_that_somebody_waits_for_are_tried_again
     assert tried == [[1, 2, 3], [1], [3]]
 
 
-SMALL = {"max_body_bytes": 100_000, "max_body_chunks": 50}
+SMALL: dict[str, Any] = {"max_body_bytes": 100_000, "max_body_chunks": 50}
 
 
 def chunks(count: int) -> bytes:
@@ -167,8 +167,8 @@ async def ask(pieces: Sequence[bytes], encoding: str = "") -> int:
         codes.append(200)
 
     headers = [(b"content-type", b"application/json"), (b"content-encoding", encoding.encode())]
-    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
-    scope |= {"state": {"request_id": "x"}}
+    scope: Scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
+    scope["state"] = {"request_id": "x"}
 
     class Everything:
         def matches(self, scope: Scope) -> tuple[Any, Scope]:

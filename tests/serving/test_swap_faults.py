@@ -111,6 +111,9 @@ CHANGES: dict[str, Change] = {
     "surrogate_name": lambda c: c.update(name="\ud800"),
     "no_calibration": lambda c: c["calibration"].update(section=float("nan")),
     "tiny_calibration": lambda c: c["calibration"].update(section=1e-320),
+    "no_tokens": lambda c: c["encoding"].update(max_tokens=0),
+    "control_name": lambda c: c.update(name="a\r\nSet-Cookie: x=1"),
+    "number_as_label": lambda c: c["label_space"][0]["labels"].__setitem__(0, 1),
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from newsie.data.articles import Article
 from newsie.data.cleaning import MAX_MARKS, clean_start, clean_text, learn_site_suffixes
+from newsie.data.dialects import find_dialect
 from newsie.data.duplicates import BANDS, _rows_a_band, duplicate_groups
 from newsie.data.encoding import Encoder, EncodingPolicy
 from newsie.data.splits import split_by_date
@@ -126,3 +127,8 @@ def test_a_split_does_not_depend_on_the_zone_of_the_machine(
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_even_rows_count_for_more_than_known_names_of_columns() -> None:
+    lines = ["headline, title, text;body\n", "Rain;falls\n", "Sun;shines\n"]
+    assert find_dialect(lines, ",").delimiter == ";"

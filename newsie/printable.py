@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["one_line", "printable"]
+__all__ = ["CONTROL", "one_line", "printable"]
 
-# C0 but the line feed, DEL, C1; marks and overrides of direction; line and paragraph separators;
-# surrogates (bytes of a file name that are not UTF-8); noncharacters, which `newsie.cli` uses for styles.
-_CONTROL = re.compile(
+CONTROL = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufdd0-\ufdef]"
 )
+"""The characters that a terminal may obey or show as something else.
+
+C0 but the line feed, DEL, C1; marks and overrides of direction; line and paragraph separators; surrogates
+(bytes of a file name that are not UTF-8); noncharacters, which `newsie.cli` uses for styles.
+"""
 
 
 def printable(text: str) -> str:
     r"""Return the text with each control character but the line feed as an escape such as `\x1b`."""
-    return _CONTROL.sub(_escape, text)
+    return CONTROL.sub(_escape, text)
 
 
 def one_line(text: str) -> str:

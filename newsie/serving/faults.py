@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from newsie.serving.unions import TAGS
+
 __all__ = ["describe_fault"]
 
 Fault = Mapping[str, Any]
@@ -13,6 +15,10 @@ Fault = Mapping[str, Any]
 _LOOK = "the page /docs shows what is"
 
 _WANTED: dict[str, str] = {
+    "article_or_text": "an article (an object) or a text",
+    "body_form": 'an object with "articles" or with "inputs"',
+    "text_or_texts": "a text or a list of texts",
+    "texts": "a list of texts",
     "bool_parsing": "true or false",
     "bool_type": "true or false",
     "dict_type": "an object",
@@ -56,7 +62,7 @@ def describe_fault(fault: Fault) -> str:
         fault: an item of `ValidationError.errors()`.
     """
     kind = str(fault["type"])
-    place = ".".join(str(part) for part in fault["loc"][1:]) or "the body"
+    place = ".".join(str(part) for part in fault["loc"][1:] if part not in TAGS) or "the body"
     if kind in _WANTED:
         return f"{place} is {_kind_of(fault.get('input'))}; give {_WANTED[kind]}"
     if kind in _OTHERS:

@@ -13,6 +13,8 @@ from typing import Any
 
 import orjson
 
+from newsie.printable import CONTROL
+
 __all__ = [
     "FACTS",
     "EventHandler",
@@ -53,10 +55,12 @@ def write_line(fields: dict[str, Any]) -> None:
 
 
 def _as_json(fields: Mapping[str, Any]) -> bytes:
+    """Return JSON that a terminal can show safely: orjson itself escapes no more than C0."""
     try:
-        return orjson.dumps(fields, default=str)
+        line = orjson.dumps(fields, default=str)
     except TypeError:  # text that is no Unicode, such as half of a surrogate pair
-        return orjson.dumps({name: sendable(str(value)) for name, value in fields.items()})
+        line = orjson.dumps({name: sendable(str(value)) for name, value in fields.items()})
+    return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", line.decode()).encode()
 
 
 def sendable(text: str) -> str:

@@ -25,6 +25,7 @@ from newsie.serving.cache import AnswerCache, Cached
 from newsie.serving.logs import note
 from newsie.serving.queueing import Limits
 from newsie.serving.settings import Settings
+from newsie.serving.slices import Slices
 
 __all__ = ["Answers", "ServedModel", "TooLongError", "self_test"]
 
@@ -73,6 +74,7 @@ class ServedModel:
         settings: limits of the queue and the cache.
         report: see `Batcher`.
         waiting: likewise.
+        slices: slices the work on the event loop; None makes one of this model's own.
     """
 
     def __init__(
@@ -81,11 +83,13 @@ class ServedModel:
         settings: Settings,
         report: Callable[[BatchReport], None] = lambda report: None,
         waiting: Callable[[int], None] = lambda articles: None,
+        slices: Slices | None = None,
     ) -> None:
         self.classifier = classifier
         self.name = classifier.bundle.manifest.name
         self.fingerprint = classifier.bundle.fingerprint
         self.dtype = _dtype_of(classifier.bundle.model_path)
+        self._slices = slices or Slices()
         self._users, self._unused = 0, asyncio.Event()
         self._cache = AnswerCache(settings.cache_articles)
         self._encoders = ThreadPoolExecutor(classifier.threads, "newsie-encode")
@@ -117,14 +121,14 @@ class ServedModel:
             if self._cache.size
             else self._compute(articles, tasks, cut)
         )
-        predictions = [
-            Prediction(
+        predictions = await self._slices.map(
+            lambda answer: Prediction(
                 self.classifier.labels,
                 {task: answer.row[task][PROBABILITIES] for task in tasks},
                 answer.truncated,
-            )
-            for answer in answered
-        ]
+            ),
+            answered,
+        )
         logits = [{task: answer.row[task][LOGITS] for task in tasks} for answer in answered]
         return Answers(predictions, logits, sum(answer.tokens for answer in answered))
 
@@ -184,16 +188,16 @@ class ServedModel:
 
     async def _through_cache(self, articles: Sequence[Article], cut: bool) -> list[Cached]:
         """All tasks, whichever are asked for: the next one may ask for others."""
-        keys = [self._cache.key(article) for article in articles]
+        keys = await self._slices.map(self._cache.key, articles)
         found = {key: answer for key in keys if (answer := self._cache.get(key)) is not None}
         if not cut and any(answer.truncated for answer in found.values()):
             raise TooLongError
         new = {key: a for key, a in zip(keys, articles, strict=True) if key not in found}
         if new:
             answers = await self._compute(list(new.values()), self.classifier.tasks, cut)
-            for key, answer in zip(new, answers, strict=True):
-                self._cache.put(key, answer)
-                found[key] = answer
+            kept = list(zip(new, answers, strict=True))
+            await self._slices.map(lambda item: self._cache.put(*item), kept)
+            found.update(kept)
         return [found[key] for key in keys]
 
     async def _in_thread(self, function: Callable[[], T]) -> T:

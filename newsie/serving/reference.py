@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -128,7 +128,7 @@ def _resolve(document: Node, schema: Node) -> Node:
 
 def _fields(document: Node, schema: Node) -> Iterator[str]:
     """A table of the fields of an object; of several objects, one after the other."""
-    for part in [_resolve(document, one) for one in schema.get("anyOf", [schema])]:
+    for part in [_resolve(document, one) for one in _forms(schema)]:
         properties = part.get("properties", {})
         told = escape(part.get("description", ""))
         if not properties:
@@ -145,13 +145,18 @@ def _fields(document: Node, schema: Node) -> Iterator[str]:
         yield "</table>"
 
 
+def _forms(schema: Node) -> Sequence[Node]:
+    """Return the schemas of which a value has one; the schema itself where there is no choice."""
+    return schema.get("anyOf") or schema.get("oneOf") or [schema]
+
+
 def _type(document: Node, schema: Node) -> str:
     """Such as "list of {label, score}"."""
     if "$ref" in schema:
         inner = _resolve(document, schema)
         return "{" + ", ".join(inner.get("properties", {})) + "}"
-    if "anyOf" in schema:
-        kinds = [_type(document, one) for one in schema["anyOf"] if one.get("type") != "null"]
+    if len(forms := _forms(schema)) > 1:
+        kinds = [_type(document, one) for one in forms if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "const" in schema or "enum" in schema:
         return " or ".join(json.dumps(v) for v in schema.get("enum", [schema.get("const")]))
@@ -163,7 +168,7 @@ def _type(document: Node, schema: Node) -> str:
 
 
 def _example(document: Node, method: str, url: str, schema: Node) -> Iterator[str]:
-    examples = _resolve(document, schema.get("anyOf", [schema])[0]).get("examples")
+    examples = _resolve(document, _forms(schema)[0]).get("examples")
     if examples:
         body = json.dumps(examples[0], ensure_ascii=False, indent=1)
         call = f"curl -X {method} {url} \\\n  -H 'Content-Type: application/json' \\\n  -d '{body}'"

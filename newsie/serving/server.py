@@ -56,6 +56,7 @@ def _work(settings: Settings, listener: socket.socket) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
+        host.encode("idna")
         listener = socket.create_server(
             (host, port),
             family=socket.AF_INET6 if ":" in host else socket.AF_INET,
@@ -65,6 +66,10 @@ def _listen(host: str, port: int) -> socket.socket:
         # create_server does not do; without it, an answer waits 40 ms for the client's delayed ACK.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
+    except UnicodeError as error:
+        raise InputError(
+            f"{host!r:.80} is not the name of a host; give --host a name or an address such as 127.0.0.1"
+        ) from error
     except OSError as error:
         raise InputError(
             f"cannot listen at {host}, port {port}: {error.strerror}; choose another --port, or end "

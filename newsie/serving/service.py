@@ -51,7 +51,7 @@ class Service:
             except LabelError as error:
                 raise InputError(f"setting task: {error}") from error
         waiting = self.metrics.queue_size.set
-        return ServedModel(classifier, self.settings, self._report, waiting)
+        return ServedModel(classifier, self.settings, self._report, waiting, self.slices)
 
     def serve(self, model: ServedModel) -> ServedModel | None:
         """Let a model answer from now on, in one step: every request has the old or the new one.

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import ValidationError
 
+from newsie import Classifier
 from newsie.serving.faults import describe_fault
 from newsie.serving.schemas import ClassifyRequest
+from tests.serving.live import live
 
 SECRET = "never shown"
 ARTICLE = {"headline": "goal"}
@@ -49,3 +52,56 @@ def test_a_fault_says_what_was_given_and_what_is_allowed(body: Any, message: str
 
 def test_a_fault_of_another_kind_keeps_its_words() -> None:
     assert describe_fault({"type": "odd", "loc": ("body",), "msg": "Odd"}) == "the body: Odd"
+
+
+INFER = {"name": "text", "shape": [1], "datatype": "BYTES"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "error"),
+    [
+        (
+            "/invocations",
+            {},
+            'the body is an object; give an object with "articles" or with "inputs"',
+        ),
+        ("/invocations", [], 'the body is a list; give an object with "articles" or with "inputs"'),
+        ("/invocations", {"articles": []}, "articles holds 0; give at least 1"),
+        ("/invocations", {"inputs": ["a", 5]}, "inputs.1 is a number; give a text"),
+        (
+            "/invocations",
+            {"articles": [{"headline": 1}]},
+            "articles.0.headline is a number; give a text",
+        ),
+        ("/", {"inputs": 5}, "inputs is a number; give a text or a list of texts"),
+        ("/", {"inputs": [["a"]]}, "inputs.0 is a list; give a text"),
+        ("/predict", {"inputs": 5}, "inputs is a number; give a text or a list of texts"),
+        ("/predict", {"inputs": [["a", "b"]]}, "inputs.0 holds too many; give at most 1"),
+        (
+            "/v2/models/tiny/infer",
+            {
+                "inputs": [INFER | {"data": ["a"]}],
+                "outputs": [{"name": "label"}] * 17,
+            },
+            "outputs holds too many; give at most 16",
+        ),
+        (
+            "/v2/models/tiny/infer",
+            {"inputs": [INFER | {"data": "a"}]},
+            "inputs.0.data is a text; give a list of texts",
+        ),
+    ],
+)
+def test_errors_name_only_what_was_sent(
+    client: httpx.Client, path: str, body: object, error: str
+) -> None:
+    """Not the forms of a field, which have names in the code only."""
+    assert client.post(path, json=body).json()["error"] == error
+
+
+def test_an_instance_is_an_article_or_a_text(tiny_classifier: Classifier) -> None:
+    with live(tiny_classifier, vertex_predict_route="/go") as server, server.client() as client:
+        answer = client.post("/go", json={"instances": [5]})
+    assert answer.json()["error"] == (
+        "instances.0 is a number; give an article (an object) or a text"
+    )

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from newsie import BundleError, Classifier
+from newsie.printable import CONTROL
 from newsie.serving.health import Health
 from newsie.serving.process import run
 from newsie.serving.server import _listen
@@ -378,6 +379,10 @@ def test_a_second_signal_ends_at_once(tiny_bundle: Path) -> None:
         assert started.wait(5) == 128 + signal.SIGTERM
 
 
+HOSTILE = "a\x07\x1b]0;b\x7f\x85\x9b31m\u200f\u2028\u202e\ufdd1"
+"""Control characters of each kind."""
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -386,6 +391,10 @@ def test_a_second_signal_ends_at_once(tiny_bundle: Path) -> None:
         (["--models-dir", "/no/such/directory"], "models_dir"),
         (["--port", "PORT"], "choose another --port"),
         (["--host", "999.1.1.1"], "cannot listen"),
+        (["--host", "a" * 70], "is not the name of a host"),
+        (["--models-dir", f"/no/{HOSTILE}"], "models_dir"),
+        (["--model", f"/no/{HOSTILE}", "--workers", "2"], "no model '/no/a"),
+        (["--host", HOSTILE], "is not the name of a host"),
     ],
 )
 def test_what_cannot_start_says_why(options: list[str], message: str) -> None:
@@ -397,6 +406,7 @@ def test_what_cannot_start_says_why(options: list[str], message: str) -> None:
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1
     assert message in result.stderr
+    assert CONTROL.search(result.stderr) is None
     assert "Traceback" not in result.stderr
 
 

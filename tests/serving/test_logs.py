@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from newsie.printable import CONTROL
 from newsie.serving.logs import plain_line, write_line
 
 REQUEST = {"request_id": "r1", "method": "POST", "route": "/v1/classify", "code": 200}
@@ -20,6 +21,25 @@ def test_programs_get_json(monkeypatch: pytest.MonkeyPatch) -> None:
     line = json.loads(stream.buffer.getvalue())
     assert {name: line[name] for name in REQUEST} == REQUEST
     assert line["time"].endswith("+00:00")
+
+
+HOSTILE = "a\x00\x07\x1b]0;b\x7f\x85\x9b31m\u061c\u200f\u2028\u2029\u202e\u2066\ufdd1\n\tz"
+
+
+def test_no_control_character_is_in_a_line_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stderr", stream)
+    write_line({"event": HOSTILE, HOSTILE: 1})
+    write_line({"event": f"{HOSTILE}\ud800"})
+    raw = stream.buffer.getvalue().decode()
+    assert CONTROL.search(raw) is None
+    first, second = map(json.loads, raw.splitlines())
+    assert (first["event"], first[HOSTILE]) == (HOSTILE, 1)
+    assert second["event"] == f"{HOSTILE}?"
+
+
+def test_a_terminal_gets_no_control_character() -> None:
+    assert plain_line({"event": HOSTILE, "why": f"{HOSTILE}\udc80"}).isprintable()
 
 
 def test_a_terminal_gets_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ def test_examples_are_answered(served: Live, client: httpx.Client) -> None:
         if body is None or path in ("/admin/model", "/v1/read"):  # the latter takes a file
             continue
         schema = body["content"]["application/json"]["schema"]
-        name = schema.get("anyOf", [schema])[0]["$ref"].rsplit("/", 1)[-1]
+        name = forms_of(schema)[0]["$ref"].rsplit("/", 1)[-1]
         [example] = found["components"]["schemas"][name]["examples"]
         path = path.replace("{model_name}", "tiny").replace(
             "{version}", served.app.state.service.current.fingerprint
@@ -129,6 +129,7 @@ def test_the_reference_needs_nothing_from_elsewhere(client: httpx.Client) -> Non
     assert all(link.startswith("#") or link == "openapi.json" for link in page.links)
     assert {link[1:] for link in page.links if link.startswith("#")} == page.ids
     assert not re.search(r"url\(|@import", answer.text)
+    assert "<code>text or list of text</code>" in answer.text.replace("string", "text")
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert f"curl -X POST {client.base_url}/predict" in answer.text
@@ -143,13 +144,18 @@ def test_examples_of_the_reference_ask_the_server_that_shows_them(served: Live) 
     assert ":8000" not in page
 
 
+def forms_of(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    forms: list[dict[str, Any]] = schema.get("anyOf") or schema.get("oneOf") or [schema]
+    return forms
+
+
 def fields_of(served: Live) -> list[tuple[str, dict[str, Any], tuple[str, ...], str]]:
     """Every number and every flag that a body may hold: route, example, place, type."""
     found = document(served)
     fields = []
 
     def walk(route: tuple[str, Any], schema: dict[str, Any], place: tuple[str, ...]) -> None:
-        for one in schema.get("anyOf", [schema]):
+        for one in forms_of(schema):
             if "$ref" in one:
                 one = found["components"]["schemas"][one["$ref"].rsplit("/", 1)[-1]]
             for name, field in one.get("properties", {}).items():
@@ -163,7 +169,7 @@ def fields_of(served: Live) -> list[tuple[str, dict[str, Any], tuple[str, ...], 
         body = item.get("post", {}).get("requestBody")
         if body and path != "/v1/read":  # which takes a file
             schema = body["content"]["application/json"]["schema"]
-            for one in schema.get("anyOf", [schema]):
+            for one in forms_of(schema):
                 part = found["components"]["schemas"][one["$ref"].rsplit("/", 1)[-1]]
                 [example] = part["examples"]
                 walk((path, example), one, ())

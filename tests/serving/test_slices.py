@@ -6,7 +6,9 @@ import asyncio
 import time
 from typing import Any
 
-from newsie.serving.slices import SLICE_SECONDS, Slices
+import pytest
+
+from newsie.serving.slices import FEW_ITEMS, SLICE_SECONDS, Slices
 
 ITEM_SECONDS = 0.001
 
@@ -43,6 +45,26 @@ def test_the_loop_turns_between_the_slices_of_many_large_answers() -> None:
     asyncio.run(main())
     items_a_slice = SLICE_SECONDS / ITEM_SECONDS
     assert turns >= 4 * 50 / items_a_slice - 4 - 1  # the first slices of all four share a turn
+
+
+@pytest.mark.parametrize(("items", "turns"), [(FEW_ITEMS, 0), (FEW_ITEMS + 1, 3)])
+def test_steps_of_a_large_request_have_a_turn_each(items: int, turns: int) -> None:
+    """Otherwise the slices of reading, computing and answering would add up in one turn."""
+
+    async def main() -> int:
+        slices, counted = Slices(), 0
+
+        def count() -> None:
+            nonlocal counted
+            counted += 1
+            asyncio.get_running_loop().call_soon(count)
+
+        asyncio.get_running_loop().call_soon(count)
+        for _ in range(3):
+            await slices.map(str, range(items))
+        return counted
+
+    assert asyncio.run(main()) == turns
 
 
 def test_a_small_answer_does_not_wait_for_large_ones() -> None:

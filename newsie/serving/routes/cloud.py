@@ -5,8 +5,10 @@ Vertex AI names its routes in `AIP_HEALTH_ROUTE` and `AIP_PREDICT_ROUTE`; withou
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from newsie.data.articles import Article
 from newsie.serving.json_route import JsonRoute
@@ -14,7 +16,6 @@ from newsie.serving.responses import ERRORS, encoded, json_response
 from newsie.serving.routes.hub import HubRequest, answer_hub
 from newsie.serving.routes.own import answer_own
 from newsie.serving.schemas import (
-    ArticleIn,
     ClassifyRequest,
     ClassifyResponse,
     LabelScore,
@@ -25,6 +26,7 @@ from newsie.serving.schemas import (
     TopK,
 )
 from newsie.serving.service import Service
+from newsie.serving.unions import ArticleOrText, body_form
 
 __all__ = ["sagemaker", "vertex"]
 
@@ -43,7 +45,7 @@ class VertexRequest(Strict):
         json_schema_extra={"examples": [{"instances": ["Late goal wins the cup"]}]}
     )
 
-    instances: Listed[str | ArticleIn] = Field(min_length=1)
+    instances: Listed[ArticleOrText] = Field(min_length=1)
     parameters: VertexParameters | None = None
 
 
@@ -51,6 +53,17 @@ class VertexResponse(BaseModel):
     """Prediction i belongs to instance i: task -> labels, the best first."""
 
     predictions: list[dict[str, list[LabelScore]]]
+
+
+Invocation = Annotated[
+    Annotated[ClassifyRequest, Tag("(own)")] | Annotated[HubRequest, Tag("(hub)")],
+    Discriminator(
+        body_form,
+        custom_error_type="body_form",
+        custom_error_message="Input should have articles or inputs",
+    ),
+]
+"""A body at /invocations."""
 
 
 def sagemaker(service: Service) -> APIRouter:
@@ -63,9 +76,7 @@ def sagemaker(service: Service) -> APIRouter:
         return json_response({"status": service.health.state}, 200 if service.health.ready else 503)
 
     @routes.post("/invocations", response_model=ClassifyResponse | list[list[Scored]])
-    async def invocations(
-        request: ClassifyRequest | HubRequest, task: TaskQuery = None
-    ) -> Response:
+    async def invocations(request: Invocation, task: TaskQuery = None) -> Response:
         """Classify, in Newsie's format ("articles") or in the hub's ("inputs")."""
         if isinstance(request, HubRequest):
             return await answer_hub(service, request, task)

@@ -18,8 +18,9 @@ from newsie.data.articles import Article
 from newsie.serving.json_route import JsonRoute
 from newsie.serving.model import Answers
 from newsie.serving.responses import encoded, errors_of, json_response
-from newsie.serving.schemas import Listed, PlainError, Scored, Strict, TaskQuery, TopK
+from newsie.serving.schemas import PlainError, Scored, Strict, TaskQuery, TopK
 from newsie.serving.service import Service
+from newsie.serving.unions import TextOrTexts
 
 __all__ = ["HubRequest", "Parameters", "answer_hub", "router", "score_row"]
 
@@ -42,7 +43,7 @@ class HubRequest(Strict):
         }
     )
 
-    inputs: str | Listed[str]
+    inputs: TextOrTexts
     parameters: Parameters | None = None
     options: dict[str, JsonValue] | None = Field(
         None,

@@ -6,7 +6,7 @@ of texts; here it is a batch of two, as users expect.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,13 +16,12 @@ from newsie.serving.json_route import JsonRoute
 from newsie.serving.model import Answers, ServedModel
 from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import encoded, errors_of, json_response
-from newsie.serving.schemas import Flag, Listed, Scored, Strict, TaskQuery
+from newsie.serving.schemas import Flag, Scored, Strict, TaskQuery
 from newsie.serving.service import Service
+from newsie.serving.unions import TextOrTextLists
 from newsie.version import __version__
 
 __all__ = ["describe", "router", "score_row"]
-
-One = Annotated[list[str], Field(min_length=1, max_length=1)]
 
 
 class PredictRequest(Strict):
@@ -32,7 +31,7 @@ class PredictRequest(Strict):
         json_schema_extra={"examples": [{"inputs": "Late goal wins the cup"}]}
     )
 
-    inputs: str | Listed[str] | Listed[One]
+    inputs: TextOrTextLists
     raw_scores: Flag = Field(False, description="Logits in the place of probabilities.")
     truncate: Flag | None = Field(
         None,
@@ -115,7 +114,7 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _texts(inputs: str | list[str] | list[One]) -> list[str]:
+def _texts(inputs: str | list[str] | list[list[str]]) -> list[str]:
     if isinstance(inputs, str):
         return [inputs]
     return [text if isinstance(text, str) else text[0] for text in inputs]

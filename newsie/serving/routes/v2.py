@@ -18,6 +18,7 @@ from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import errors_of, json_response
 from newsie.serving.schemas import Listed, PlainError, Strict, Whole
 from newsie.serving.service import Service
+from newsie.serving.unions import TextLists
 from newsie.version import __version__
 
 __all__ = ["InferRequest", "answer", "describe", "router"]
@@ -42,7 +43,7 @@ class Input(Strict):
     shape: list[Dimension] = Field(min_length=1, max_length=2, description="[n] or [n, 1].")
     datatype: Literal["BYTES"]
     parameters: TensorParameters | None = None
-    data: Listed[str] | Listed[Annotated[list[str], Field(min_length=1, max_length=1)]]
+    data: TextLists
 
 
 class Output(Strict):
@@ -81,7 +82,7 @@ class InferRequest(Strict):
 
     id: str | None = Field(None, max_length=256)
     inputs: list[Input] = Field(min_length=1, max_length=1)
-    outputs: Listed[Output] | None = None
+    outputs: Listed[Output] | None = Field(None, max_length=16)
     parameters: RequestParameters | None = None
 
 

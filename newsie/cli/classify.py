@@ -52,8 +52,8 @@ def classify(
         list[str] | None,
         typer.Argument(
             metavar="TEXT...",
-            help="Articles; the first line of each is its headline. - reads lines of standard "
-            "input, JSON objects or a headline each, and answers after 256 lines or at the end.",
+            help="Articles; the first line of each is its headline. - reads standard input: CSV, TSV, "
+            "JSON, JSON Lines, Parquet, or a headline a line, told apart by the content.",
             show_default=False,
         ),
     ] = None,
@@ -62,8 +62,8 @@ def classify(
         typer.Option(
             "--file",
             "-f",
-            help="Read articles from a file: CSV, TSV, JSON, JSONL, Parquet, ...; or from several, "
-            "big/*.parquet, into a folder.",
+            help="Read articles from a file: CSV, TSV, JSON, JSONL, Parquet, ...; from a pipe, such as "
+            "/dev/stdin; or from several files, big/*.parquet, into a folder.",
         ),
     ] = None,
     task: Tasks = None,
@@ -180,6 +180,12 @@ def _plan(
     """Which files go into which, and whether into a folder; no job where the articles are no files
     or the answers are printed."""
     if file is None or not (is_file(file) or is_pattern(file)):
+        if output is not None and (output.endswith("/") or Path(output).is_dir()):
+            raise typer.BadParameter(
+                f"{output!r} is a folder, for the answers to files; name one file, such as "
+                "-o answers.jsonl",
+                param_hint="--output",
+            )
         _check_output(output, json_, file)
         return [], False
     files = find_files(texts, file)

@@ -59,9 +59,14 @@ def confusion(
     strict: Strict = False,
 ) -> None:
     """Show what a model confuses, why, and what to do; gold labels make the report complete."""
+    from newsie.data.formats import is_stream
+
     fields, mapping = parse_columns(columns), parse_mapping(map_)
-    if file == "-":
-        raise typer.BadParameter("the articles are read twice, so give a file", param_hint="FILE")
+    if is_stream(file):
+        raise typer.BadParameter(
+            f"the articles are read twice, and {file!r} is a pipe; save it and name the file",
+            param_hint="FILE",
+        )
     if output.is_file():
         raise typer.BadParameter(f"{str(output)!r} is a file; name a folder", param_hint="--output")
     from newsie.classifier import Classifier

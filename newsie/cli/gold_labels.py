@@ -64,16 +64,17 @@ def check_gold_labels(
     mapping: Mapping[str, str],
 ) -> None:
     """Read the gold labels of a file before the work, and hint at labels that the model may know by another
-    spelling. Standard input can be read once only, so nothing is said of it.
+    spelling. Standard input and other pipes can be read only once, so nothing is said of them.
 
     Raises:
         InputError: `mapping` names a label that no row has.
     """
     from newsie.cli.terminal import note, one_line
+    from newsie.data.formats import is_stream
     from newsie.data.readers import ArticleReader
-    from newsie.doctor.names import closest_label
+    from newsie.doctor.names import closest_label, combined_labels
 
-    if file == "-":
+    if is_stream(file):
         return
     unmapped = {
         task: replace(rule, merge={k: v for k, v in rule.merge.items() if k not in mapping})
@@ -87,6 +88,8 @@ def check_gold_labels(
     for task, found in counts.items():
         known = labels[task].labels
         unknown = [label for label, _ in found.most_common() if label not in {*known, *mapping}]
+        if combined := combined_labels({x: found[x] for x in unknown}, known):
+            note(one_line(f"{task}: {combined.describe()}; these articles are left out"))
         alike = [(label, other) for label in unknown if (other := closest_label(label, known))]
         for label, other in alike[:SHOWN]:
             option = shlex.quote(f"{label}={other}")

@@ -12,7 +12,7 @@ from newsie.data.binary import DAMAGE, open_binary
 from newsie.data.records import BadRow, RecodedRow, Record, Records, Row, recode
 from newsie.errors import ReadError
 
-__all__ = ["open_folder"]
+__all__ = ["find_texts", "open_folder"]
 
 OTHER_ENDING = "file left out: it does not end in .txt"
 NO_LABEL = "file left out: it lies in no folder for a label"
@@ -41,6 +41,11 @@ def open_folder(path: Path, limit: int) -> Records:
             yield Record(number, _read_text(file, path, limit))
 
     return Records(("id", "headline", "body", "label"), read, notes=notes)
+
+
+def find_texts(path: Path) -> list[Path]:
+    """The files of a folder of texts by label that `open_folder` reads, in order."""
+    return _find_files(path)[0]
 
 
 def _find_files(path: Path) -> tuple[list[Path], Counter[str]]:

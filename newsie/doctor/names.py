@@ -5,14 +5,24 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
 from itertools import combinations
 
 from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity, plural
 from newsie.doctor.reading import NewsFile
 
-__all__ = ["check_labels", "closest_label", "placeholders", "plain_label", "spelled", "spellings"]
+__all__ = [
+    "Combined",
+    "check_labels",
+    "closest_label",
+    "combined_labels",
+    "placeholders",
+    "plain_label",
+    "spelled",
+    "spellings",
+]
 
 MIN_ARTICLES = 20
 """Fewer articles of a label and training drops it, unless its recipe says otherwise."""
@@ -24,6 +34,10 @@ ALIKE = 0.86
 
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 
+SEPARATORS = ("|", ";", ",", "/")
+"""Characters that people and programs put between several labels in one cell."""
+
+_LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 _NO_LABEL = re.compile(
     r"#?n/?a|nan|null|none|nil|undefined|unknown|unlabell?ed|--?|\?", re.IGNORECASE
 )
@@ -35,11 +49,63 @@ def check_labels(file: NewsFile, task: str) -> Iterator[Finding]:
     counts = file.counts(task)
     merged = dict(Counter(x for x in spelled(file, task) if x is not None).most_common())
     yield from _check_number_of_labels(file, task, merged)
+    yield from _check_combined(task, counts)
     yield from _check_placeholders(task, counts)
     yield from _check_spellings(task, counts)
     yield from _check_lookalikes(task, merged)
     yield from _check_rare(task, merged)
     yield from _check_shape(file, task, merged)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Labels that are several labels in one cell: "sport|city".
+
+    Attributes:
+        separator: the characters between the labels; empty where they are written as lists.
+        counts: combined label -> number of articles.
+    """
+
+    separator: str
+    counts: Mapping[str, int]
+
+    def describe(self) -> str:
+        """Return a clause that says how many there are, with an example."""
+        form = f"joined by {self.separator!r}" if self.separator else "written as lists"
+        return (
+            f"{plural(len(self.counts), 'label is', 'labels are')} several labels {form} "
+            f"({plural(sum(self.counts.values()), 'article', 'articles')}), such as "
+            f"{next(iter(self.counts))!r}"
+        )
+
+
+def combined_labels(counts: Mapping[str, int], known: Collection[str] = ()) -> Combined | None:
+    """Return the labels that are lists, or that join other labels by a separator; None if there are
+    fewer than two.
+
+    Args:
+        counts: label -> number of articles.
+        known: further labels that may be joined.
+    """
+    lists = {label: n for label, n in counts.items() if _LIST.fullmatch(label)}
+    if len(lists) > 1:
+        return Combined("", lists)
+    for separator in SEPARATORS:
+        joined = {label: _parts(label, separator) for label in counts if separator in label}
+        uses = Counter(part for parts in joined.values() for part in parts)
+        single = {label.strip() for label in (*counts, *known)}
+        combined = {
+            label: counts[label]
+            for label, parts in joined.items()
+            if len(parts) > 1 and all(part in single or uses[part] > 1 for part in parts)
+        }
+        if len(combined) > 1:
+            return Combined(separator, combined)
+    return None
+
+
+def _parts(label: str, separator: str) -> set[str]:
+    return {part for cell in label.split(separator) if (part := cell.strip())}
 
 
 def spellings(counts: Mapping[str, int]) -> dict[str, str]:
@@ -139,6 +205,25 @@ def _check_number_of_labels(
             len(counts),
             task,
             shown,
+        )
+
+
+def _check_combined(task: str, counts: Mapping[str, int]) -> Iterator[Finding]:
+    found = combined_labels(counts)
+    if found:
+        yield Finding(
+            "label-combined",
+            Severity.problem,
+            found.describe(),
+            "A task has one label for each article, so each combination would be learnt as a label "
+            "of its own. Keep one label in each cell, or give each kind of label a column of its own.",
+            len(found.counts),
+            task,
+            tuple(
+                Example(label, note=plural(n, "article", "articles"))
+                for label, n in list(found.counts.items())[:MAX_EXAMPLES]
+            ),
+            details={"labels": dict(found.counts), "separator": found.separator},
         )
 
 

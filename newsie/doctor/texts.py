@@ -86,6 +86,7 @@ def _wrong_column(
 def check_texts(file: NewsFile, *, languages: bool = True) -> Iterator[Finding]:
     """Rows and texts that teach nothing or the wrong thing."""
     yield from _check_skipped(file)
+    yield from _check_notes(file)
     yield from _check_sizes(file)
     if languages:
         yield from _check_language(file)
@@ -116,6 +117,24 @@ def _check_skipped(file: NewsFile) -> Iterator[Finding]:
             Example(p.reason, p.row, p.detail) for p in file.problems.examples[:MAX_EXAMPLES]
         ),
         details={"reasons": dict(reasons)},
+    )
+
+
+def _check_notes(file: NewsFile) -> Iterator[Finding]:
+    """What the reader noted about rows and files that it did not skip."""
+    notes = file.problems.notes.copy()
+    if file.problems.recoded:
+        notes["row that is not UTF-8: read as Windows-1252"] = file.problems.recoded
+    if not notes:
+        return
+    yield Finding(
+        "read-with-notes",
+        Severity.note,
+        "Parts of it are read, but not quite as they stand: "
+        + ", ".join(f"{n:,} × {reason}" for reason, n in notes.most_common()),
+        "Check that this is meant; every command reads the file in the same way.",
+        notes.total(),
+        details={"notes": dict(notes)},
     )
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -36,3 +39,21 @@ def newsie(
         return Outcome(ended.value.code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Callable[[bytes], Path]]:
+    """Named pipes, each with a writer: content -> path."""
+    writers = []
+
+    def make(content: bytes) -> Path:
+        path = tmp_path / f"pipe{len(writers)}"
+        os.mkfifo(path)
+        writer = threading.Thread(target=path.write_bytes, args=(content,), daemon=True)
+        writer.start()
+        writers.append(writer)
+        return path
+
+    yield make
+    for writer in writers:
+        writer.join(10)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -343,3 +344,22 @@ def test_csv_is_safe_for_a_spreadsheet_unless_asked_otherwise(newsie: Any, tmp_p
             assert newsie("classify", "--file", out, "--json").code == 0
     printed = json.loads(newsie("classify", "--file", tmp_path / "a.csv", "--json").out)
     assert (printed["id"], printed["headline"]) == ("", "=1+1 goal")
+
+
+def test_a_pipe_is_answered_like_its_file(
+    newsie: Any, tmp_path: Path, pipe: Callable[[bytes], Path]
+) -> None:
+    content = b"headline,body\nGoal,Cup won\nProbe,In orbit\n"
+    (tmp_path / "a.csv").write_bytes(content)
+    expected = newsie("classify", "--file", tmp_path / "a.csv", "--json").out
+    assert newsie("classify", "--file", pipe(content), "--json").out == expected
+    output = tmp_path / "out.jsonl"
+    assert newsie("classify", "--file", pipe(content), "-o", output).code == 0
+    assert output.read_text() == expected
+
+
+def test_a_pipe_is_not_answered_into_a_folder(newsie: Any, tmp_path: Path) -> None:
+    for source in (("--file", "-"), ("-",)):
+        code, _, err = newsie("classify", *source, "-o", f"{tmp_path}/out/")
+        assert code == 2
+        assert "is a folder" in err

@@ -341,6 +341,10 @@ def test_wrong_usage(newsie: Any, file: Path, tmp_path: Path) -> None:
     code, _, err = newsie("confusion", "-", "-o", tmp_path / "report")
     assert code == 2
     assert "read twice" in err
+    os.mkfifo(pipe := tmp_path / "pipe")
+    code, _, err = newsie("confusion", pipe, "-o", tmp_path / "report")
+    assert code == 2
+    assert "is a pipe" in err
     code, _, err = newsie("confusion", file, "-o", file)
     assert code == 2
     assert "is a file" in err

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,17 @@ def test_no_such_file(newsie: Any, tmp_path: Path) -> None:
     code, out, err = newsie("evaluate", tmp_path / "nothing.csv")
     assert (code, out) == (1, "")
     assert "no such file" in err
+
+
+def test_a_pipe_is_read_once(newsie: Any, file: Path, pipe: Callable[[bytes], Path]) -> None:
+    code, out, err = newsie("evaluate", pipe(file.read_bytes()), "--json")
+    assert code == 0, err
+    assert json.loads(out) == json.loads(newsie("evaluate", file, "--json").out)
+
+
+def test_several_labels_in_a_cell_are_told(newsie: Any, tmp_path: Path) -> None:
+    labels = ["sports", "science", "sports|science", "business|sports"]
+    rows = [{"headline": "goal", "section": label} for label in labels]
+    code, out, err = newsie("evaluate", write(tmp_path / "a.jsonl", rows), "--json")
+    assert (code, json.loads(out)["tasks"]["section"]["support"]) == (0, 2)
+    assert "section: 2 labels are several labels joined by '|' (2 articles)" in err

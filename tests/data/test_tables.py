@@ -198,7 +198,7 @@ def test_a_missing_extra_is_named(
     if not name.startswith("hub:"):
         source = tmp_path / name
         source.write_bytes(b"x")
-    with pytest.raises(MissingExtraError, match=rf"{package}.*newsie\[{extra}\]"):
+    with pytest.raises(MissingExtraError, match=rf"{package}.*newsie-classifier\[{extra}\]"):
         read_articles(source)
 
 

@@ -74,5 +74,5 @@ def test_a_missing_package_is_named_at_once(
     monkeypatch.setattr(
         "newsie.doctor.examination.find_spec", lambda name: None if name == package else find(name)
     )
-    with pytest.raises(MissingExtraError, match=rf"{package}.*newsie\[analysis\]"):
+    with pytest.raises(MissingExtraError, match=rf"{package}.*newsie-classifier\[analysis\]"):
         examine(write_csv(tmp_path / "a.csv", tiny_rows(3)))

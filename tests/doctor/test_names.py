@@ -113,3 +113,18 @@ def test_few_articles_and_one_label_above_all(tmp_path: Path) -> None:
     assert found["label-too-few"].details["labels"] == {"chess": 3}
     assert "97% of the articles" in found["label-dominates"].title
     assert found["unlabelled"].rows == (94, 95, 96, 97)
+
+
+@pytest.mark.parametrize(
+    ("labels", "combined"),
+    [
+        (["sport", "city", "arts", "sport|city", "arts|sport"], {"sport|city", "arts|sport"}),
+        (["a; b", "a; c", "b; c"], {"a; b", "a; c", "b; c"}),
+        (['["sport"]', '["sport", "city"]'], {'["sport"]', '["sport", "city"]'}),
+        (["sport", "arts/culture", "law/order", "world"], set()),
+        (["news, local", "sport", "arts, books"], set()),
+    ],
+)
+def test_several_labels_in_a_cell(tmp_path: Path, labels: list[str], combined: set[str]) -> None:
+    finding = check(tmp_path, labels * 20).get("label-combined")
+    assert set(finding.details["labels"] if finding else ()) == combined

@@ -113,3 +113,14 @@ def test_headline_and_body_exchanged(tmp_path: Path) -> None:
 def test_a_file_without_bodies(tmp_path: Path) -> None:
     rows = [{k: v for k, v in row.items() if k != "body"} for row in tiny_rows(5)]
     assert check(tmp_path, rows)["no-body"].severity is Severity.note
+
+
+def test_what_the_reader_noted_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("headline,body,section\nLate goal wins,NaN,sports\nRates rise\n")
+    found = {f.code: f for f in check_texts(news_file(path))}["read-with-notes"]
+    assert (found.severity, found.count) == (Severity.note, 2)
+    assert all(part in found.title for part in ("shorter than the header", "NaN, null or N/A"))
+    path.write_bytes("headline,section\nCafé wins the cup,sports\n".encode("cp1252"))
+    found = {f.code: f for f in check_texts(news_file(path))}["read-with-notes"]
+    assert "Windows-1252" in found.title

@@ -17,10 +17,11 @@ from newsie.atomic import new_directory
 from newsie.bundle import Bundle
 from newsie.data.articles import Article
 from newsie.data.columns import find_column
+from newsie.data.folders import find_texts
 from newsie.data.formats import is_stream, open_records
 from newsie.data.readers import MAX_FIELD_CHARS, ArticleReader
 from newsie.data.writers import open_writer
-from newsie.doctor.names import placeholders, spellings
+from newsie.doctor.names import combined_labels, placeholders, spellings
 from newsie.errors import InputError, ReadError
 from newsie.labels import LabelRule, LabelSpace
 from newsie.training.config import CorpusConfig, DataConfig, TaskConfig
@@ -83,7 +84,7 @@ class Sources:
         options = [list(self.tasks), dict(self.columns), dict(self.mapping)]
         digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
         for role, path in self._files():
-            for part in sorted(path.glob("*/*.txt")) if path.is_dir() else [path]:
+            for part in find_texts(path) if path.is_dir() else [path]:
                 name = part.relative_to(path.parent).as_posix()  # in a folder, the label is in it
                 digest.update(f"\0{role} {name}\0".encode())
                 with part.open("rb") as file:
@@ -184,6 +185,11 @@ def _describe(question: Question) -> Iterator[str]:
     if question.rare:
         rare = ", ".join(f"{label} ({n})" for label, n in list(question.rare.items())[:8])
         yield f"  left out, fewer than {MIN_ARTICLES} articles: {rare}"
+    if combined := combined_labels({**question.counts, **question.rare}, question.known):
+        yield (
+            f"  {combined.describe()}. A task has one label for each article, so each combination counts "
+            "as a label of its own; keep one label in each cell, or call it another: --map OLD=NEW"
+        )
     if empty := placeholders(question.counts):
         yield (
             f"  learnt as labels, though they read like none: {_some(empty)}; if they are none, leave "

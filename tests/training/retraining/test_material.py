@@ -141,3 +141,19 @@ def test_a_folder_of_texts_by_label_is_read_like_a_file(base: Bundle, tmp_path: 
 def test_standard_input_is_refused_for_what_it_is(base: Bundle, tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="stdin: retraining reads a file more than once"):
         gather(Sources(Path("-")), base, tmp_path)
+
+
+def test_several_labels_in_a_cell_are_said(base: Bundle, tmp_path: Path) -> None:
+    file = written(tmp_path / "ours.csv", ["a", "b", "a|b", "b|c"] * 6)
+    said = gather(Sources(file), base, tmp_path)[1]
+    assert "2 labels are several labels joined by '|' (12 articles), such as" in said
+
+
+@pytest.mark.parametrize("name", ["a/2024/x.txt", "a/y.TXT"])
+def test_a_changed_text_of_a_folder_is_another_source(tmp_path: Path, name: str) -> None:
+    text = tmp_path / "folder" / name
+    text.parent.mkdir(parents=True)
+    text.write_text("Late goal")
+    before = Sources(tmp_path / "folder").fingerprint()
+    text.write_text("Early goal")
+    assert Sources(tmp_path / "folder").fingerprint() != before

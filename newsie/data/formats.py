@@ -36,6 +36,9 @@ _FOREIGN = {
     re.compile(rb"WARC/"): "a web archive (WARC)",
     re.compile(rb"\s*<(\?xml|rss|feed|nitf|newsml|sgml|urlset)\b", re.I): "XML or a feed",
     re.compile(rb"\s*<(!doctype|html|head|body)\b", re.I): "a web page or SGML",
+    re.compile(
+        rb"\x89PNG|\xff\xd8\xff|GIF8|\x7fELF|SQLite format 3|\x80[\x02-\x05]"
+    ): "an image, a program, a database or a pickle",
     re.compile(rb"[\x01\x16]"): "a wire format with control characters",
 }
 """Starts of files that hold no rows of text, whatever they are called."""
@@ -181,6 +184,11 @@ def _refuse_foreign(source: Source, head: bytes) -> None:
 def _guess(source: Source, limit: int, known: Collection[str]) -> str:
     """The ending that a file with such a first line would have."""
     first, _ = first_lines(source, limit, lambda _: False)
+    if _CONTROL.search(first):
+        raise ReadError(
+            source.name,
+            f"holds binary data and no text; formats that are read: {', '.join(SUFFIXES)}",
+        )
     if starts_object(first):
         return ".jsonl" if holds_lines(source, limit) else ".json"
     try:
@@ -192,6 +200,7 @@ def _guess(source: Source, limit: int, known: Collection[str]) -> str:
     return ".csv" if _is_header(line, known) else ".txt"
 
 
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _JSON_ARRAY = re.compile(r'\s*\[\s*(?:[\[{"\]]|\Z)')
 _SEPARATOR_LINE = re.compile(r'"?sep=."?\s*\Z', re.IGNORECASE)
 _COLUMN_NAME = re.compile(r"[^\W\d]\w{0,40}\Z")

@@ -81,7 +81,7 @@ class Combined:
 
 def combined_labels(counts: Mapping[str, int], known: Collection[str] = ()) -> Combined | None:
     """Return the labels that are lists, or that join other labels by a separator; None if there are
-    fewer than two.
+    none, or no more than chance.
 
     Args:
         counts: label -> number of articles.
@@ -99,7 +99,7 @@ def combined_labels(counts: Mapping[str, int], known: Collection[str] = ()) -> C
             for label, parts in joined.items()
             if len(parts) > 1 and all(part in single or uses[part] > 1 for part in parts)
         }
-        if len(combined) > 1:
+        if len(combined) > (separator in ",/"):  # these also stand in the name of one label
             return Combined(separator, combined)
     return None
 

@@ -301,3 +301,11 @@ def test_a_long_line_later_in_a_stream_is_skipped() -> None:
         b'{"headline": "Rain"}\n{"headline": "' + b"x" * 10_000_000 + b'"}\n{"headline": "Sun"}\n'
     )
     assert headlines(content) == ["Rain", "Sun"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n\x1a\n\0\0", b"ab\x02\xf3\n\0", b"\x80\x04\x95.\n"]
+)
+def test_binary_data_on_a_stream_is_refused(content: bytes) -> None:
+    with pytest.raises(ReadError, match=r"stdin: holds (binary data|an image)"):
+        ArticleReader(io.BytesIO(content))

@@ -121,6 +121,7 @@ def test_few_articles_and_one_label_above_all(tmp_path: Path) -> None:
         (["sport", "city", "arts", "sport|city", "arts|sport"], {"sport|city", "arts|sport"}),
         (["a; b", "a; c", "b; c"], {"a; b", "a; c", "b; c"}),
         (['["sport"]', '["sport", "city"]'], {'["sport"]', '["sport", "city"]'}),
+        (["sport", "city", "sport;city"], {"sport;city"}),
         (["sport", "arts/culture", "law/order", "world"], set()),
         (["news, local", "sport", "arts, books"], set()),
     ],

@@ -144,7 +144,7 @@ def test_standard_input_is_refused_for_what_it_is(base: Bundle, tmp_path: Path) 
 
 
 def test_several_labels_in_a_cell_are_said(base: Bundle, tmp_path: Path) -> None:
-    file = written(tmp_path / "ours.csv", ["a", "b", "a|b", "b|c"] * 6)
+    file = written(tmp_path / "ours.csv", ["a", "b", "a|b", "b|a"] * 6)
     said = gather(Sources(file), base, tmp_path)[1]
     assert "2 labels are several labels joined by '|' (12 articles), such as" in said
 

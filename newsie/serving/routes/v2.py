@@ -82,7 +82,7 @@ class InferRequest(Strict):
 
     id: str | None = Field(None, max_length=256)
     inputs: list[Input] = Field(min_length=1, max_length=1)
-    outputs: Listed[Output] | None = Field(None, max_length=16)
+    outputs: Annotated[Listed[Output], Field(max_length=16)] | None = None
     parameters: RequestParameters | None = None
 
 

@@ -15,18 +15,28 @@ the lock. Names aside are always created anew, so a link that lies in wait under
 from __future__ import annotations
 
 import ctypes
+import errno
 import itertools
 import os
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from newsie.errors import InputError
 from newsie.locks import LOCKS, try_lock, unlock
 
-__all__ = ["new_directory", "new_file", "restore_directory", "scratch_directory", "write_text"]
+__all__ = [
+    "check_writable",
+    "new_directory",
+    "new_file",
+    "restore_directory",
+    "scratch_directory",
+    "write_text",
+]
 
 RESTORE_SECONDS = 10
 """How long `restore_directory` waits for a living process that is between its two renames."""
@@ -96,6 +106,27 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file in one step, over an older one."""
     with new_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def check_writable(target: Path) -> None:
+    """Check that `target` can be written, before the work whose result it will hold.
+
+    Folders of its path that do not exist yet are not created.
+
+    Raises:
+        InputError: the nearest folder that exists is read-only, full or not a folder.
+    """
+    folder = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
+    try:
+        # Permission bits do not show a read-only file system, and mean nothing to root.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        reason = "read-only" if error.errno in (errno.EROFS, errno.EACCES) else error.strerror
+        if error.errno in (errno.ENOTDIR, errno.ENOENT):
+            reason = "not a folder"
+        raise InputError(
+            f"{target} cannot be written: {folder} is {reason}; choose another folder"
+        ) from error
 
 
 def restore_directory(target: Path) -> bool:

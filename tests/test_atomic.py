@@ -16,12 +16,14 @@ import pytest
 
 from newsie import atomic
 from newsie.atomic import (
+    check_writable,
     new_directory,
     new_file,
     restore_directory,
     scratch_directory,
     write_text,
 )
+from newsie.errors import InputError
 
 
 def fill(target: Path, text: str, *, fails: bool = False, replace: bool = False) -> None:
@@ -317,3 +319,20 @@ def test_a_living_writer_between_two_renames_is_waited_for(
     assert (target / "content").read_text() == "new"
     writer.join()
     assert names(tmp_path) == ["result"]
+
+
+def test_a_target_that_can_be_written(tmp_path: Path) -> None:
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path / "a" / "b" / "c")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine", encoding="utf-8")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("notes", "link"):
+        with pytest.raises(
+            InputError, match=rf"student cannot be written: .*{name} is not a folder"
+        ):
+            check_writable(tmp_path / name / "models" / "student")
+    assert (tmp_path / "notes").read_text(encoding="utf-8") == "mine"

@@ -107,6 +107,10 @@ class Answered:
         """Of a task."""
         return tuple(self._index[task])
 
+    def without_label(self, task: str) -> int:
+        """Return the number of articles that have no gold label for a task."""
+        return self._gold[task].count(IGNORE) - self.unknown[task].total()
+
     def gold(self, task: str) -> NDArray[np.int64]:
         """(N,) class indices."""
         import numpy as np

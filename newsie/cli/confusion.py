@@ -25,6 +25,7 @@ from newsie.cli.options import (
 
 if TYPE_CHECKING:
     from newsie.classifier import Classifier
+    from newsie.cli.terminal import Style
     from newsie.confusion.analysis import Analysis
     from newsie.confusion.comparison import Comparison
     from newsie.confusion.report import Report
@@ -174,6 +175,8 @@ def _analyse(
         comparisons=comparisons,
         texts={row: articles[row] for row in shown},
         left_out=left_out,
+        without_label={name: answered.without_label(name) for name in analyses},
+        unknown_label={name: answered.unknown[name].total() for name in analyses},
     )
     return report, articles
 
@@ -195,6 +198,12 @@ def _left_out(reader: ArticleReader, answered: Answered, by: By | None) -> Itera
         field = "publisher" if by is By.publisher else "published"
         yield f"No article names its {by.value}; --columns {field}=COLUMN says where that is."
     for name, unknown in answered.unknown.items():
+        without = answered.without_label(name)
+        if without and name not in reader.missing_rules:
+            yield (
+                f"{name}: {count(without, 'article')} of {answered.articles:,} have no gold label and are "
+                "left out where one is needed."
+            )
         if unknown:
             shown = ", ".join(f"{label!r} ({n:,})" for label, n in unknown.most_common(5))
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
@@ -345,6 +354,24 @@ def _write_suspects(report: Report, articles: Mapping[int, Article], directory: 
                 )
 
 
+def _print_counts(report: Report, style: Style) -> None:
+    """Print how many articles each task is measured on, and how many are left out."""
+    from newsie.cli.terminal import one_line
+
+    header = ("task", "articles", "no label", "unknown")
+    rows = [header]
+    for task, without in report.without_label.items():
+        unknown = report.unknown_label[task]
+        counts = report.articles - without - unknown, without, unknown
+        rows.append((one_line(task), *(f"{count:,}" for count in counts)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    for number, (task, *cells) in enumerate(rows):
+        line = "  ".join(
+            [f"{task:<{widths[0]}}", *(f"{x:>{w}}" for x, w in zip(cells, widths[1:], strict=True))]
+        )
+        print(style.dim(line) if number == 0 else line)
+
+
 def _tell(report: Report, directory: Path) -> None:
     """The summary on stdout, the rest on stderr."""
     import sys
@@ -358,6 +385,7 @@ def _tell(report: Report, directory: Path) -> None:
     for number, sentence in enumerate(report.summary, 1):
         lines = textwrap.wrap(sentence, max(style.width - 3, 40))
         print(f"{number}. " + "\n   ".join(lines))
+    _print_counts(report, style)
     tasks: dict[str, list[str]] = {}
     for task, analysis in report.analyses.items():
         for sentence in analysis.left_out:

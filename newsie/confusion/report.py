@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,6 +36,8 @@ class Report:
         comparisons: of answers to the same articles.
         texts: row -> article, for those that are shown; see `shown_rows`.
         left_out: sentences: what is missing, and why.
+        without_label: task -> number of articles that have no gold label.
+        unknown_label: task -> number of articles whose gold label the model does not have.
     """
 
     source: str
@@ -46,6 +48,8 @@ class Report:
     comparisons: Sequence[Comparison]
     texts: Mapping[int, Article]
     left_out: Sequence[str] = ()
+    without_label: Mapping[str, int] = field(default_factory=dict)
+    unknown_label: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def summary(self) -> tuple[str, ...]:
@@ -66,6 +70,8 @@ class Report:
             "headline": headline(self.analyses),
             "summary": list(self.summary),
             "left_out": list(self.left_out),
+            "without_label": dict(self.without_label),
+            "unknown_label": dict(self.unknown_label),
             "tasks": [analysis.to_json(task) for task, analysis in self.analyses.items()],
             "comparisons": [as_json(comparison) for comparison in self.comparisons],
             "texts": {str(row): _text(article) for row, article in sorted(self.texts.items())},

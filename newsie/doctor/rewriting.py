@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-from newsie.atomic import new_file
+from newsie.atomic import check_writable, new_file
 from newsie.data.binary import COMPRESSIONS, FileSource, open_binary
 from newsie.data.delimited import read_dialect
 from newsie.data.documents import find_rows, holds_lines, rows_of
@@ -81,8 +80,7 @@ def check_target(source: Path, output: Path) -> None:
         )
     if not output.parent.is_dir():
         raise InputError(f"{output} cannot be written: there is no folder {output.parent}")
-    if not os.access(output.parent, os.W_OK):
-        raise InputError(f"{output} cannot be written: the folder {output.parent} is read-only")
+    check_writable(output)
     if wanted != given:
         raise InputError(
             f"{output}: the cleaned file has the format of {source.name}; give it a name that "

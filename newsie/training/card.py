@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from newsie.bundle import Bundle, Manifest, copy_bundle
+from newsie.printable import one_line
 from newsie.training.figures import SERVED, TEACHER, Figures, Score
 
 __all__ = ["PLACE", "model_card", "transformers_card", "write_card"]
@@ -197,7 +199,12 @@ def _usage(manifest: Manifest) -> str:
 
 def _tasks(manifest: Manifest) -> str:
     rows = [
-        (task.name, str(len(task.labels)), ", ".join(task.labels), _origin_of_gold(task.rule))
+        (
+            task.name,
+            str(len(task.labels)),
+            ", ".join(map(_literal, task.labels)),
+            _origin_of_gold(task.rule),
+        )
         for task in manifest.label_space.tasks
     ]
     return _table(("task", "labels", "which", "gold label"), rows)
@@ -280,6 +287,16 @@ def _corpus_list(recipe: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return corpora
 
 
+def _literal(text: str) -> str:
+    """Return text as Markdown that shows it as it is, in one line."""
+    return re.sub(r"([\\`*\[\]<>~#|]|(?<!\w)_|_(?!\w))", r"\\\1", one_line(text))
+
+
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Return text with the pipes escaped that would end a cell of a table."""
+    return re.sub(r"(?<!\\)\|", r"\\|", one_line(text))

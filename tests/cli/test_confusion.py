@@ -164,6 +164,46 @@ def test_gold_labels_that_the_model_does_not_know(newsie: Any, tmp_path: Path) -
     assert (found["tasks"][0]["labelled"], len(found["left_out"])) == (1, 1)
 
 
+def test_articles_left_out_stand_in_the_table(newsie: Any, tmp_path: Path) -> None:
+    rows = [
+        {"headline": "goal", "section": label}
+        for label in ["sports", "science", "weather", "weather", "rain", "", ""]
+    ]
+    rows += [{"headline": "goal"}]
+    path = write(tmp_path / "a.jsonl", rows)
+    code, out, err = newsie("confusion", path, "-o", tmp_path / "report", "--task", "section")
+    assert code == 0, err
+    header, row = out.splitlines()[-2:]
+    assert header.split() == ["task", "articles", "no", "label", "unknown"]
+    assert row.split() == ["section", "2", "3", "3"]
+    assert "section: 3 articles of 8 have no gold label" in err
+    found = json.loads((tmp_path / "report" / "confusion.json").read_text("utf-8"))
+    assert (found["without_label"], found["unknown_label"]) == ({"section": 3}, {"section": 3})
+    assert found["tasks"][0]["labelled"] == 2
+
+
+def test_labels_in_another_spelling_are_hinted_at_before_the_work_and_mapped(
+    newsie: Any, tmp_path: Path
+) -> None:
+    labels = ["Sports", "sprots", "weather", "sports"]
+    rows = [{"headline": "goal", "section": label} for label in labels]
+    path = write(tmp_path / "a.jsonl", rows)
+    arguments = ["confusion", path, "-o", tmp_path / "report", "--task", "section"]
+    _, _, err = newsie(*arguments)
+    assert err.index("--map Sports=sports") < err.index("analysing section")
+    assert err.index("--map sprots=sports") < err.index("analysing section")
+    assert "--map weather" not in err
+    mapped = newsie(*arguments, "--map", "Sports=sports", "--map", "sprots=sports")
+    assert mapped.code == 0, mapped.err
+    found = json.loads((tmp_path / "report" / "confusion.json").read_text("utf-8"))
+    assert (found["tasks"][0]["labelled"], found["unknown_label"]) == (3, {"section": 1})
+    assert "--map" not in mapped.err
+    wrong = newsie(*arguments, "--map", "Sprot=sports")
+    assert wrong.code == 1
+    assert "--map names the label 'Sprot', which no row of" in wrong.err
+    assert newsie(*arguments, "--map", "Sports=sport").code == 2
+
+
 def test_gold_labels_in_capitals(newsie: Any, tmp_path: Path) -> None:
     rows = [{"headline": "goal", "section": label} for label in ["weather", "Sports", "SCIENCE"]]
     path = write(tmp_path / "a.jsonl", rows)

@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from newsie.bundle import Lineage, Manifest, read_bundle, write_bundle
 from newsie.data.encoding import EncodingPolicy
+from newsie.labels import LabelSpace, Task
 from newsie.training.card import model_card, transformers_card, write_card
 from newsie.training.config import read_recipe, recipe_from
 from tests.tiny import LABELS, tiny_tokenizer
@@ -121,6 +122,16 @@ def test_tasks_and_figures(manifest: Manifest) -> None:
     assert "| wire | section | headline + body | 400 |" in card
     assert "teacher 2.0 h, student 1.0 h" in card
     assert "0.09 kWh" in card  # 3 h, 2 cores, 15 W each
+
+
+def test_labels_are_shown_as_they_are(manifest: Manifest) -> None:
+    labels = ("a|b", "**bold** [x](y) `z`", "real_estate", "_private_")
+    task = Task("desk", labels)
+    space = LabelSpace((*manifest.label_space.tasks, task))
+    calibration = {**manifest.calibration, "desk": 1.0}
+    text = model_card(replace(manifest, label_space=space, calibration=calibration))
+    row = next(line for line in text.splitlines() if line.startswith("| desk |"))
+    assert row == (r"| desk | 4 | a\|b, \*\*bold\*\* \[x\](y) \`z\`, real_estate, \_private\_ |  |")
 
 
 def test_without_figures_or_recipe(tmp_path: Path) -> None:

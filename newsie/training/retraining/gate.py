@@ -36,6 +36,7 @@ from newsie.evaluation import (
     paired_difference,
 )
 from newsie.labels import IGNORE, LabelSpace
+from newsie.printable import one_line
 
 __all__ = ["Limits", "Promotion", "TaskReport", "compare_students"]
 
@@ -175,7 +176,7 @@ class Promotion:
     def check(self) -> None:
         """Raise QualityGateError, with the table, unless the student is promoted."""
         if self.failures:
-            reasons = "\n".join(f"  {text}" for text in self.failures)
+            reasons = "\n".join(f"  {one_line(text)}" for text in self.failures)
             raise QualityGateError(f"the new student is not promoted:\n{reasons}\n{self.table()}")
 
     def table(self) -> str:
@@ -220,7 +221,7 @@ class Promotion:
                 f"No gold labels here for {', '.join(without)}: the agreement of the new student with "
                 "the old one stands in for its accuracy; --replay or --test FILE measures it."
             )
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join(one_line(line.rstrip()) for line in lines)
 
 
 def compare_students(

@@ -24,6 +24,7 @@ from newsie.data.writers import open_writer
 from newsie.doctor.names import combined_labels, placeholders, spellings
 from newsie.errors import InputError, ReadError
 from newsie.labels import LabelRule, LabelSpace
+from newsie.printable import one_line
 from newsie.training.config import CorpusConfig, DataConfig, TaskConfig
 from newsie.training.retraining.questions import (
     MIN_ARTICLES,
@@ -184,7 +185,7 @@ def _describe(question: Question) -> Iterator[str]:
     yield question.describe()
     if question.rare:
         rare = ", ".join(f"{label} ({n})" for label, n in list(question.rare.items())[:8])
-        yield f"  left out, fewer than {MIN_ARTICLES} articles: {rare}"
+        yield one_line(f"  left out, fewer than {MIN_ARTICLES} articles: {rare}")
     if combined := combined_labels({**question.counts, **question.rare}, question.known):
         yield (
             f"  {combined.describe()}. A task has one label for each article, so each combination counts "

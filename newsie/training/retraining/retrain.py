@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from newsie.atomic import check_writable
 from newsie.baseline import BaselineConfig, fit_baseline
 from newsie.bundle import Bundle, copy_bundle, read_bundle
 from newsie.classifier import Classifier
@@ -235,20 +234,6 @@ def _name(output: Path) -> str:
         raise BundleError(f"{output} is there and is not a bundle; choose another name")
     check_writable(output)
     return name
-
-
-def check_writable(target: Path) -> None:
-    """Raise InputError unless a file can be made where a target goes: minutes of work would be lost."""
-    folder = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        reason = "read-only" if error.errno in (errno.EROFS, errno.EACCES) else error.strerror
-        if error.errno in (errno.ENOTDIR, errno.ENOENT):
-            reason = "not a folder"
-        raise InputError(
-            f"{target} cannot be written: {folder} is {reason}; choose another folder"
-        ) from error
 
 
 def _origin(base: Bundle, output: Path) -> Bundle:

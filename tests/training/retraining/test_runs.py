@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from accelerate.state import AcceleratorState
 from filelock import FileLock
 
-from newsie.bundle import Bundle, read_bundle
+from newsie.bundle import Bundle, read_bundle, write_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.doctor.rewriting import check_target
@@ -33,7 +34,7 @@ from newsie.training.retraining.retraining import (
     choose_depth,
     with_own_answers,
 )
-from tests.tiny import tiny_articles, write_tiny_corpus, write_tiny_encoder
+from tests.tiny import COMMON, WORDS, tiny_articles, write_tiny_corpus, write_tiny_encoder
 from tests.training.retraining.files import heard_by, write_rows, write_volume
 
 Label = Callable[[Article], str]
@@ -90,11 +91,15 @@ def test_a_quick_student_learns_a_new_task_and_keeps_the_others(
 def test_one_that_is_not_good_enough_is_not_there_unless_forced(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    # Words tell it, and the student's states, which are those of a random encoder, hardly do.
-    file = write_volume(
-        tmp_path / "ours.csv", 300, label=lambda a: "goals" if "the" in a.headline.split() else "no"
-    )
-    with pytest.raises(QualityGateError, match="below TF-IDF and logistic regression"):
+    # The last word tells the label. TF-IDF reads it; the student does not read that far.
+    random = np.random.default_rng(0)
+    rows = [
+        (f"{' '.join(random.choice(COMMON.split(), 6))}", f"{' '.join(text)} {label}", label)
+        for label in ("goals", "bonds")
+        for text in random.choice(" ".join(WORDS.values()).split(), (100, 120))
+    ]
+    file = write_rows(tmp_path / "ours.csv", ("headline", "body", "category"), rows)
+    with pytest.raises(QualityGateError, match=r"category: accuracy .* is below TF-IDF, "):
         run(Sources(file), tiny_bundle, tmp_path)
     assert not (tmp_path / "models").exists()
     found = run(Sources(file), tiny_bundle, tmp_path, force=True)
@@ -325,6 +330,85 @@ def test_a_folder_that_is_read_only_is_told_before_the_work(
             check_target(file, disk / "clean.csv")
     finally:
         subprocess.run(["umount", str(disk)], check=False, capture_output=True)
+
+
+def test_a_file_in_the_path_of_the_target_is_told_before_the_work(
+    file: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "models").write_text("a file", encoding="utf-8")
+    with pytest.raises(InputError, match=r"ours cannot be written: .*models is not a folder"):
+        run(Sources(file), tiny_bundle, tmp_path)
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "runs").write_text("a file", encoding="utf-8")
+    with pytest.raises(InputError, match=r"cannot be written: .*runs is not a folder"):
+        run(Sources(file), tiny_bundle, tmp_path / "other", runs=tmp_path / "runs")
+    with pytest.raises(InputError, match=r"clean.csv cannot be written: there is no folder"):
+        check_target(file, tmp_path / "missing" / "clean.csv")
+
+
+def test_a_rare_label_that_is_neither_measured_nor_predicted_is_told(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    # The rare label is drawn by chance, and all four articles that have it are learnt from.
+    articles = tiny_articles(300)
+    rare = {11, 12, 101, 250}
+    rows = [
+        (a.id, a.headline, a.body, "y" if number in rare else "x")
+        for number, a in enumerate(articles)
+    ]
+    file = write_rows(tmp_path / "ours.csv", ("id", "headline", "body", "category"), rows)
+    found = run(Sources(file), tiny_bundle, tmp_path, force=True)
+    report = found.promotion.tasks["category"]
+    assert (report.unmeasured, report.silent) == (("y",), ("y",))
+    table = found.promotion.table().splitlines()
+    assert (
+        "category: macro-F1 is over 1 of 2 labels; not measured, without a test article: y" in table
+    )
+    assert (
+        "category: never predicted, not even for the articles that it was learnt from: y" in table
+    )
+    card = (found.bundle.path / "README.md").read_text(encoding="utf-8")
+    assert "never predicted, not even" in card
+
+
+@pytest.mark.slow
+def test_a_quick_student_is_kept_where_a_deeper_one_ends_below_it(
+    file: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deeper = run(Sources(file), tiny_bundle, tmp_path, depth="student", force=True)
+    shutil.rmtree(deeper.bundle.path)
+    [fitted] = (tmp_path / "runs" / "ours").glob("**/bundle-*/newsie.json")
+    write_inverted(read_bundle(fitted.parent))
+    AcceleratorState._reset_state(True)
+    capsys.readouterr()
+    found = run(Sources(file), tiny_bundle, tmp_path, depth="student", force=True)
+    assert found.depth == "quick"
+    assert "--student ends below --quick: " in capsys.readouterr().err
+    assert found.bundle.manifest.lineage.recipe["retrained"]["depth"] == "quick"
+    report = found.promotion.tasks["category"].after
+    assert report is not None
+    assert report.accuracy > 0.5
+
+
+def write_inverted(bundle: Bundle) -> None:
+    """Write a bundle over itself that predicts the least likely category."""
+    model = onnx.load(bundle.model_path)
+    for node in model.graph.node:
+        node.output[:] = ["raw" if name == "category" else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node("Neg", ["raw"], ["category"]))
+    manifest = bundle.manifest
+    write_bundle(
+        bundle.path,
+        name=manifest.name,
+        label_space=manifest.label_space,
+        encoding=manifest.encoding,
+        calibration=manifest.calibration,
+        model=model.SerializeToString(),
+        tokenizer=bundle.tokenizer_path.read_text("utf-8"),
+        card="# inverted\n",
+        lineage=manifest.lineage,
+        replace=True,
+    )
 
 
 def test_scratch_is_on_the_disk_of_the_runs(

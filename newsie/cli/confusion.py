@@ -359,7 +359,7 @@ def _print_counts(report: Report, style: Style) -> None:
     from newsie.cli.terminal import one_line
 
     header = ("task", "articles", "no label", "unknown")
-    rows = [header]
+    rows: list[tuple[str, ...]] = [header]
     for task, without in report.without_label.items():
         unknown = report.unknown_label[task]
         counts = report.articles - without - unknown, without, unknown

@@ -44,7 +44,7 @@ def newsie(
 @pytest.fixture
 def pipe(tmp_path: Path) -> Iterator[Callable[[bytes], Path]]:
     """Named pipes, each with a writer: content -> path."""
-    writers = []
+    writers: list[threading.Thread] = []
 
     def make(content: bytes) -> Path:
         path = tmp_path / f"pipe{len(writers)}"

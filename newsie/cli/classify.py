@@ -17,6 +17,7 @@ from newsie.cli.sources import (
     check_source,
     find_files,
     fixed_folder,
+    is_directory,
     is_file,
     is_pattern,
     open_source,
@@ -180,7 +181,7 @@ def _plan(
     """Which files go into which, and whether into a folder; no job where the articles are no files
     or the answers are printed."""
     if file is None or not (is_file(file) or is_pattern(file)):
-        if output is not None and (output.endswith("/") or Path(output).is_dir()):
+        if output is not None and (output.endswith("/") or is_directory(output)):
             raise typer.BadParameter(
                 f"{output!r} is a folder, for the answers to files; name one file, such as "
                 "-o answers.jsonl",

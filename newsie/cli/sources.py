@@ -17,6 +17,7 @@ __all__ = [
     "check_source",
     "find_files",
     "fixed_folder",
+    "is_directory",
     "is_file",
     "is_pattern",
     "open_source",
@@ -48,7 +49,7 @@ def _why_no_text(text: str) -> str:
     from newsie.data.formats import SUFFIXES
 
     path = Path(text)
-    if (path.suffix and is_file(text)) or ("/" in text and _is_directory(text)):
+    if (path.suffix and is_file(text)) or ("/" in text and is_directory(text)):
         kind = "file" if path.suffix else "folder"
         return f"{text!r} is a {kind}; to read the articles in it, type --file {text}"
     if path.suffix.lower() in SUFFIXES and len(text.split()) == 1:
@@ -92,7 +93,8 @@ def is_file(text: str) -> bool:
         return False
 
 
-def _is_directory(text: str) -> bool:
+def is_directory(text: str) -> bool:
+    """Whether there is a folder of that name."""
     try:
         return Path(text).is_dir()
     except OSError:

@@ -105,7 +105,7 @@ def is_stream(source: str | Path) -> bool:
         return False
     try:
         mode = Path(source).stat().st_mode
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL character, which no name has
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or str(source).startswith(_STREAMS)
 

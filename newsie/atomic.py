@@ -30,6 +30,7 @@ from newsie.errors import InputError
 from newsie.locks import LOCKS, try_lock, unlock
 
 __all__ = [
+    "check_regular",
     "check_writable",
     "new_directory",
     "new_file",
@@ -86,8 +87,13 @@ def scratch_directory(target: Path) -> Iterator[Path]:
 def new_file(target: Path) -> Iterator[Path]:
     """Yield the path of an empty file, which takes the name `target` when the block ends without an error.
 
-    A file that is there already is replaced, and its permissions are kept.
+    A file that is there already is replaced, and its permissions are kept. A pipe or a device is not
+    replaced.
+
+    Raises:
+        InputError: see `check_regular`.
     """
+    check_regular(target)
     target = target.absolute()
     mode = _mode(target)
     with _claim(target, "aside", lambda path: _create_file(path, mode)) as aside:
@@ -106,6 +112,18 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file in one step, over an older one."""
     with new_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def check_regular(target: Path) -> None:
+    """Check that a regular file of the name `target` would not replace a pipe, a socket or a device.
+
+    Raises:
+        InputError: it would.
+    """
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise InputError(
+            f"{target} is a pipe or a device, which is not replaced by a file; name a file instead"
+        )
 
 
 def check_writable(target: Path) -> None:

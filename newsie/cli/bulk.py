@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter
@@ -13,6 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
+
+from newsie.cli.written import (
+    check_replaceable,
+    read_record,
+    record_path,
+    start_record,
+    write_record,
+)
 
 if TYPE_CHECKING:
     from newsie.classifier import Classifier
@@ -35,10 +42,6 @@ TABLES = {".parquet": ".parquet", ".arrow": ".parquet", ".feather": ".parquet"}
 TABLES |= {".csv": ".csv", ".tsv": ".csv"}
 """Ending of a file -> ending of its answers; all others, and all with --json, become .jsonl."""
 
-RECORDS = ".newsie"
-"""In a folder of answers: a folder with a record of each, of what it answers; empty until it does. A
-file without a record is somebody else's."""
-
 BUSY_SECONDS = 10
 """How long a process that answers one file waits for another that does: one that lost its node ends."""
 
@@ -51,7 +54,12 @@ class Job(NamedTuple):
 
 
 def into_folder(
-    files: Sequence[str], folder: Path, json_: bool, below: Path | None = None
+    files: Sequence[str],
+    folder: Path,
+    json_: bool,
+    below: Path | None = None,
+    *,
+    overwrite: bool = False,
 ) -> list[Job]:
     """A job for each file, its answers under the same name in a folder.
 
@@ -64,6 +72,7 @@ def into_folder(
         json_: whether all are answered in JSON Lines.
         below: a folder that all files are in; below/2020/a.csv is answered in folder/2020/a.csv.
             None means that all go into the folder itself.
+        overwrite: replace files of the folder that no earlier run wrote for the same articles, too.
     """
     if folder.is_file():
         raise typer.BadParameter(
@@ -91,7 +100,7 @@ def into_folder(
                 "the folders in it are kept apart",
                 param_hint="--output",
             )
-        _check_target(source, target)
+        _check_target(source, target, overwrite)
         taken[target] = source
         jobs.append(Job(source, target))
     return jobs
@@ -104,20 +113,15 @@ def folder_of(jobs: Sequence[Job]) -> str:
 
 def _is_answer(source: Path, folder: Path) -> bool:
     """Whether a file was written into a folder by an earlier run."""
-    return _record_path(source).exists() and folder.resolve() in source.resolve().parents
+    return record_path(source).exists() and folder.resolve() in source.resolve().parents
 
 
-def _check_target(source: Path, target: Path) -> None:
+def _check_target(source: Path, target: Path, overwrite: bool) -> None:
     """A wrong usage if a file is there that must not be overwritten."""
-    if not target.exists():
-        return
-    if target.samefile(source):
+    if target.exists() and target.samefile(source):
         raise _other_folder(f"{str(target.parent)!r} holds the files that are read")
-    record = _read_record(target)
-    if record is None:
-        raise _other_folder(f"{target} is there, and is no answer of an earlier run")
-    if record and record["file"] != str(source.resolve()):
-        raise _other_folder(f"{target} answers another file, {record['file']}")
+    if not overwrite:
+        check_replaceable(target, str(source.resolve()), "name another folder")
 
 
 def _other_folder(reason: str) -> typer.BadParameter:
@@ -162,7 +166,7 @@ class Bulk:
         """
         self._bytes = job.source.stat().st_size
         try:
-            self._classify(job, BUSY_SECONDS)
+            self._classify(job, BUSY_SECONDS, one_of_many=False)
         except (KeyboardInterrupt, OSError):
             _tell_how_to_go_on()
             raise
@@ -211,9 +215,9 @@ class Bulk:
 
         anew: Counter[str] = Counter()
         for job in jobs:
-            path = _record_path(job.target)
+            path = record_path(job.target)
             path.parent.mkdir(parents=True, exist_ok=True)
-            if (record := _read_record(job.target)) and job.target.exists() and job.source.exists():
+            if (record := read_record(job.target)) and job.target.exists() and job.source.exists():
                 anew[_difference(record, self._meaning(job))] += 1
             path.touch()
         for difference, count in anew.items():
@@ -240,12 +244,11 @@ class Bulk:
         self._bytes_done += job.source.stat().st_size if job.source.exists() else 0
         return found
 
-    def _classify(self, job: Job, wait_seconds: float = 0) -> None:
+    def _classify(self, job: Job, wait_seconds: float = 0, *, one_of_many: bool = True) -> None:
         from newsie.cli.terminal import note
         from newsie.data.parts import Parts
 
         meaning = self._meaning(job)  # before anything is read: the file may change meanwhile
-        one_of_many = _record_path(job.target).exists()
         reader = self._open(job, empty=one_of_many)
         with Parts(job.target, meaning, wait_seconds, raw=self.raw) as parts:
             if one_of_many and self.is_done(job):
@@ -256,11 +259,9 @@ class Bulk:
             if reader is not None:
                 self._write(reader, parts)
                 _check_read(reader, parts, empty=one_of_many)
-            if one_of_many:
-                _record_path(job.target).write_text("")  # what it said is no longer so
+            start_record(job.target)
             parts.finish(None if parts.tally["articles"] else self._sample_row(reader))
-            if one_of_many:
-                _write_record(job.target, meaning)
+            write_record(job.target, meaning)
         if not parts.tally["articles"]:
             note(f"{job.source} is empty, and so is {job.target}")
             return
@@ -350,18 +351,20 @@ class Bulk:
         """Whether an earlier run has answered a file, as it is now and with this model."""
         if not (job.target.exists() and job.source.exists()):
             return False
-        return _read_record(job.target) == self._meaning(job)
+        return read_record(job.target) == self._meaning(job)
 
     def remember(self, job: Job) -> None:
         """Note that a file is answered, unless that was noted by the process that did."""
-        if not _read_record(job.target):
-            _write_record(job.target, self._meaning(job))
+        if not read_record(job.target):
+            write_record(job.target, self._meaning(job))
 
 
 def _difference(record: Mapping[str, Any], meaning: Mapping[str, Any]) -> str:
     """In what the answers that are there differ from those asked for; empty if in nothing."""
     if record == meaning:
         return ""
+    if record["file"] != meaning["file"]:
+        return "what is there answers other files"
     if record["model"] != meaning["model"]:
         return "what is there is of another model"
     same = all(record.get(key) == meaning[key] for key in ("tasks", "top_k", "columns", "raw"))
@@ -416,26 +419,3 @@ def _tell_how_to_go_on() -> None:
         f"what is finished is kept, in steps of {PART_ROWS:,} rows of a file; type the same command again to "
         "go on"
     )
-
-
-def _record_path(target: Path) -> Path:
-    return target.parent / RECORDS / f"{target.name}.json"
-
-
-def _read_record(target: Path) -> dict[str, Any] | None:
-    """What a file of answers answers; empty if it is not finished, None if it is no such file."""
-    try:
-        found: dict[str, Any] = json.loads(_record_path(target).read_text(encoding="utf-8") or "{}")
-    except FileNotFoundError:
-        return None
-    except ValueError:  # it was being written when the machine stopped
-        return {}
-    return found
-
-
-def _write_record(target: Path, meaning: Mapping[str, Any]) -> None:
-    from newsie.atomic import write_text
-
-    path = _record_path(target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(meaning))  # ASCII, because a file name need not be UTF-8

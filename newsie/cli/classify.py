@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from newsie.atomic import check_regular
 from newsie.cli.bulk import JSON_LINES, Bulk, Job, into_folder, tell_skipped, tell_truncated
 from newsie.cli.options import Columns, Model, Strict, Tasks, chosen_tasks, parse_columns
 from newsie.cli.sources import (
@@ -22,6 +23,7 @@ from newsie.cli.sources import (
     is_pattern,
     open_source,
 )
+from newsie.cli.written import check_replaceable, input_name, start_record, write_record
 
 if TYPE_CHECKING:
     from newsie.classifier import Classifier
@@ -91,6 +93,13 @@ def classify(
     ] = None,
     columns: Columns = None,
     strict: Strict = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="With -o: also replace a file that no earlier run wrote for the same input.",
+        ),
+    ] = False,
     raw: Annotated[
         bool,
         typer.Option(
@@ -120,7 +129,7 @@ def classify(
     check_source(texts, file)
     if output == "-":
         json_, output = True, None
-    jobs, folder = _plan(texts, file, output, json_)
+    jobs, folder = _plan(texts, file, output, json_, overwrite)
     if engine is Engine.ray and not folder:
         raise typer.BadParameter(
             "--engine ray answers files into a folder: --file 'big/*.parquet' -o out/",
@@ -158,7 +167,7 @@ def classify(
     tally: Counter[str] = Counter()
     found = _counted(_answers(classifier, reader, texts or [], tasks), tally)
     if output is not None:
-        _write(found, Path(output), top_k, raw)
+        _write(found, Path(output), input_name(file, texts), top_k, raw)
     elif json_:
         _print_json(found, top_k)
     else:
@@ -176,7 +185,7 @@ def _choose_runtime(jobs: Sequence[Job]) -> None:
 
 
 def _plan(
-    texts: list[str] | None, file: str | None, output: str | None, json_: bool
+    texts: list[str] | None, file: str | None, output: str | None, json_: bool, overwrite: bool
 ) -> tuple[list[Job], bool]:
     """Which files go into which, and whether into a folder; no job where the articles are no files
     or the answers are printed."""
@@ -187,7 +196,7 @@ def _plan(
                 "-o answers.jsonl",
                 param_hint="--output",
             )
-        _check_output(output, json_, file)
+        _check_output(output, json_, texts, file, overwrite)
         return [], False
     files = find_files(texts, file)
     folder = output is not None and (output.endswith("/") or Path(output).is_dir())
@@ -198,12 +207,14 @@ def _plan(
                 param_hint="--output",
             )
         below = fixed_folder(file) if is_pattern(file) else None
-        return into_folder(files, Path(output), json_, below), True
-    _check_output(output, json_, file)
+        return into_folder(files, Path(output), json_, below, overwrite=overwrite), True
+    _check_output(output, json_, texts, file, overwrite)
     return ([] if output is None else [Job(Path(file), Path(output))]), False
 
 
-def _check_output(output: str | None, json_: bool, file: str | None) -> None:
+def _check_output(
+    output: str | None, json_: bool, texts: list[str] | None, file: str | None, overwrite: bool
+) -> None:
     if output is None:
         return
     if json_ and Path(output).suffix.lower() not in JSON_LINES:
@@ -216,6 +227,10 @@ def _check_output(output: str | None, json_: bool, file: str | None) -> None:
         raise typer.BadParameter(
             f"{output!r} is the file that is read; name another one", param_hint="--output"
         )
+    if overwrite:
+        check_regular(Path(output))
+    else:
+        check_replaceable(Path(output), input_name(file, texts), "name another file")
 
 
 def _answers(
@@ -256,16 +271,21 @@ def _report(tally: Counter[str], classifier: Classifier, reader: ArticleReader |
         )
 
 
-def _write(found: Iterable[Answer], output: Path, top_k: int | None, raw: bool) -> None:
+def _write(
+    found: Iterable[Answer], output: Path, source: str, top_k: int | None, raw: bool
+) -> None:
     from newsie.cli.rows import flat_row, nested_row
     from newsie.cli.terminal import counted, note
     from newsie.data.parts import locked_target
     from newsie.data.writers import open_writer
 
     nested = output.suffix.lower() in JSON_LINES
-    with locked_target(output), open_writer(output, raw=raw) as writer:
-        for answer in counted(found, "articles"):
-            writer.write(nested_row(answer, top_k) if nested else flat_row(answer, top_k or 1))
+    with locked_target(output):
+        with open_writer(output, raw=raw) as writer:
+            for answer in counted(found, "articles"):
+                writer.write(nested_row(answer, top_k) if nested else flat_row(answer, top_k or 1))
+            start_record(output)
+        write_record(output, {"file": source})
     note(f"{writer.rows:,} predictions written to {output}")
 
 

@@ -92,7 +92,7 @@ def test_a_run_that_ended_early_goes_on_and_gives_the_same_file(
     assert f"48 predictions written to {target}" in err
     assert read(target) == read(whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        {source.name, whole.name, target.name}
+        {".newsie", source.name, whole.name, target.name}
     )
 
 
@@ -256,14 +256,67 @@ def test_files_of_others_are_not_overwritten(newsie: Any, big: Path, tmp_path: P
     packed.write_bytes(gzip.compress(article.read_bytes()))
     before = article.read_bytes()
     said = refusal(newsie, "-f", article.parent / "*.csv.gz", "-o", article.parent)
-    assert "a.csv is there, and is no answer of an earlier run; name another folder" in said
+    assert (
+        "a.csv exists, and no earlier run of newsie wrote it; name another folder, or give --overwrite"
+        in said
+    )
     assert article.read_bytes() == before
     out = tmp_path / "out"
     assert newsie("classify", "-f", big / "*.parquet", "-o", out).code == 0
     write_articles(tmp_path / "other" / "0.parquet", 3)
     said = refusal(newsie, "-f", tmp_path / "other" / "*.parquet", "-o", out)
-    assert f"answers another file, {big / '0.parquet'}; name another folder" in said
+    assert f"for another input, {big / '0.parquet'}; name another folder" in said
     assert counts(out) == WANTED
+    command = ("classify", "-f", tmp_path / "other" / "*.parquet", "-o", out, "--overwrite")
+    code, _, err = newsie(*command)
+    assert (code, "1 of 1 files are answered anew: what is there answers other" in err) == (0, True)
+    assert counts(out)["0.parquet"] == 3
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
+def test_a_single_file_is_replaced_only_for_the_same_input(
+    newsie: Any, tmp_path: Path, name: str
+) -> None:
+    source, target = write_articles(tmp_path / "a.csv", 3), tmp_path / name
+    other = write_articles(tmp_path / "b.csv", 3)
+    target.write_text("precious")
+    said = refusal(newsie, "-f", source, "-o", target)
+    assert f"{name} exists, and no earlier run of newsie wrote it; name another file" in said
+    assert "or give --overwrite to replace it" in said
+    assert target.read_text() == "precious"
+    assert newsie("classify", "-f", source, "-o", target, "--overwrite").code == 0
+    for options in ((), ("-k", "2")):  # the same command works again, also with other options
+        assert newsie("classify", "-f", source, "-o", target, *options).code == 0
+    before = target.read_bytes()
+    said = refusal(newsie, "-f", other, "-o", target)
+    assert f"holds the predictions for another input, {source}; name another file" in said
+    assert target.read_bytes() == before
+
+
+def test_texts_and_standard_input_replace_only_their_own_file(
+    newsie: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.jsonl"
+    (tmp_path / "in.txt").write_text("goal\n")
+    for _ in range(2):
+        assert newsie("classify", "goal", "-o", target).code == 0
+    assert "holds the predictions for another input" in refusal(newsie, "cup", "-o", target)
+    for options in (("--overwrite",), ()):
+        with (tmp_path / "in.txt").open() as stream:
+            monkeypatch.setattr("sys.stdin", stream)
+            assert newsie("classify", "-", "-o", target, *options).code == 0
+    target.unlink()
+    assert newsie("classify", "cup", "-o", target).code == 0
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_pipe_is_not_replaced_by_a_file(newsie: Any, tmp_path: Path, overwrite: bool) -> None:
+    source, target = write_articles(tmp_path / "a.csv", 3), tmp_path / "out.jsonl"
+    os.mkfifo(target)
+    for articles in (("-f", source), ("goal",)):
+        code, _, err = newsie("classify", *articles, "-o", target, *["--overwrite"] * overwrite)
+        assert (code, "out.jsonl is a pipe or a device" in err) == (1, True)
+        assert target.is_fifo()
 
 
 def test_what_is_answered_anew_is_told(newsie: Any, big: Path, tmp_path: Path) -> None:
@@ -547,7 +600,7 @@ def test_a_second_run_to_one_output_is_refused(
     first.communicate("goal\n" * 2)
     assert first.returncode == 0
     assert len(target.read_text().splitlines()) == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".newsie", "in.txt", "out.jsonl"]
 
 
 def test_texts_do_not_remove_the_parts_of_a_file(newsie: Any, tmp_path: Path) -> None:
@@ -556,7 +609,8 @@ def test_texts_do_not_remove_the_parts_of_a_file(newsie: Any, tmp_path: Path) ->
         Stop(patch, 34, KeyboardInterrupt())
         assert newsie("classify", "-f", source, "-o", target).code == 130
     assert newsie("classify", "goal", "-o", target).code == 0
-    assert "going on behind row" in newsie("classify", "-f", source, "-o", target).err
+    again = newsie("classify", "-f", source, "-o", target, "--overwrite")
+    assert "going on behind row" in again.err
 
 
 # --- file names that are not UTF-8 -----------------------------------------------------------------

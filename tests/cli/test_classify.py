@@ -279,7 +279,8 @@ def test_a_failure_leaves_no_file_and_the_one_before_as_it_was(newsie: Any, tmp_
             (tmp_path / "out.jsonl").write_text(before)
         names = {path.name for path in tmp_path.iterdir()}
         code, _, _ = newsie(
-            "classify", "-f", tmp_path / "a.csv", "--strict", "-o", tmp_path / "out.jsonl"
+            *("classify", "-f", tmp_path / "a.csv", "--strict", "--overwrite"),
+            *("-o", tmp_path / "out.jsonl"),
         )
         assert code == 1
         assert {path.name for path in tmp_path.iterdir()} == names
@@ -337,7 +338,7 @@ def test_csv_is_safe_for_a_spreadsheet_unless_asked_otherwise(newsie: Any, tmp_p
     for name, options, cell in (("a.csv", [], "'=1+1 goal"), ("b.csv", ["--raw-csv"], "=1+1 goal")):
         for source in (["--file", tmp_path / "in.jsonl"], ["=1+1 goal"]):
             out = tmp_path / name
-            assert newsie("classify", *source, "-o", out, *options).code == 0
+            assert newsie("classify", *source, "-o", out, "--overwrite", *options).code == 0
             content = out.read_bytes()
             assert content.startswith(b"\xef\xbb\xbf") is (not options)
             assert f",{cell}," in content.decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""`newsie retrain`: from a newsroom's own file to a better student."""
+"""`newsie retrain`: a new student from a newsroom's own file, compared with the old one."""
 
 from __future__ import annotations
 
@@ -86,10 +86,11 @@ def retrain(
     runs: Runs = Path("runs"),
     json_: Json = False,
 ) -> None:
-    """Retrain a student on your own articles; it is promoted if it is good enough.
+    """Retrain a student on your own articles, and compare it with the old one.
 
-    Exit code 3, with the table, where it is not. Started again after an interruption, it goes on where
-    it was.
+    It is written unless it is worse than the old one: then the exit code is 3, and the table says why. It
+    becomes the current one only if it is shown to be better. Started again after an interruption, it goes on
+    where it was.
     """
     fields, mapping = parse_columns(columns), parse_mapping(map_)
     depth = _depth(quick=quick, student=student, full=full)
@@ -122,7 +123,9 @@ def retrain(
         print(found.promotion.table())
     if not (found.promotion.proven or found.promotion.failures):
         note(
-            "not proven: it is not shown to be better on every task that it was taught, see the gains"
+            "the new student is written, but it is NOT shown to be better on every task that it was taught "
+            "(see the gains), so it does not become the current one; give more articles to learn from, and "
+            "to measure on"
         )
     for failure in found.promotion.failures:
         note(f"forced, though: {failure}")

@@ -24,7 +24,8 @@ def quiet_training_libraries(what: str, *packages: str) -> None:
         import torch  # noqa: F401
         import transformers
     except ImportError as error:
-        raise MissingExtraError(what, error.name or "torch", "train") from error
+        extra = "lab" if packages else "train"  # `lab` includes `train`
+        raise MissingExtraError(what, error.name or "torch", extra) from error
     if missing := [package for package in packages if find_spec(package) is None]:
         raise MissingExtraError(what, missing[0], "lab")
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]

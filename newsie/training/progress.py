@@ -82,9 +82,12 @@ class Progress:
         self._spoke = time.monotonic()
         if self.enabled and not self._console.is_terminal:
             left = max(self.total - self.done, 0) / max(self.rate, 1e-9)
+            articles = f"{self.done:,} of {self.total:,} articles, {self.rate:.0f}/s, "
+            articles += f"{left / 60:.0f} min left{suffix}"
+            if self.done >= self.total:
+                articles = f"{self.total:,} articles done{suffix}"
             self._console.print(
-                f"{self.title}: {self.done:,} of {self.total:,} articles, {self.rate:.0f}/s, "
-                f"{left / 60:.0f} min left{suffix}",
+                f"{self.title}: {articles}",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,

@@ -58,6 +58,9 @@ def test_from_a_file_to_a_bundle_that_becomes_the_current_one(
     again = newsie("retrain", file, "-o", models / "two", *options)
     assert again.code == 0, again.err
     assert f"{models / 'two'} is there already, retrained from {models / 'one'}" in again.err
+    assert f"this was done already: {models / 'two'} is from an earlier run" in again.err
+    assert (again.err.count(" to learn from, "), found.err.count(" to learn from, ")) == (1, 1)
+    assert "done already" not in found.err
     assert read_bundle(models / "two").fingerprint == two.fingerprint
     assert (models / "current").readlink() == Path("two")
 

@@ -1,4 +1,4 @@
-"""Retrain: one call from a newsroom's file to a student that is proven, or an error that says why not."""
+"""Retrain: one call from a newsroom's file to a new student and its comparison with the old one."""
 
 from __future__ import annotations
 
@@ -97,6 +97,7 @@ def retrain(
             plan = Plan(name, depth, encoder, seed)
             run = Retraining(material, base, plan, runs=runs)
             quick = Retraining(material, base, replace(plan, depth="quick"), runs=runs)
+            _say(run.corpora.summary)
             _check_output(output, run, quick)
             if depth != "quick" and _quick_is_better(run):
                 run, depth = quick, "quick"
@@ -109,6 +110,8 @@ def retrain(
             card = model_card(candidate.manifest, promotion=promotion.table())
             new = not output.exists()
             bundle = copy_bundle(candidate.path, output, card=card, metrics=metrics)
+            if not new:
+                _say(f"this was done already: {output} is from an earlier run, and stays as it is")
             _move_current(bundle, promotion, new=new)
     return Retrained(bundle, promotion, depth)
 

@@ -137,7 +137,6 @@ class Retraining(Pipeline):
     def corpora(self) -> Corpora:
         """Articles cleaned, split and stored; sites' names are those that the base removes."""
         found = super().corpora
-        self.say(found.summary)
         return replace(found, site_suffixes=self.base.manifest.encoding.site_suffixes)
 
     def _prepare(self, directory: Path) -> None:

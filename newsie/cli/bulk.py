@@ -165,10 +165,12 @@ class Bulk:
             InputError: no article could be classified.
         """
         self._bytes = job.source.stat().st_size
+        from newsie.data.parts import has_parts
+
         try:
             self._classify(job, BUSY_SECONDS, one_of_many=False)
         except (KeyboardInterrupt, OSError):
-            _tell_how_to_go_on()
+            _tell_how_to_go_on(has_parts(job.target))
             raise
 
     def many(self, jobs: Sequence[Job]) -> None:
@@ -179,7 +181,7 @@ class Bulk:
             InputError: some files could not be classified; which ones was said on stderr.
         """
         from newsie.cli.terminal import note
-        from newsie.data.parts import BusyError
+        from newsie.data.parts import BusyError, has_parts
         from newsie.errors import InputError
 
         self.prepare(jobs)
@@ -200,7 +202,7 @@ class Bulk:
                 done += 1
         except (KeyboardInterrupt, OSError):
             note(f"{done:,} of {len(jobs):,} files are done")
-            _tell_how_to_go_on()
+            _tell_how_to_go_on(any(has_parts(x.target) or self.is_done(x) for x in jobs))
             raise
         note(f"{len(jobs) - failed:,} of {len(jobs):,} files are answered in {folder_of(jobs)}")
         if failed:
@@ -411,10 +413,17 @@ def tell_truncated(tally: Mapping[str, int], classifier: Classifier) -> None:
         )
 
 
-def _tell_how_to_go_on() -> None:
+def _tell_how_to_go_on(kept: bool) -> None:
+    """Say on stderr what a run that ended early has kept."""
     from newsie.cli.terminal import note
     from newsie.data.parts import PART_ROWS
 
+    if not kept:
+        note(
+            f"nothing is kept yet: that begins after {PART_ROWS:,} rows of a file; the same command starts "
+            "at the first row"
+        )
+        return
     note(
         f"what is finished is kept, in steps of {PART_ROWS:,} rows of a file; type the same command again to "
         "go on"

@@ -29,7 +29,7 @@ from newsie.data.writers import RowWriter, check_target, open_writer
 from newsie.errors import InputError
 from newsie.locks import try_lock
 
-__all__ = ["PART_ROWS", "BusyError", "Parts", "locked_target"]
+__all__ = ["PART_ROWS", "BusyError", "Parts", "has_parts", "locked_target"]
 
 PART_ROWS = 10_000
 PROGRESS = "progress.json"
@@ -164,6 +164,11 @@ class Parts:
         return found if found["source"] == self.source else {}
 
 
+def has_parts(target: Path) -> bool:
+    """Return True if a run that ended early has left finished parts of a file."""
+    return (_folder(target) / PROGRESS).exists()
+
+
 @contextmanager
 def locked_target(target: Path) -> Iterator[None]:
     """Keep other runs from writing a file for as long as the block runs, as `Parts` does.
@@ -177,9 +182,7 @@ def locked_target(target: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if not (
-                _folder(target) / PROGRESS
-            ).exists():  # or a run that ended early has left parts
+            if not has_parts(target):
                 shutil.rmtree(_folder(target), ignore_errors=True)
 
 

@@ -100,6 +100,17 @@ def read(path: Path) -> Any:
     return pq.read_table(path).to_pylist() if path.suffix == ".parquet" else path.read_bytes()
 
 
+@pytest.mark.parametrize("many", [True, False])
+def test_before_the_first_part_nothing_is_kept(newsie: Any, tmp_path: Path, many: bool) -> None:
+    source = write_articles(tmp_path / "in" / "a.csv", 48)
+    given = (tmp_path / "in" / "*.csv", tmp_path / "out") if many else (source, tmp_path / "b.csv")
+    with pytest.MonkeyPatch.context() as patch:
+        Stop(patch, 4, KeyboardInterrupt())
+        code, _, err = newsie("classify", "-f", given[0], "-o", given[1])
+    assert (code, "nothing is kept yet: that begins after 10 rows of a file" in err) == (130, True)
+    assert "what is finished is kept" not in err
+
+
 def test_parts_of_other_answers_are_thrown_away(newsie: Any, tmp_path: Path) -> None:
     source, target = write_articles(tmp_path / "a.csv", 30), tmp_path / "out.csv"
     with pytest.MonkeyPatch.context() as patch:

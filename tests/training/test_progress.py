@@ -24,3 +24,9 @@ def test_other_processes_say_nothing(capsys: pytest.CaptureFixture[str]) -> None
         bar.advance(10)
         bar.note("done")
     assert capsys.readouterr().err == ""
+
+
+def test_the_last_line_tells_no_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("duplicates", 1_200) as bar:
+        bar.advance(1_200)
+    assert capsys.readouterr().err == "duplicates: 1,200 articles done\n"

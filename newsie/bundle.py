@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -331,8 +332,7 @@ def _read_sealed(bundle: Bundle) -> bytes:
 
 
 def _read_verified(path: Path, record: FileRecord) -> bytes:
-    if not path.is_file():
-        raise BundleError(f"{path.name} is missing; copy the whole directory again")
+    _check_size(path, record)
     with path.open("rb") as file:
         content = file.read(record.bytes + 1)
     _check_record(path, FileRecord(hashlib.sha256(content).hexdigest(), len(content)), record)
@@ -340,9 +340,23 @@ def _read_verified(path: Path, record: FileRecord) -> bytes:
 
 
 def _verify_file(path: Path, record: FileRecord) -> None:
-    if not path.is_file():
-        raise BundleError(f"{path.name} is missing; copy the whole directory again")
-    _check_record(path, _record(path), record)
+    _check_size(path, record)
+    _check_record(path, _record(path, record.bytes), record)
+
+
+def _check_size(path: Path, record: FileRecord) -> None:
+    """Refuse a file before it is opened: opening a FIFO would wait, and reading a sparse file take hours."""
+    try:
+        found = path.stat()
+    except FileNotFoundError as error:
+        raise BundleError(f"{path.name} is missing; copy the whole directory again") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise BundleError(f"{path.name} is not a plain file; copy the whole directory again")
+    if found.st_size != record.bytes:
+        raise BundleError(
+            f"{path.name} is damaged ({found.st_size:,} bytes; the manifest says {record.bytes:,}); "
+            "copy it again"
+        )
 
 
 def _check_record(path: Path, found: FileRecord, record: FileRecord) -> None:
@@ -353,14 +367,19 @@ def _check_record(path: Path, found: FileRecord, record: FileRecord) -> None:
         )
 
 
-def _record(path: Path) -> FileRecord:
-    """In pieces so large that it seldom asks for Python's lock: whatever else the process has to do goes on.
-    The file is not mapped: one that another process shortens would end this one."""
+def _record(path: Path, expected_bytes: int | None = None) -> FileRecord:
+    """Return the digest and the size of a file. Reading stops where it has more bytes than expected.
+
+    In pieces so large that it seldom asks for Python's lock: whatever else the process has to do goes on.
+    The file is not mapped: one that another process shortens would end this one.
+    """
     digest, size, room = hashlib.sha256(), 0, memoryview(bytearray(HASHED_BYTES))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(room):
             digest.update(room[:count])
             size += count
+            if expected_bytes is not None and size > expected_bytes:
+                break
     return FileRecord(digest.hexdigest(), size)
 
 

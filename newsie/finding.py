@@ -7,6 +7,7 @@ from pathlib import Path
 
 from newsie.bundle import bundled_path, restore_bundle
 from newsie.errors import BundleError, MissingExtraError
+from newsie.manifest import MANIFEST
 
 __all__ = ["find_bundle"]
 
@@ -30,6 +31,7 @@ def find_bundle(path: str | Path | None) -> Path:
     if str(path) and (_is_directory(Path(path)) or restore_bundle(Path(path))):
         return Path(path)
     if isinstance(path, str) and _HUB_ID.fullmatch(path):
+        _check_typo(path)
         return _download(path)
     raise BundleError(
         f"there is no model {str(path)!r}; allowed are a directory that holds a newsie.json, or "
@@ -42,6 +44,37 @@ def _is_directory(path: Path) -> bool:
         return path.is_dir()
     except OSError:  # longer than any name, or in a directory that may not be entered
         return False
+
+
+def _check_typo(path: str) -> None:
+    """Refuse a hub id that is a mistyped path of a local bundle.
+
+    Raises:
+        BundleError: its first part is a folder here, or a bundle here has nearly the same path.
+    """
+    from difflib import (
+        get_close_matches,
+    )  # a misspelt path is rare, and each start would pay for it
+
+    folder = path.partition("/")[0]
+    is_here = _is_directory(Path(folder))
+    folders = [folder]
+    if not is_here:
+        here = [entry.name for entry in Path().glob("*") if _is_directory(entry)]
+        folders = get_close_matches(folder, here, cutoff=0.8)
+    bundles = [
+        f"{name}/{manifest.parent.name}"
+        for name in folders
+        for manifest in sorted(Path(name).glob(f"[!.]*/{MANIFEST}"))
+    ]
+    similar = get_close_matches(path, bundles, n=1, cutoff=0.8)
+    if similar:
+        raise BundleError(f"there is no model {path!r}; did you mean {similar[0]}?")
+    if is_here:
+        raise BundleError(
+            f"there is no model {path!r}; the folder {folder} holds: {', '.join(bundles[:5]) or 'none'}. "
+            "For a model of the Hugging Face hub of that name, use another working directory"
+        )
 
 
 def _download(hub_id: str) -> Path:

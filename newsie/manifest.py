@@ -41,6 +41,8 @@ MANIFEST, MODEL, TOKENIZER, CARD = "newsie.json", "model.onnx", "tokenizer.json"
 FIRST = "first.onnx"
 MAX_BYTES = 64 << 20
 """The largest manifest that is read."""
+MAX_FILE_BYTES = 2 << 30
+"""The largest file of a bundle: a graph is one protobuf message, which holds no more."""
 MAX_NAME_CHARACTERS = 500
 TEMPERATURES = 1e-6, 1e6
 """Bounds of a calibration temperature. Logits that are divided by one within them stay finite; those that
@@ -62,6 +64,11 @@ class FileRecord:
             raise BundleError(f"{self.sha256!r:.80} is not a sha256 in hexadecimal digits")
         if type(self.bytes) is not int or self.bytes < 0:
             raise BundleError(f"{self.bytes!r:.80} is not the size of a file in bytes")
+        if self.bytes > MAX_FILE_BYTES:
+            raise BundleError(
+                f"a file of {self.bytes:,} bytes is named; a file of a bundle has at most "
+                f"{MAX_FILE_BYTES:,}"
+            )
 
 
 @dataclass(frozen=True)
@@ -149,6 +156,8 @@ class Manifest:
     def __post_init__(self) -> None:
         tasks = set(self.label_space.names)
         self._check_names()
+        _check_json("metrics", self.metrics)
+        _check_json("the recipe in the lineage", self.lineage.recipe)
         _check_calibration(self.calibration, tasks)
         if self.cascade is not None:
             _check_calibration(self.cascade.calibration, tasks)
@@ -250,6 +259,8 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         BundleError: it is missing, was changed, or cannot be understood.
     """
+    if path.exists() and not path.is_file():
+        raise BundleError(f"{MANIFEST} is not a plain file; copy the whole directory again")
     if not path.is_file():
         inside = sorted(found.parent.name for found in path.parent.glob(f"[!.]*/{MANIFEST}"))
         advice = (
@@ -296,6 +307,13 @@ def _check_calibration(calibration: Mapping[str, float], tasks: set[str]) -> Non
                 f"the calibration temperature of task {task!r} is {temperature!r:.80}; it must be a "
                 f"finite number from {least:g} to {most:,g} (1.0 changes nothing)"
             )
+
+
+def _check_json(what: str, value: object) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise BundleError(
+            f"{what} in the manifest: {value!r:.80} is given; a mapping from names to JSON values is needed"
+        )
 
 
 def _is_number(value: object) -> bool:

@@ -14,7 +14,10 @@ from pathlib import Path
 from newsie.bundle import Bundle, bundled_path, copy_bundle, read_bundle, restore_bundle
 from newsie.errors import BundleError, InputError
 
-__all__ = ["CURRENT", "ROLLED_BACK", "Shelf", "follow"]
+__all__ = ["CURRENT", "DEFAULT_FOLDER", "ROLLED_BACK", "Shelf", "follow", "use_command"]
+
+DEFAULT_FOLDER = Path("models")
+"""The folder of `newsie models` and `newsie rollback` where none is named."""
 
 CURRENT = "current"
 ROLLED_BACK = ".rolled-back"
@@ -51,7 +54,7 @@ class Shelf:
         for path in sorted(directory.iterdir()):
             if path.is_symlink() or path.name.startswith("."):
                 continue
-            if (path / "newsie.json").is_file():
+            if os.path.lexists(path / "newsie.json"):
                 try:
                     bundles.append(read_bundle(path))
                 except BundleError as error:
@@ -67,7 +70,8 @@ class Shelf:
             BundleError: `current` names something that is no bundle any more.
         """
         link = self.directory / CURRENT
-        return read_bundle(link.resolve()) if os.path.lexists(link) else None
+        # Unlike Path.resolve, realpath accepts a link that leads to itself.
+        return read_bundle(os.path.realpath(link)) if os.path.lexists(link) else None
 
     def parent(self, bundle: Bundle) -> Bundle | None:
         """The bundle that another one was retrained from, if it is here or installed with Newsie."""
@@ -114,8 +118,7 @@ class Shelf:
         was = self.current
         if was is None:
             raise InputError(
-                f"{self.directory} has no current bundle; choose one: newsie models {self.directory} "
-                "--use NAME"
+                f"{self.directory} has no current bundle; choose one: {use_command(self.directory, 'NAME')}"
             )
         wanted = was.manifest.lineage.parent
         if not wanted:
@@ -124,7 +127,7 @@ class Shelf:
         if found is None:
             raise BundleError(
                 f"the parent of {was.path}, with the fingerprint {wanted}, is not in {self.directory}; "
-                f"copy it there, or choose another bundle: newsie models {self.directory} --use NAME"
+                f"copy it there, or choose another bundle: {use_command(self.directory, 'NAME')}"
             )
         if found.path.resolve().parent != self.directory.resolve():
             found = self._copy(found)
@@ -137,6 +140,12 @@ class Shelf:
         if os.path.lexists(self.directory / name):
             name = f"{name}-{bundle.fingerprint}"
         return copy_bundle(bundle.path, self.directory / name)
+
+
+def use_command(directory: Path, name: str) -> str:
+    """Return the command that makes a bundle the current one of a folder."""
+    folder = "" if directory == DEFAULT_FOLDER else f" {directory}"
+    return f"newsie models{folder} --use {name}"
 
 
 def follow(bundle: Bundle) -> bool | None:

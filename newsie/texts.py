@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import unicodedata
 
+from newsie.printable import CONTROL
+
 __all__ = ["name_fault"]
 
-_NOT_PRINTED = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode categories: control characters, halves of a surrogate pair, line and paragraph separators."""
+_NOT_VISIBLE = ("Cc", "Cf", "Mn", "Me", "Zs", "Zl", "Zp")
+"""Unicode categories of characters that show nothing by themselves: controls, joiners, marks and blanks."""
+_FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and symbols that are blank: Hangul fillers and the empty Braille pattern."""
 
 
 def name_fault(value: object, max_characters: int) -> str | None:
     """Return what keeps a value from being a name, or None if nothing does.
 
-    A name is a text that is not blank, that UTF-8 can encode, that stands on one line, and that moves no
-    terminal's cursor.
+    A name is a text that has a visible character, that UTF-8 can encode, that stands on one line, and that
+    neither moves a terminal's cursor nor changes the direction of what follows.
     """
     if not isinstance(value, str):
         return f"{value!r:.80} is no text"
@@ -23,7 +27,16 @@ def name_fault(value: object, max_characters: int) -> str | None:
     if len(value) > max_characters:
         return f"{value[:40]!r}... has {len(value):,} characters, more than {max_characters:,}"
     if not value.isprintable():  # quick, and true of nearly all
-        for character in value:
-            if unicodedata.category(character) in _NOT_PRINTED:
-                return f"{value!r:.80} holds the character {character!r}, which cannot be shown or written"
+        found = CONTROL.search(value.replace("\n", "\v"))
+        if found is not None:
+            character = value[found.start()]
+            return (
+                f"{value!r:.80} holds the character {character!r}, which cannot be shown or written"
+            )
+    if not any(map(_is_visible, value)):
+        return f"{value!a:.80} has no visible character"
     return None
+
+
+def _is_visible(character: str) -> bool:
+    return unicodedata.category(character) not in _NOT_VISIBLE and character not in _FILLERS

@@ -12,8 +12,8 @@ own package:
     manifest      onnx_graph
     data
     labels        estimates
-    atomic        cores
-    errors, locks, printable, texts, version
+    atomic        cores         texts
+    errors, locks, printable, version
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ LAYERS = [
     {"manifest", "onnx_graph"},
     {"data"},
     {"labels", "estimates"},
-    {"atomic", "cores"},
-    {"errors", "locks", "printable", "texts", "version"},
+    {"atomic", "cores", "texts"},
+    {"errors", "locks", "printable", "version"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "fastapi", "pyarrow", "sklearn", "onnx"}

@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import newsie.bundle as bundle_module
 from newsie.bundle import (
     FORMAT_VERSION,
     FileRecord,
@@ -245,6 +248,21 @@ LABEL_0, LABELS_0 = "label_space.0.labels.0", "label_space.0.labels"
         (LABEL_0, "a\nb", "cannot be shown or written"),
         (LABEL_0, "\x1b[31m", "cannot be shown or written"),
         (LABEL_0, "a\u2028b", "cannot be shown or written"),
+        (LABEL_0, "a\u202eb", "cannot be shown or written"),
+        (LABEL_0, "a\u2066b\u2069", "cannot be shown or written"),
+        (LABEL_0, "\u200b", "has no visible character"),
+        (LABEL_0, "\ufeff\u00ad \u2060", "has no visible character"),
+        (LABEL_0, "\u3164\u115f", "has no visible character"),
+        (LABEL_0, "\u2800", "has no visible character"),
+        ("label_space.0.name", "\u200b", "a task needs a name"),
+        ("name", "\u200d\u200b", "the model's name .* has no visible character"),
+        ("name", "x\u202e", "the model's name .* cannot be shown or written"),
+        ("lineage.data", "\u200b", "data in the manifest: .* has no visible character"),
+        ("lineage.recipe", [], "the recipe in the lineage .* a mapping"),
+        ("lineage.recipe", "x", "the recipe in the lineage .* a mapping"),
+        ("metrics", [], r"metrics in the manifest: \[\] is given; a mapping"),
+        ("metrics", "x", "metrics in the manifest"),
+        ("metrics", None, "metrics in the manifest"),
         (LABEL_0, "x" * 2_000, "has 2,000 characters, more than 1,000"),
         (LABEL_0, "arts", "more than once"),
         (LABELS_0, "ab", "labels are given as str; give a list"),
@@ -280,6 +298,60 @@ def test_values_of_a_manifest_that_make_no_sense(
     with pytest.raises(BundleError, match=message) as caught:
         read_bundle(small)
     str(caught.value).encode()  # also the message can be printed
+
+
+@pytest.mark.parametrize(
+    "label", ["فوتبال\u200cها", "👩\u200d🚀", "é", "e\u0301", "हिन्दी", "日本 語"]
+)
+def test_joiners_and_marks_between_visible_characters_are_allowed(small: Path, label: str) -> None:
+    reseal(small, lambda content: forged(content, LABEL_0, label))
+    assert read_bundle(small).manifest.label_space["section"].labels[0] == label
+
+
+BUNDLE_FILES = ["README.md", "model.onnx", "tokenizer.json"]
+
+
+def readers(path: Path) -> list[Callable[[], object]]:
+    """The ways to read every file of a bundle."""
+    return [
+        lambda: read_bundle(path),
+        lambda: open_bundle(path).contents(),
+        lambda: copy_bundle(path, path.parent / "copy"),
+    ]
+
+
+@pytest.mark.parametrize("name", BUNDLE_FILES)
+def test_a_file_that_is_too_long_is_not_read(small: Path, name: str) -> None:
+    os.truncate(small / name, 1 << 42)
+    for read in readers(small):
+        with pytest.raises(BundleError, match=r"is damaged \(4,398,046,511,104 bytes"):
+            read()
+    huge = {"sha256": "0" * 64, "bytes": 1 << 42}
+    reseal(small, lambda content: content["files"].update({name: huge}))
+    with pytest.raises(BundleError, match="a file of a bundle has at most 2,147,483,648"):
+        open_bundle(small)
+
+
+def test_reading_stops_where_a_file_has_grown(small: Path) -> None:
+    os.truncate(small / "README.md", 1 << 42)
+    record = bundle_module._record(small / "README.md", 5)
+    assert record.bytes == bundle_module.HASHED_BYTES
+
+
+@pytest.mark.parametrize("name", [*BUNDLE_FILES, "newsie.json"])
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
+def test_what_is_no_plain_file_is_not_opened(small: Path, name: str, kind: str) -> None:
+    path = small / name
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    for read in readers(small):
+        with pytest.raises(BundleError, match=f"{re.escape(name)} is not a plain file"):
+            read()
 
 
 def test_a_manifest_that_never_ends_is_not_read(small: Path, tmp_path: Path) -> None:

@@ -651,6 +651,30 @@ def test_a_model_of_the_hub_is_downloaded(
     assert asked == ["owner/name"]
 
 
+@pytest.mark.parametrize(
+    ("typo", "message"),
+    [
+        ("models/our", "did you mean models/ours"),
+        ("model/ours", "did you mean models/ours"),
+        ("modles/ours", "did you mean models/ours"),
+        (
+            "models/something",
+            "the folder models holds: models/ours. For a model of the Hugging Face hub",
+        ),
+        ("empty/ours", "the folder empty holds: none"),
+    ],
+)
+def test_a_mistyped_path_is_not_asked_of_the_hub(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typo: str, message: str
+) -> None:
+    copy_bundle(tiny_bundle, tmp_path / "models" / "ours")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(BundleError, match=f"there is no model '{typo}'.* {message}"):
+        Classifier.from_pretrained(typo)
+
+
 def test_a_model_that_the_hub_does_not_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from newsie.bundle import Bundle, Lineage, bundled_path, read_bundle, write_bundle
 from newsie.errors import BundleError, InputError
-from newsie.shelf import Shelf, follow
+from newsie.shelf import Shelf, follow, use_command
 
 
 def bundle(tiny_bundle: Path, target: Path, parent: str = "", temperature: float = 1.0) -> Bundle:
@@ -115,6 +115,28 @@ def test_a_damaged_bundle_is_named_and_the_others_are_listed(shelf: Path) -> Non
     found = Shelf.of(shelf)
     assert [b.path.name for b in found.bundles] == ["second"]
     assert "tokenizer.json is damaged" in found.damaged[shelf / "first"]
+
+
+def test_bundles_whose_files_are_no_plain_files_do_not_hide_the_others(shelf: Path) -> None:
+    os.truncate(shelf / "first" / "README.md", 1 << 42)
+    shutil.copytree(shelf / "second", shelf / "third")
+    (shelf / "third" / "newsie.json").unlink()
+    os.mkfifo(shelf / "third" / "newsie.json")
+    found = Shelf.of(shelf)
+    assert [b.path.name for b in found.bundles] == ["second"]
+    assert "README.md is damaged" in found.damaged[shelf / "first"]
+    assert "newsie.json is not a plain file" in found.damaged[shelf / "third"]
+
+
+def test_a_link_that_leads_to_itself_is_no_bundle(shelf: Path) -> None:
+    (shelf / "current").symlink_to("current")
+    with pytest.raises(BundleError, match="current"):
+        _ = Shelf.of(shelf).current
+
+
+def test_the_default_folder_is_left_out_of_commands() -> None:
+    assert use_command(Path("models"), "ours") == "newsie models --use ours"
+    assert use_command(Path("a/models"), "ours") == "newsie models a/models --use ours"
 
 
 def test_names_that_are_not_there(shelf: Path) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.normalizers import BertNormalizer, Replace
+from tokenizers.pre_tokenizers import BertPreTokenizer, Split
+from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.processors import TemplateProcessing
 
+from newsie.bundle import read_bundle, write_bundle
 from newsie.data.articles import Article
 from newsie.labels import LabelRule, LabelSpace, Task
 
@@ -76,6 +78,36 @@ def tiny_tokenizer() -> Tokenizer:
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     return tokenizer
+
+
+PANICS = "z" * 40 + "b"
+"""A text on which the tokenizer of `panicking_tokenizer` panics."""
+
+
+def panicking_tokenizer(part: str = "pre-tokenizer") -> Tokenizer:
+    """The tiny tokenizer with a regular expression, in its pre-tokenizer or its normalizer, that takes
+    exponential time on some texts; the tokenizer panics then."""
+    tokenizer, endless = tiny_tokenizer(), Regex("(?:z|z)*$")
+    if part == "pre-tokenizer":
+        tokenizer.pre_tokenizer = PreTokenizers([Split(endless, "isolated"), BertPreTokenizer()])
+    else:
+        tokenizer.normalizer = Replace(endless, "x")
+    return tokenizer
+
+
+def write_panicking_bundle(tiny_bundle: Path, target: Path) -> Path:
+    """The tiny bundle with the tokenizer of `panicking_tokenizer`."""
+    tiny = read_bundle(tiny_bundle)
+    return write_bundle(
+        target,
+        name=target.name,
+        label_space=tiny.manifest.label_space,
+        encoding=tiny.manifest.encoding,
+        calibration=tiny.manifest.calibration,
+        model=tiny.model_path,
+        tokenizer=panicking_tokenizer().to_str(),
+        card="",
+    ).path
 
 
 def tiny_encoder(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,12 +28,21 @@ def models(
 ) -> None:
     """List the bundles of a folder: what they answer, how good, and what they were retrained from."""
     from newsie.cli.terminal import note, print_json
-    from newsie.shelf import Shelf
+    from newsie.errors import BundleError
+    from newsie.shelf import CURRENT, DEFAULT_FOLDER, Shelf
 
+    advice = f"newsie retrain FILE -o {directory / 'NAME'} makes one"
+    if use is None and directory == DEFAULT_FOLDER and not os.path.lexists(directory):
+        note(f"there is no folder {directory}: you have made no bundle yet; {advice}")
+        return
     shelf = Shelf.of(directory)
     if use is not None:
         shelf.use(shelf.find(use))
-    current = shelf.current
+    try:
+        current = shelf.current
+    except BundleError as error:
+        current = None
+        note(f"{directory / CURRENT} cannot be used: {error}")
     rows = [_describe(bundle, shelf, current) for bundle in shelf.bundles]
     for row in rows if json_ else ():
         print_json(row)
@@ -42,9 +53,7 @@ def models(
     for path, reason in shelf.damaged.items():
         note(f"{path.name} cannot be used: {reason}")
     if not rows and not shelf.damaged:
-        note(
-            f"there is no bundle in {directory}; newsie retrain FILE -o {directory}/NAME makes one"
-        )
+        note(f"there is no bundle in {directory}; {advice}")
 
 
 def rollback(directory: Folder = Path("models")) -> None:
@@ -58,12 +67,8 @@ def rollback(directory: Folder = Path("models")) -> None:
 def _describe(bundle: Bundle, shelf: Shelf, current: Bundle | None) -> dict[str, Any]:
     manifest = bundle.manifest
     parent = shelf.parent(bundle)
-    promotion = manifest.metrics.get("promotion", {})
-    accuracy = {
-        task: report["after"]["accuracy"]
-        for task, report in promotion.get("tasks", {}).items()
-        if report["after"] and report["taught"]
-    }
+    promotion = _as_mapping(manifest.metrics.get("promotion", {}))
+    promoted = promotion.get("promoted") if promotion is not None else None
     return {
         "name": bundle.path.name,
         "current": current is not None and current.path == bundle.path.resolve(),
@@ -72,9 +77,44 @@ def _describe(bundle: Bundle, shelf: Shelf, current: Bundle | None) -> dict[str,
         "parent": parent.path.name if parent else manifest.lineage.parent,
         "data": manifest.lineage.data,
         "tasks": {task.name: len(task.labels) for task in manifest.label_space.tasks},
-        "accuracy": accuracy,
-        "promoted": promotion.get("promoted"),
+        "accuracy": None if promotion is None else _accuracies(promotion.get("tasks", {})),
+        "promoted": promoted if isinstance(promoted, bool) else None,
     }
+
+
+def _as_mapping(value: object) -> Mapping[str, Any] | None:
+    return value if isinstance(value, Mapping) else None
+
+
+def _accuracies(tasks: object) -> dict[str, float | None] | None:
+    """Return the accuracy of each task that was taught, as retraining writes it into the metrics.
+
+    Whoever makes a bundle decides what its metrics hold: None stands for what has another shape.
+    """
+    if not isinstance(tasks, Mapping):
+        return None
+    reports = {task: _as_mapping(report) for task, report in tasks.items()}
+    return {
+        task: None if report is None else _accuracy(report.get("after"))
+        for task, report in reports.items()
+        if report is None or (report.get("after") and report.get("taught"))
+    }
+
+
+def _accuracy(after: object) -> float | None:
+    value = after.get("accuracy") if isinstance(after, Mapping) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= 1 else None
+
+
+def _describe_accuracies(accuracies: Mapping[str, float | None] | None) -> str:
+    if accuracies is None:
+        return "unknown"
+    return ", ".join(
+        f"{task} unknown" if accuracy is None else f"{task} {100 * accuracy:.1f} %"
+        for task, accuracy in accuracies.items()
+    )
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
@@ -83,7 +123,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
     header = ("", "name", "created", "fingerprint", "retrained from", "tasks (labels)", "learnt")
     lines: list[tuple[str, ...]] = [header]
     for row in rows:
-        learnt = ", ".join(f"{task} {100 * x:.1f} %" for task, x in row["accuracy"].items())
+        learnt = _describe_accuracies(row["accuracy"])
         forced = " (not promoted: forced)" if row["promoted"] is False else ""
         lines.append(
             (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,7 +16,7 @@ from newsie.data.articles import Article
 from newsie.data.cleaning import clean_start, clean_text, strip_site_suffix
 from newsie.data.pieces import PieceCache
 from newsie.data.urls import url_words
-from newsie.errors import InputError
+from newsie.errors import BundleError, InputError
 
 __all__ = [
     "VIEWS",
@@ -151,13 +152,23 @@ class Encoder:
 
     @classmethod
     def from_file(cls, path: Path, policy: EncodingPolicy) -> Encoder:
-        """Read a tokenizer.json."""
-        return cls(Tokenizer.from_file(str(path)), policy)
+        """Read a tokenizer.json.
+
+        Raises:
+            BundleError: it holds no tokenizer that works.
+        """
+        with _tokenizer_errors(f"{path} cannot be used"):
+            return cls(Tokenizer.from_file(str(path)), policy)
 
     @classmethod
     def from_text(cls, text: bytes, policy: EncodingPolicy) -> Encoder:
-        """Read a tokenizer from the text of its tokenizer.json."""
-        return cls(Tokenizer.from_str(text.decode()), policy)
+        """Read a tokenizer from the text of its tokenizer.json.
+
+        Raises:
+            BundleError: it holds no tokenizer that works.
+        """
+        with _tokenizer_errors("it cannot be used"):
+            return cls(Tokenizer.from_str(text.decode()), policy)
 
     @property
     def pad_id(self) -> int:
@@ -180,12 +191,20 @@ class Encoder:
 
         Raises:
             InputError: an article has no text at all, where its text is what is read.
+            BundleError: the tokenizer fails on an article.
         """
+        articles = list(articles)
         texts = [
             _join(*self._parts(article, view, number))
             for number, article in enumerate(articles, first)
         ]
-        ids, overflows = self._tokenize([text[: self._max_characters] for text in texts])
+        starts = [text[: self._max_characters] for text in texts]
+        try:
+            with _tokenizer_errors("tokenizer.json fails"):
+                ids, overflows = self._tokenize(starts)
+        except BundleError:
+            self._blame(starts, articles, first)
+            raise
         truncated = [
             len(text) > self._max_characters or overflow
             for text, overflow in zip(texts, overflows, strict=True)
@@ -197,11 +216,13 @@ class Encoder:
 
         Raises:
             InputError: the article has no text at all.
+            BundleError: the tokenizer fails on the article.
         """
         headline, body = self._parts(article, "full", 1)
         text = _join(headline, body)[: self._max_characters]
         kept = text[: len(headline)] if headline else ""
-        encoding = self.tokenizer.encode(text)
+        with _tokenizer_errors(_fault_of(article, 1)):
+            encoding = self.tokenizer.encode(text)
         truncated = len(_join(headline, body)) > len(text) or bool(encoding.overflowing)
         return ReadText(
             kept,
@@ -221,6 +242,16 @@ class Encoder:
         bare = list(map(self._pieces.ids, texts))
         return [[*before, *ids[:room], *after] for ids in bare], [len(ids) > room for ids in bare]
 
+    def _blame(self, texts: Sequence[str], articles: Sequence[Article], first: int) -> None:
+        """Tokenize each text alone, after an error with all of them, to name the article in the error.
+
+        Raises:
+            BundleError: the tokenizer fails on an article.
+        """
+        for number, (text, article) in enumerate(zip(texts, articles, strict=True), first):
+            with _tokenizer_errors(_fault_of(article, number)):
+                self._tokenize([text])
+
     def _parts(self, article: Article, view: View, number: int) -> tuple[str, str]:
         """Headline and body of what `view_text` gives, or as much of them as is read and a little
         more: cleaning costs time in proportion to the length."""
@@ -233,12 +264,37 @@ class Encoder:
             if view == "full" or not headline:
                 body = clean_start(article.body, self._max_characters)
         if not (headline or body):
-            name = repr(article.id) if article.id else f"number {number}"
             raise InputError(
-                f"article {name} has neither a headline nor a body (or only blank and "
+                f"article {_name_of(article, number)} has neither a headline nor a body (or only blank and "
                 "control characters); give it at least one word"
             )
         return headline, body
+
+
+def _name_of(article: Article, number: int) -> str:
+    return repr(article.id) if article.id else f"number {number}"
+
+
+def _fault_of(article: Article, number: int) -> str:
+    return (
+        f"tokenizer.json fails on article {_name_of(article, number)}: leave the article out, or use "
+        "another model"
+    )
+
+
+@contextmanager
+def _tokenizer_errors(message: str) -> Iterator[None]:
+    """Raise a BundleError with a message where the tokenizer fails.
+
+    The library raises plain `Exception`. A panic of its Rust code arrives as a PanicException, which is a
+    BaseException and cannot be imported.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        raise BundleError(f"{message} ({error!s:.200})") from error
 
 
 def pad(

@@ -11,13 +11,15 @@ from newsie.bundle import Bundle, Manifest, copy_bundle
 from newsie.printable import one_line
 from newsie.training.figures import SERVED, TEACHER, Figures, Score
 
-__all__ = ["PLACE", "model_card", "transformers_card", "write_card"]
+__all__ = ["PLACE", "model_card", "recipe_corpora", "transformers_card", "write_card"]
 
 WATTS_A_CORE = 15
 """Assumed, for an idea of the energy; nothing is measured."""
 
 HUB_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 """Encoders that the recipe names in its own way -> their id on the hub."""
+
+_NOT_STATED, _UNKNOWN = "not stated in the recipe", "unknown"
 
 PLACE = '"DIRECTORY")  # of this file'
 """How the example in a card ends that opens the bundle; in a repository, its id stands there."""
@@ -138,12 +140,12 @@ def _header(manifest: Manifest, figures: Figures | None, library: str = "newsie"
     }
     if library == "transformers":
         content["tags"] = ["news", "distillation"]
-    encoder = recipe.get("teacher", {}).get("encoder")
+    encoder = _part(recipe, "teacher").get("encoder")
     if (
-        encoder and "retrained" not in recipe
+        isinstance(encoder, str) and encoder and "retrained" not in recipe
     ):  # what that began as is a bundle, and none of the hub's
         content["base_model"] = HUB_NAMES.get(encoder, encoder)
-    content["datasets"] = [corpus["name"] for corpus in _corpus_list(recipe)]
+    content["datasets"] = [corpus["name"] for corpus in recipe_corpora(recipe)]
     content["metrics"] = ["accuracy", "f1"]
     lines = [f"{key}: {_json(value)}" for key, value in content.items()]
     if figures is not None:
@@ -175,8 +177,8 @@ def _result(score: Score) -> dict[str, Any]:
 
 
 def _summary(manifest: Manifest) -> str:
-    student = manifest.lineage.recipe.get("student", {})
-    layers = f" of {student['layers']} layers" if "layers" in student else ""
+    number = _part(manifest.lineage.recipe, "student").get("layers")
+    layers = f" of {number} layers" if type(number) is int else ""
     return (
         f"A news classifier: a DistilBERT-style student{layers}, distilled from a larger teacher's "
         f"probabilities, in int8 ONNX. It answers {len(manifest.label_space.tasks)} tasks about an "
@@ -234,16 +236,15 @@ def _corpora(recipe: Mapping[str, Any]) -> str:
     rows = [
         (
             corpus["name"],
-            corpus.get("origin") or "not stated in the recipe",
-            corpus.get("terms") or "not stated in the recipe",
-            corpus.get("use") or "training and measuring",
+            _text(corpus.get("origin"), _NOT_STATED),
+            _text(corpus.get("terms"), _NOT_STATED),
+            _text(corpus.get("use"), "training and measuring"),
         )
-        for corpus in _corpus_list(recipe)
+        for corpus in recipe_corpora(recipe)
     ]
-    if whole := recipe.get("full_text"):
-        unknown = "not stated in the recipe"
-        origin, terms = whole.get("origin") or unknown, whole.get("terms") or unknown
-        rows.append((whole["name"], origin, terms, "measuring only"))
+    if whole := _part(recipe, "full_text"):
+        stated = [_text(whole.get(key), _NOT_STATED) for key in ("origin", "terms")]
+        rows.append((_text(whole.get("name"), _UNKNOWN), *stated, "measuring only"))
     if not rows:
         return "The manifest of this bundle holds no recipe, so its corpora are not known."
     return _table(("corpus", "origin", "terms", "used for"), rows)
@@ -252,8 +253,8 @@ def _corpora(recipe: Mapping[str, Any]) -> str:
 def _limits(manifest: Manifest) -> str:
     lines = [
         f"- {corpus['name']}: {corpus['limits']}"
-        for corpus in _corpus_list(manifest.lineage.recipe)
-        if corpus.get("limits")
+        for corpus in recipe_corpora(manifest.lineage.recipe)
+        if _text(corpus.get("limits"), "")
     ]
     lines += [
         "- Gold labels are what publishers filed an article under, not what experts would: much of what "
@@ -282,9 +283,28 @@ def _cost(figures: Figures) -> str:
     )
 
 
-def _corpus_list(recipe: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    corpora: Sequence[Mapping[str, Any]] = recipe.get("data", {}).get("corpora", ())
-    return corpora
+def recipe_corpora(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the corpora of the recipe of a bundle, each with a name.
+
+    Only the seal of a bundle is checked, not the shape of its recipe: a corpus whose entry has another
+    shape is called "unknown".
+    """
+    corpora = _part(recipe, "data").get("corpora")
+    entries = [
+        entry if isinstance(entry, Mapping) else {}
+        for entry in (corpora if isinstance(corpora, list | tuple) else ())
+    ]
+    return [{**entry, "name": _text(entry.get("name"), _UNKNOWN)} for entry in entries]
+
+
+def _part(recipe: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a part of a recipe; empty where it is missing or has another shape."""
+    part = recipe.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _text(value: object, default: str) -> str:
+    return value if isinstance(value, str) and value else default
 
 
 def _literal(text: str) -> str:

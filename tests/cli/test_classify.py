@@ -12,7 +12,8 @@ import pytest
 
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
-from tests.tiny import tiny_articles
+from tests.cli.conftest import Run
+from tests.tiny import PANICS, tiny_articles, write_panicking_bundle
 
 FIELDS = ["id", "headline", "body"]
 ARTICLES = tiny_articles(30)
@@ -364,3 +365,14 @@ def test_a_pipe_is_not_answered_into_a_folder(newsie: Any, tmp_path: Path) -> No
         code, _, err = newsie("classify", *source, "-o", f"{tmp_path}/out/")
         assert code == 2
         assert "is a folder" in err
+
+
+def test_a_panic_of_the_tokenizer_is_one_line(
+    newsie: Run, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = write_panicking_bundle(tiny_bundle, tmp_path / "panicking")
+    for command in ("classify", "explain"):
+        outcome = newsie(command, PANICS, "--model", bundle)
+        assert outcome.code == 1
+        assert "tokenizer.json fails on article number 1: leave the article out" in outcome.err
+        assert "Traceback" not in outcome.err

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
-from newsie.bundle import Lineage, read_bundle, write_bundle
+import pytest
+
+from newsie.bundle import Lineage, copy_bundle, read_bundle, write_bundle
 from tests.cli.conftest import Run
 
 
@@ -43,8 +47,6 @@ def test_bundles_their_lineage_and_the_way_back(
     assert row["accuracy"] == {"mood": 0.875}
     assert newsie("rollback", shelf).code == 1
 
-    from newsie.bundle import copy_bundle
-
     copy_bundle(tiny_bundle, shelf / "first")
     line = next(x for x in newsie("models", shelf).out.splitlines() if "child" in x)
     assert line.startswith("*")
@@ -57,3 +59,63 @@ def test_bundles_their_lineage_and_the_way_back(
     assert (
         f"current is {tiny_bundle.resolve()}, which is not in this" in newsie("models", shelf).err
     )
+
+
+def after(value: Any) -> dict[str, Any]:
+    """Metrics of a retrained bundle whose accuracy in the task "mood" is a value."""
+    return {"promotion": {"tasks": {"mood": {"after": {"accuracy": value}, "taught": True}}}}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "learnt"),
+    [
+        ({"promotion": "x"}, "unknown"),
+        ({"promotion": []}, "unknown"),
+        ({"promotion": {"tasks": ["mood"]}}, "unknown"),
+        ({"promotion": {"tasks": {"mood": "x"}}}, "mood unknown"),
+        ({"promotion": {"tasks": {"mood": {"after": "x", "taught": True}}}}, "mood unknown"),
+        (after("much"), "mood unknown"),
+        (after(True), "mood unknown"),
+        (after(10**400), "mood unknown"),
+        (after(-0.5), "mood unknown"),
+        (after({}), "mood unknown"),
+        (after(0.5), "mood 50.0 %"),
+    ],
+)
+def test_metrics_of_another_shape_are_unknown(
+    newsie: Run, tiny_bundle: Path, tmp_path: Path, metrics: dict[str, Any], learnt: str
+) -> None:
+    copy_bundle(child(tiny_bundle, tmp_path / "good"), tmp_path / "odd", metrics=metrics)
+    outcome = newsie("models", tmp_path)
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
+    assert next(line for line in lines if " odd " in line).endswith(f"  {learnt}")
+    assert next(line for line in lines if " good " in line).endswith("  mood 87.5 %")
+    rows = map(json.loads, newsie("models", tmp_path, "--json").out.splitlines())
+    assert {row["name"] for row in rows} == {"good", "odd"}
+
+
+def test_a_current_bundle_that_is_damaged_does_not_hide_the_others(
+    newsie: Run, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    child(tiny_bundle, tmp_path / "good")
+    child(tiny_bundle, tmp_path / "long")
+    assert newsie("models", tmp_path, "--use", "long").code == 0
+    os.truncate(tmp_path / "long" / "README.md", 1 << 42)
+    outcome = newsie("models", tmp_path)
+    assert (outcome.code, "good" in outcome.out, "long" in outcome.out) == (0, True, False)
+    assert "current cannot be used: bundle" in outcome.err
+    assert "long cannot be used: bundle" in outcome.err
+
+
+def test_no_folder_yet(newsie: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = newsie("models")
+    assert outcome.code == 0
+    assert (
+        "you have made no bundle yet; newsie retrain FILE -o models/NAME makes one" in outcome.err
+    )
+    assert newsie("models", "elsewhere").code == 1
+    (tmp_path / "models").mkdir()
+    advice = newsie("rollback").err
+    assert "choose one: newsie models --use NAME" in advice

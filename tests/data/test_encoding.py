@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
 
 from newsie.data.articles import Article
 from newsie.data.encoding import Encoder, EncodingPolicy, pad, view_text
-from newsie.errors import InputError
-from tests.tiny import tiny_articles, tiny_tokenizer
+from newsie.errors import BundleError, InputError
+from tests.tiny import PANICS, panicking_tokenizer, tiny_articles, tiny_tokenizer
 
 CLS, SEP = 2, 3
 
@@ -125,3 +128,37 @@ def test_policy_comes_back_from_json() -> None:
 
 def test_pad_id_is_the_tokenizers() -> None:
     assert encoder().pad_id == 0
+
+
+@pytest.mark.parametrize("part", ["pre-tokenizer", "normalizer"])
+def test_a_panic_of_the_tokenizer_names_the_article(part: str) -> None:
+    tool = Encoder(panicking_tokenizer(part), EncodingPolicy(64))
+    with pytest.raises(BundleError, match=r"tokenizer\.json fails on article number 7: leave"):
+        tool.encode([Article("goal"), Article(PANICS), Article("goal")], first=6)
+    with pytest.raises(BundleError, match=r"tokenizer\.json fails on article 'a7'"):
+        tool.read(Article(PANICS, id="a7"))
+    assert len(tool.encode([Article("goal")]).ids) == 1  # it still works
+
+
+def test_an_error_of_the_tokenizer_names_the_article() -> None:
+    tool = Encoder(Tokenizer(WordPiece({"a": 0}, unk_token="[UNK]")), EncodingPolicy(64))
+    with pytest.raises(BundleError, match=r"article number 2: .*Missing \[UNK\] token"):
+        tool.encode([Article("a"), Article("b")])
+
+
+def test_an_interruption_is_no_fault_of_the_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = encoder()
+    for interruption in (KeyboardInterrupt, SystemExit):
+
+        def interrupt(_: object, kind: type[BaseException] = interruption) -> None:
+            raise kind
+
+        monkeypatch.setattr(tool, "_tokenize", interrupt)
+        with pytest.raises(interruption):
+            tool.encode([Article("goal")])
+
+
+def test_a_file_that_holds_no_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"tokenizer\.json cannot be used"):
+        Encoder.from_file(tmp_path / "tokenizer.json", EncodingPolicy(64))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ from newsie import Classifier
 from newsie.serving.faults import describe_fault
 from newsie.serving.schemas import ClassifyRequest
 from tests.serving.live import live
+from tests.tiny import PANICS, write_panicking_bundle
 
 SECRET = "never shown"
 ARTICLE = {"headline": "goal"}
@@ -105,3 +107,21 @@ def test_an_instance_is_an_article_or_a_text(tiny_classifier: Classifier) -> Non
     assert answer.json()["error"] == (
         "instances.0 is a number; give an article (an object) or a text"
     )
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/explain"])
+def test_a_panic_of_the_tokenizer_is_a_fault_of_the_model(
+    tiny_bundle: Path, tmp_path: Path, path: str
+) -> None:
+    bundle = write_panicking_bundle(tiny_bundle, tmp_path / "panicking")
+
+    def body(text: str) -> dict[str, Any]:
+        article = {"headline": text}
+        return {"articles": [article]} if path == "/v1/classify" else {"article": article}
+
+    with live(Classifier.from_pretrained(bundle, threads=1)) as server, server.client() as client:
+        answer = client.post(path, json=body(PANICS))
+        assert (answer.status_code, answer.json()["reason"]) == (424, "backend")
+        line = server.line(answer.headers["X-Request-Id"])
+        assert (line["code"], line["refused"]) == (424, "backend")
+        assert client.post(path, json=body("goal")).status_code == 200

@@ -182,3 +182,20 @@ def test_default_recipe_states_origin_and_terms() -> None:
     if recipe.full_text:
         described.append((recipe.full_text.origin, recipe.full_text.terms))
     assert all(origin and terms for origin, terms in described)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "unknown"),
+    [
+        ({"teacher": [], "student": "x", "data": 3, "full_text": "x"}, 0),
+        ({"teacher": {"encoder": []}, "student": {"layers": {}}, "data": {"corpora": "ab"}}, 0),
+        ({"data": {"corpora": [1, {}, {"name": [], "origin": 3, "limits": {}}]}}, 3),
+        ({"full_text": {"name": 3, "origin": []}}, 1),
+    ],
+)
+def test_what_a_recipe_holds_in_another_shape_is_unknown(
+    tiny_bundle: Path, recipe: dict[str, Any], unknown: int
+) -> None:
+    manifest = replace(read_bundle(tiny_bundle).manifest, lineage=Lineage(recipe=recipe))
+    for card in (model_card(manifest), transformers_card(manifest, "section")):
+        assert card.count("| unknown | not stated in the recipe |") == unknown

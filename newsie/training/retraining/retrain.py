@@ -22,7 +22,7 @@ from newsie.data.articles import Article
 from newsie.data.encoding import view_text
 from newsie.errors import BundleError, InputError, TrainingError
 from newsie.labels import IGNORE
-from newsie.shelf import CURRENT, ROLLED_BACK, Shelf, follow
+from newsie.shelf import CURRENT, ROLLED_BACK, Shelf, follow, use_command
 from newsie.training.card import model_card
 from newsie.training.retraining.gate import Limits, Promotion, compare_students
 from newsie.training.retraining.material import Sources, gather_material
@@ -163,7 +163,7 @@ def _move_current(bundle: Bundle, promotion: Promotion, *, new: bool) -> None:
             why = "it was rolled back to that one"
         _say(
             f"{link} stays {link.readlink()}, not {name}: {why}. To change that: "
-            f"newsie models {directory} --use {name}"
+            f"{use_command(directory, name)}"
         )
 
 

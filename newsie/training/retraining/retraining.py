@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
 from newsie.errors import InputError, RecipeError
 from newsie.labels import IGNORE
 from newsie.training.bundling import commit_id, make_bundle
+from newsie.training.card import recipe_corpora
 from newsie.training.config import (
     DataConfig,
     DistillationConfig,
@@ -286,7 +287,7 @@ class Retraining(Pipeline):
         """
         recipe = self.recipe.to_json()
         recipe["retrained"] = {"depth": self.plan.depth, "tasks": self.taught}
-        old: Sequence[Any] = self.base.manifest.lineage.recipe.get("data", {}).get("corpora", ())
+        old = recipe_corpora(self.base.manifest.lineage.recipe)
         own = [
             {**corpus, "name": f"{self.recipe.name}-{corpus['name']}", **_use(corpus["name"])}
             for corpus in recipe["data"]["corpora"]

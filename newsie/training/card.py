@@ -243,8 +243,8 @@ def _corpora(recipe: Mapping[str, Any]) -> str:
         for corpus in recipe_corpora(recipe)
     ]
     if whole := _part(recipe, "full_text"):
-        stated = [_text(whole.get(key), _NOT_STATED) for key in ("origin", "terms")]
-        rows.append((_text(whole.get("name"), _UNKNOWN), *stated, "measuring only"))
+        origin, terms = (_text(whole.get(key), _NOT_STATED) for key in ("origin", "terms"))
+        rows.append((_text(whole.get("name"), _UNKNOWN), origin, terms, "measuring only"))
     if not rows:
         return "The manifest of this bundle holds no recipe, so its corpora are not known."
     return _table(("corpus", "origin", "terms", "used for"), rows)

@@ -128,6 +128,7 @@ async def _not_served(request: Request, error: Exception) -> Response:
     message = {
         400: "the body is not JSON in UTF-8",
         404: "there is no such route; /docs lists them",
+        405: f"{request.method} does not work here; use {(error.headers or {}).get('Allow')}",
     }.get(error.status_code, str(error.detail))
     return await _refused(request, RefusedError(error.status_code, reason, message, error.headers))
 

@@ -22,7 +22,15 @@ from newsie.serving.json_shape import JsonShape
 from newsie.serving.refusals import RefusedError, send_refusal
 from newsie.serving.settings import Settings
 
-__all__ = ["FILE_PATHS", "FILE_TYPES", "STOPPED", "Bodies", "closing", "too_many_pieces"]
+__all__ = [
+    "FILE_PATHS",
+    "FILE_TYPES",
+    "STOPPED",
+    "Bodies",
+    "body_limits",
+    "closing",
+    "too_many_pieces",
+]
 
 FILE_PATHS = frozenset({"/v1/read"})
 """Routes whose body is a file and no JSON of a dialect."""
@@ -106,7 +114,8 @@ class Bodies:
     async def _read(self, scope: Scope, receive: Receive, held: _Held) -> bytes | None:
         """The body, unpacked; None if the client leaves."""
         packed = _Packed(Headers(scope=scope).get("content-encoding", ""))
-        limit, pieces, size = self._limit(scope), 0, 0
+        limit, most_pieces = body_limits(scope, self.settings)
+        pieces = size = 0
         _check_length(scope, limit)
         unpacked: list[bytes] = []
         try:
@@ -120,7 +129,7 @@ class Bodies:
                         raise scope["state"][STOPPED]
                     piece, more = message.get("body", b""), message.get("more_body", False)
                     pieces, size = pieces + 1, size + len(piece)
-                    if pieces > self.settings.max_body_chunks:
+                    if pieces > most_pieces:
                         raise too_many_pieces()
                     if size <= limit:
                         unpacked += await _unpack(packed, piece, held, limit)
@@ -135,10 +144,6 @@ class Bodies:
             ) from None
         packed.finish()
         return b"".join(unpacked)
-
-    def _limit(self, scope: Scope) -> int:
-        """The most bytes of a body."""
-        return self.settings.max_file_bytes if _is_file(scope) else self.settings.max_body_bytes
 
     async def _check(self, scope: Scope, body: bytes) -> bytes:
         """The body, JSON without a byte order mark. Raises RefusedError."""
@@ -173,6 +178,14 @@ class Bodies:
                 "articles",
                 f"the body holds too many values; at most {articles} articles at once",
             )
+
+
+def body_limits(scope: Scope, settings: Settings) -> tuple[int, int]:
+    """Return the most bytes and the most pieces of a request's body; a larger file has more pieces."""
+    size, pieces = settings.max_body_bytes, settings.max_body_chunks
+    if not _is_file(scope):
+        return size, pieces
+    return settings.max_file_bytes, max(pieces, pieces * settings.max_file_bytes // size)
 
 
 def _is_file(scope: Scope) -> bool:

@@ -19,6 +19,9 @@ from newsie.serving.refusals import RefusedError, send_refusal
 __all__ = ["Hosts", "host_of"]
 
 _HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_.-]{1,253})(?::[0-9]{0,5})?", re.IGNORECASE)
+SHOWN_CHARACTERS = 100
+"""Of a host that is refused."""
+
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PRIVATE = (".local", ".internal", ".home.arpa")
 """Endings of names that public name servers do not know (RFC 6762; ICANN, July 2024; RFC 8375)."""
@@ -53,7 +56,9 @@ class Hosts:
         headers = Headers(scope=scope)
         given = headers.get("host", "")
         if given and not (_is_open(scope, self.open_paths) or self._answers_to(host_of(given))):
-            return _MISDIRECTED
+            return _misdirected(given)
+        if any(len(headers.getlist(name)) > 1 for name in ("origin", "sec-fetch-site")):
+            return _REPEATED
         if scope["method"] not in _SAFE and self._is_foreign(headers, host_of(given)):
             return _FOREIGN
         return None
@@ -109,10 +114,18 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-_MISDIRECTED = RefusedError(
-    421,
-    "host",
-    "the server does not answer to this host; add the name to the setting NEWSIE_ALLOWED_HOSTS",
+def _misdirected(host: str) -> RefusedError:
+    return RefusedError(
+        421,
+        "host",
+        f"the server does not answer to the host {host[:SHOWN_CHARACTERS]!r}. If clients shall reach it by "
+        "that name, add the name to the setting NEWSIE_ALLOWED_HOSTS and start the server again: it lists "
+        "the names, separated by commas, that the server answers to beside its own address",
+    )
+
+
+_REPEATED = RefusedError(
+    400, "origin", "send the headers Origin and Sec-Fetch-Site no more than once each"
 )
 _FOREIGN = RefusedError(
     403,

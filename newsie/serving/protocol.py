@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,10 +19,11 @@ from typing import Any, cast
 
 import httptools
 import orjson
+from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from newsie.serving.bodies import STOPPED, closing, too_many_pieces
+from newsie.serving.bodies import STOPPED, body_limits, closing, too_many_pieces
 from newsie.serving.refusals import RefusedError
 from newsie.serving.settings import Settings
 
@@ -33,6 +35,8 @@ for each chunk and each header, which takes the event loop about 1 ms for 2,000 
 
 LOOK_SECONDS = 1.0
 """How often a client that has closed its sending side is asked whether it still reads."""
+
+_ABSOLUTE = re.compile(rb"[a-z][a-z0-9+.-]*://([^/?#]+)", re.IGNORECASE)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -143,6 +147,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._looking: asyncio.TimerHandle | None = None
         self._in_headers = self._in_body = self._stopped = False
         self._bytes = self._chunks = self._header_bytes = 0  # of the message that is being read
+        self._max_body_bytes, self._max_chunks = settings.max_body_bytes, settings.max_body_chunks
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -188,7 +193,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._bytes += len(data)
         if self._in_headers and self._bytes > self._settings.max_header_bytes:
             self._refuse_headers()
-        elif self._in_body and self._bytes > 5 * self._settings.max_body_bytes + READ_BYTES:
+        elif self._in_body and self._bytes > 5 * self._max_body_bytes + READ_BYTES:
             self._stop_body(too_many_pieces())
         elif not self._in_body and self._timer is None and self._is_idle():
             self._await_headers()  # blank lines must not keep a connection open
@@ -222,13 +227,17 @@ class LimitedProtocol(HttpToolsProtocol):
         for status, reason, message in _faults(self.headers, version):
             self._refuse(status, reason, message)
             raise _StoppedError
+        _take_host_of_target(self.url, self.headers)
         super().on_headers_complete()  # raises where they make no sense: there is no body then
+        self._max_body_bytes, self._max_chunks = body_limits(
+            cast(Scope, self.scope), self._settings
+        )
         self._in_headers, self._in_body, self._bytes = False, True, 0
         self._arm(self._settings.body_timeout_seconds, self._body_is_late)
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
-        if self._chunks == self._settings.max_body_chunks + 1:
+        if self._chunks == self._max_chunks + 1:
             self._stop_body(too_many_pieces())
             raise _StoppedError
 
@@ -348,6 +357,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.write(b"".join([*head, b"\r\n", body]))
         self.transport.close()
         self._await_sent()
+
+
+def _take_host_of_target(target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    """Let the host of `GET http://host/path` take the place of the header Host (RFC 9112, 3.2.2)."""
+    if found := _ABSOLUTE.match(target):
+        headers[:] = [(name, value) for name, value in headers if name != b"host"]
+        headers.append((b"host", found[1]))
 
 
 def _faults(headers: Sequence[tuple[bytes, bytes]], version: str) -> list[tuple[int, str, str]]:

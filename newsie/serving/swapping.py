@@ -116,13 +116,15 @@ class Swapper:
         directory = self._settings.models_dir
         if directory is None:
             raise RefusedError(403, "models_dir", "this server has no directory of models")
-        path = directory.resolve() / name
+        # Unlike Path.resolve, this takes links that lead in a circle.
+        directory = Path(os.path.realpath(directory))
+        path = directory / name
         # Also a link must not lead out of the directory.
-        if not _NAME.fullmatch(name) or not path.resolve().is_relative_to(directory.resolve()):
+        if not _NAME.fullmatch(name) or not Path(os.path.realpath(path)).is_relative_to(directory):
             raise RefusedError(
                 422, "name", "a model is named by letters, digits, '.', '_' and '-', without a path"
             )
-        if not path.is_dir():
+        if not os.path.isdir(path):  # unlike Path.is_dir, never an error
             raise RefusedError(404, "no_model", f"there is no model {name!r}")
         return path
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +19,11 @@ import pytest
 
 from newsie.classifier import Classifier
 from newsie.data.readers import ArticleReader
-from newsie.serving.routes import files
-from tests.serving.live import Live, live
+from newsie.serving import reading
+from newsie.serving.bodies import Bodies
+from tests.serving.live import Live, live, process, wait_until
 
+READER = b"newsie.serving.read_file"
 OCTETS = {"Content-Type": "application/octet-stream"}
 FILES = {
     "plain.csv": b"title,text\nGoal,Late\nRain,Play stopped\n",
@@ -38,9 +44,22 @@ def server(tiny_classifier: Classifier) -> Iterator[Live]:
         yield running
 
 
-def read(server: Live, content: bytes, *, headers: Any = OCTETS, **query: Any) -> httpx.Response:
+def read(
+    server: Live | str,
+    content: bytes | Iterator[bytes],
+    *,
+    headers: Any = OCTETS,
+    timeout: float = 60,
+    **query: Any,
+) -> httpx.Response:
+    url = server if isinstance(server, str) else server.url
     return httpx.post(
-        f"{server.url}/v1/read", content=content, headers=headers, params=query, trust_env=False
+        f"{url}/v1/read",
+        content=content,
+        headers=headers,
+        params=query,
+        timeout=timeout,
+        trust_env=False,
     )
 
 
@@ -127,36 +146,6 @@ def test_other_routes_keep_their_limit(tiny_classifier: Classifier) -> None:
         assert (refused.status_code, refused.json()["reason"]) == (413, "body_bytes")
 
 
-def test_reading_blocks_no_other_request(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    entered, go_on, real = threading.Event(), threading.Event(), files._answer
-
-    def slow(*arguments: Any) -> bytes:
-        entered.set()
-        assert go_on.wait(20)
-        return real(*arguments)
-
-    monkeypatch.setattr(files, "_answer", slow)
-    answers: list[int] = []
-    asking = [
-        threading.Thread(
-            target=lambda: answers.append(
-                read(server, FILES["plain.csv"], name="a.csv").status_code
-            )
-        )
-        for _ in range(2)
-    ]
-    for thread in asking:
-        thread.start()
-    assert entered.wait(20)
-    began = time.monotonic()
-    assert httpx.get(f"{server.url}/health", trust_env=False).status_code == 200
-    assert time.monotonic() - began < 2
-    go_on.set()
-    for thread in asking:
-        thread.join()
-    assert answers == [200, 200]
-
-
 def test_a_file_that_takes_too_long_is_given_up(tiny_classifier: Classifier) -> None:
     content = b"headline\n" + b"x\n" * 40_000
     with live(tiny_classifier, request_timeout_seconds=0.01) as running:
@@ -165,3 +154,166 @@ def test_a_file_that_takes_too_long_is_given_up(tiny_classifier: Classifier) -> 
         (504, "timeout"),
         (503, "busy_reading"),
     }
+
+
+BOMB = gzip.compress(b"[" + b"[]," * 21_000_000 + b"[]]")
+"""JSON of a few kB that holds the interpreter for many seconds while it is parsed."""
+
+ENDLESS = gzip.compress(b"headline\n" + b'""\n' * 20_000_000)
+"""Rows without any text, so that no article is ever found."""
+
+
+@contextmanager
+def asking(server: Live | str, content: bytes, **query: Any) -> Iterator[Future[httpx.Response]]:
+    """A request that is under way."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(read, server, content, **query)
+
+
+def readers() -> list[int]:
+    """The processes that read files, of this machine's servers."""
+    return [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if READER in _bytes_of(path)
+    ]
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
+@pytest.mark.parametrize("content", [BOMB, ENDLESS], ids=["bomb", "endless"])
+def test_other_requests_are_answered_while_a_bad_file_is_read(
+    tiny_classifier: Classifier, content: bytes
+) -> None:
+    name = "a.json.gz" if content is BOMB else "a.csv.gz"
+    with (
+        live(tiny_classifier, request_timeout_seconds=4) as running,
+        asking(running, content, name=name) as answer,
+    ):
+        slowest = 0.0
+        while not answer.done():
+            began = time.monotonic()
+            assert httpx.get(f"{running.url}/health/live", trust_env=False).status_code == 200
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(0.05)
+        found = answer.result()
+    assert (found.status_code, found.json()["reason"]) in {(413, "memory"), (504, "timeout")}
+    assert slowest < 0.5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="resource limits are those of POSIX")
+def test_a_file_that_takes_too_much_memory_is_refused(tiny_classifier: Classifier) -> None:
+    with live(tiny_classifier, max_file_bytes=8_000_000, request_timeout_seconds=60) as running:
+        bomb = gzip.compress(b"[" + b"[]," * 10_600_000 + b"[]]")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reading, "MEMORY", 1)
+            answer = read(running, bomb, name="a.json.gz")
+            assert read(running, FILES["list.json"], name="a.json").status_code == 200
+        assert (answer.status_code, answer.json()["reason"]) == (413, "memory")
+        assert read(running, FILES["plain.csv"], name="a.csv").status_code == 200
+
+
+def test_a_reader_that_crashes_is_told_with_the_request_id(
+    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        reading, "COMMAND", ("-c", r"import sys; sys.stderr.write('\x1b[2J'); sys.exit(3)")
+    )
+    with live(tiny_classifier) as running:
+        answer = read(running, FILES["plain.csv"] * 10_000, name="a.csv")
+        assert (answer.status_code, answer.json()["reason"]) == (500, "internal")
+        line = running.line(answer.json()["request_id"])
+    assert line["fault"] == r"exit code 3: \x1b[2J"
+
+
+def test_an_answer_that_never_ends_is_not_kept(
+    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = "import sys\nwhile True: sys.stdout.write('x' * 65536)"
+    monkeypatch.setattr(reading, "COMMAND", ("-c", endless))
+    with live(tiny_classifier, max_file_bytes=1_000, request_timeout_seconds=1) as running:
+        answer = read(running, FILES["plain.csv"], name="a.csv")
+    assert (answer.status_code, answer.json()["reason"]) == (413, "answer")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
+def test_sigterm_ends_a_server_whose_reader_is_stuck(tiny_bundle: Path, workers: int) -> None:
+    options = ("--model", str(tiny_bundle), "--workers", str(workers))
+    environment = {"NEWSIE_REQUEST_TIMEOUT_SECONDS": "60", "NEWSIE_SHUTDOWN_TIMEOUT_SECONDS": "1"}
+    before = set(readers())
+    with (
+        process(*options, environment=environment) as (started, url, _),
+        asking(url, ENDLESS, name="a.csv.gz") as answer,
+    ):
+        wait_until(lambda: set(readers()) - before)
+        began = time.monotonic()
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(15) == 0
+        assert time.monotonic() - began < 10
+        assert answer.exception() or answer.result().status_code == 503
+    wait_until(lambda: not set(readers()) - before)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes in /proc")
+def test_the_reader_of_a_client_that_leaves_is_killed(tiny_classifier: Classifier) -> None:
+    before = set(readers())
+    with live(tiny_classifier, request_timeout_seconds=60) as running:
+        with pytest.raises(httpx.ReadTimeout):
+            read(running, ENDLESS, name="a.csv.gz", timeout=2)
+        wait_until(lambda: not set(readers()) - before, 5)
+        assert read(running, FILES["plain.csv"], name="a.csv").status_code == 200
+
+
+def test_requests_that_wait_in_vain_free_their_memory(tiny_classifier: Classifier) -> None:
+    with live(tiny_classifier, request_timeout_seconds=3) as running:
+        with asking(running, ENDLESS, name="a.csv.gz") as first:
+            time.sleep(0.5)
+            large = b"headline\n" + b"x" * 9_000_000
+            with ThreadPoolExecutor(3) as pool:
+                waiting = [pool.submit(read, running, large, name="a.csv") for _ in range(3)]
+            answers = [one.result() for one in waiting]
+            assert first.result().status_code == 504
+        assert {a.status_code for a in answers} <= {200, 503, 504}
+        assert any(a.headers.get("retry-after") == "1" for a in answers if a.status_code == 503)
+        bodies: Any = running.app.middleware_stack
+        while not isinstance(bodies, Bodies):
+            bodies = bodies.app
+        wait_until(lambda: bodies._held == 0)
+
+
+@pytest.mark.parametrize("size", [11_000_000, 15_900_000])
+@pytest.mark.parametrize("chunk", [None, 1_400])
+def test_a_large_file_is_read(served: Live, size: int, chunk: int | None) -> None:
+    row = b'"A headline of a few words","' + b"and its text " * 20 + b'"\n'
+    rows = size // len(row)
+    content = b"headline,body\n" + rows * row
+    parts = content if chunk is None else _parts(content, chunk)
+    answer = read(served, parts, name="a.csv")
+    assert answer.status_code == 200, answer.text[:200]
+    assert answer.json()["rows"] == rows
+
+
+def _parts(content: bytes, size: int) -> Iterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+def test_a_file_that_is_too_large_is_refused_for_its_size(served: Live) -> None:
+    answer = read(served, b"headline\n" + b"x\n" * 8_000_000, name="a.csv")
+    assert (answer.status_code, answer.json()["reason"]) == (413, "body_bytes")
+    assert "16,000,000" in answer.json()["error"]
+
+
+def test_the_reader_imports_only_what_reading_needs() -> None:
+    script = "import sys, newsie.serving.read_file; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert not loaded & {"onnxruntime", "tokenizers", "fastapi", "starlette", "pydantic", "asyncio"}

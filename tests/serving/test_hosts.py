@@ -184,3 +184,43 @@ def test_host_of() -> None:
     assert host_of("[::1]:8000") == "::1"
     for wrong in ("", "a b", "a:b", "http://a", "a/b", "[::1", "a:999999"):
         assert host_of(wrong) == ""
+
+
+def test_a_refusal_names_the_host_and_the_setting(served: Live) -> None:
+    answer = get(served, "Host: rebound.example:80")
+    assert code_of(answer) == 421
+    assert b"'rebound.example:80'" in answer
+    assert b"NEWSIE_ALLOWED_HOSTS" in answer
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("http://rebound.example/info", 421),
+        ("HTTP://rebound.example:80/info", 421),
+        ("http://user@rebound.example/info", 421),
+        ("http://localhost/info", 200),
+        ("http://127.0.0.1:8000/info", 200),
+    ],
+)
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_the_host_of_the_target_takes_the_place_of_the_header(
+    served: Live, target: str, code: int, version: str
+) -> None:
+    for host in ("localhost", "rebound.example"):
+        assert code_of(get(served, f"Host: {host}", path=target, version=version)) == code
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Origin: http://localhost", "Origin: http://rebound.example"),
+        ("Origin: http://localhost", "Origin: http://localhost"),
+        ("Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: cross-site"),
+        ("Sec-Fetch-Site: none", "sec-fetch-site: none"),
+    ],
+)
+def test_headers_of_a_browser_come_once(served: Live, headers: tuple[str, str]) -> None:
+    answer = send(served, *headers)
+    assert code_of(answer) == 400
+    assert b'"reason":"origin"' in answer

@@ -340,4 +340,5 @@ def test_no_route(client: httpx.Client) -> None:
     assert set(answer.json()) == {"error", "reason", "request_id"}
     answer = client.get("/v1/classify")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json()["error"] == "GET does not work here; use POST"
     assert client.post("/v1/classify/", json={}).status_code == 404

@@ -68,6 +68,7 @@ def models(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write(b"x")
     (directory / "empty").mkdir()
     (directory / "outside").symlink_to(tiny_bundle)
+    (directory / "circle").symlink_to(directory / "circle")
     return directory
 
 
@@ -131,6 +132,7 @@ def test_another_model_answers(server: Live, models: Path) -> None:
         ("broken", 422, "bundle"),
         ("empty", 422, "bundle"),
         ("none", 404, "no_model"),
+        ("circle", 404, "no_model"),
         ("..", 422, "name"),
         ("../models", 422, "name"),
         ("/etc", 422, "name"),
@@ -153,6 +155,16 @@ def test_what_fails_leaves_the_old_model(
         found = client.post("/v1/classify", json=ASK)
         assert found.json()["model"] == tiny_classifier.bundle.fingerprint
         assert client.get("/health/ready").status_code == 200
+
+
+def test_a_directory_of_models_that_leads_to_itself(
+    tiny_classifier: Classifier, tmp_path: Path
+) -> None:
+    circle = tmp_path / "models"
+    circle.symlink_to(circle)
+    with live(tiny_classifier, api_key=KEY, models_dir=circle) as server:
+        answer = choose(server, "first")
+        assert (answer.status_code, answer.json()["reason"]) == (404, "no_model")
 
 
 def test_only_with_a_key_and_a_directory(tiny_classifier: Classifier, models: Path) -> None:

@@ -264,7 +264,9 @@ def _report(tally: Counter[str], classifier: Classifier, reader: ArticleReader |
         return
     tell_skipped(reader)
     if reader.cut_off is not None:
-        raise reader.cut_off.error()
+        raise InputError(
+            f"{reader.path} was not read to its end, only up to row {reader.cut_off.row:,}"
+        )
     if not tally["articles"]:
         raise InputError(
             f"{reader.path}: no article could be classified; rows read: {reader.rows:,}"

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
+from typing import overload
 
 from newsie.errors import ReadError
 
 __all__ = [
     "ALIASES",
+    "MAX_COLUMNS",
     "Columns",
+    "Names",
+    "check_width",
     "count_known",
     "find_alternatives",
     "find_column",
@@ -22,6 +28,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "headline": (
         *("headline", "title", "web_title", "headline_text", "news_headline", "article_title"),
         *("news_title", "headlines", "titel", "titre", "titulo", "título", "titolo", "überschrift"),
+        *("titles", "titres", "titulos", "titoli", "überschriften", "schlagzeile"),
     ),
     "body": (
         # The whole text,
@@ -32,7 +39,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
         # its start, or a summary of it.
         *("description", "short_description", "summary", "abstract", "lead_paragraph", "lede"),
         *("lead", "teaser", "standfirst", "trail_text", "excerpt", "snippet", "vorspann"),
-        *("highlights", "news"),
+        *("highlights", "news", "texts", "summaries", "descriptions", "abstracts"),
     ),
     "id": ("id", "article_id", "uid", "guid", "uuid", "news_id"),
     "publisher": (
@@ -47,10 +54,59 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "url": ("url", "link", "web_url", "article_url", "news_url", "permalink"),
 }
 """Names that each field of an article is found by, the best first. Case, spaces and the characters _ - : . /
-do not count."""
+and accents do not count."""
+
+MAX_COLUMNS = 2_000
+"""The most columns of a source."""
+MAX_ALTERNATIVES = 50
+"""The most columns that are read in turn where the best one of a field is empty."""
 
 SHOWN_NAMES, SHOWN_CHARS, SHOWN_ALIASES = 30, 60, 8
 """Columns, characters of each, and usual names that a message lists at most."""
+TEXT_WORDS = 4
+"""A name of so many words is a text, where no column has a usual name."""
+CLOSE = 0.75
+"""How alike a name is to a usual one at least, for a message to show it first (see difflib)."""
+
+
+class Names(Sequence[str]):
+    """The names of columns in order, each found by its plain spelling without looking at all others."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names: dict[str, None] = {}
+        self._spelled: dict[str, list[str]] = {}
+        self.add(names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        return list(self._names)[index]
+
+    def add(self, names: Iterable[str]) -> None:
+        """Append the names that are not there yet."""
+        for name in names:
+            if name not in self._names:
+                self._names[name] = None
+                self._spelled.setdefault(_plain(name), []).append(name)
+
+    def cover(self, row: Mapping[str, object]) -> bool:
+        """Whether all columns of a row are among the names."""
+        return row.keys() <= self._names.keys()
+
+    def spelled(self, plain: str) -> Sequence[str]:
+        """The names of a plain spelling."""
+        return self._spelled.get(plain, ())
 
 
 @dataclass(frozen=True)
@@ -88,6 +144,8 @@ def find_columns(
         ReadError: there is neither a headline nor a body, or an override names a field or a column
             that does not exist.
     """
+    check_width(names, path)
+    names = names if isinstance(names, Names) else Names(names)
     chosen: dict[str, str] = {}
     for name, column in (overrides or {}).items():
         if name not in ALIASES:
@@ -101,20 +159,29 @@ def find_columns(
             if free:
                 chosen[name] = free[0]
     if "headline" not in chosen and "body" not in chosen:
+        raise _no_text(names, path)
+    return Columns(**chosen)
+
+
+def check_width(names: Sequence[str], path: str) -> None:
+    """Refuse a source with more than `MAX_COLUMNS` columns.
+
+    Raises:
+        ReadError: there are more.
+    """
+    if len(names) > MAX_COLUMNS:
         raise ReadError(
             path,
-            f"no column with text; the columns are: {_list(names)}; a headline is found under "
-            f"{_few(ALIASES['headline'])}, a body under {_few(ALIASES['body'])}; or say which "
-            "it is, e.g. --columns headline=NAME (in Python columns={'headline': 'NAME'})",
+            f"has {len(names):,} columns, and at most {MAX_COLUMNS:,} are read; the first line of a "
+            "table, or each object of JSON, names the columns: check that it does, or leave columns out",
         )
-    return Columns(**chosen)
 
 
 def find_alternatives(
     names: Sequence[str], columns: Columns, fixed: Container[str] = ()
 ) -> dict[str, tuple[str, ...]]:
     """For each field, the further columns to read it from where the chosen one is empty, the best
-    first.
+    first, at most `MAX_ALTERNATIVES`.
 
     Args:
         names: the columns of the file.
@@ -122,16 +189,15 @@ def find_alternatives(
         fixed: fields that are read from the chosen column only. So is an id: those of two columns
             would not fit together.
     """
+    names = names if isinstance(names, Names) else Names(names)
     chosen = columns.chosen()
-    free: dict[str, list[str]] = {}
-    for name in names:
-        if name not in chosen.values():
-            free.setdefault(_plain(name), []).append(name)
+    taken = set(chosen.values())
     alternatives: dict[str, tuple[str, ...]] = {}
     for field in chosen:
         if field != "id" and field not in fixed:
-            plain = dict.fromkeys(map(_plain, ALIASES[field]))
-            alternatives[field] = tuple(name for alias in plain for name in free.get(alias, ()))
+            usual = (name for alias in _PLAIN_ALIASES[field] for name in names.spelled(alias))
+            free = (name for name in usual if name not in taken)
+            alternatives[field] = tuple(islice(free, MAX_ALTERNATIVES))
     return alternatives
 
 
@@ -146,30 +212,68 @@ def count_known(names: Iterable[str]) -> int:
 
 
 def find_column(names: Sequence[str], name: str) -> str | None:
-    """The column of that very name, or else of that name but for case, spaces and _ - : . /"""
+    """The column of that very name, or else of that name but for case, accents, spaces and _ - : . /"""
     if name in names:
         return name
     plain = _plain(name)
+    if isinstance(names, Names):
+        return next(iter(names.spelled(plain)), None) if plain else None
     return next((column for column in names if plain and _plain(column) == plain), None)
+
+
+def _no_text(names: Sequence[str], path: str) -> ReadError:
+    """The error for columns none of which is a headline or a body."""
+    text = next((name for name in names if len(name.split()) >= TEXT_WORDS), None)
+    if text is not None:
+        return ReadError(
+            path,
+            f"no column with text: {_short(text)!r} is the name of a column here, and looks like the "
+            "text of an article; the header seems to be missing. Write a first line that names the "
+            "columns, e.g. headline,body, or save a list of headlines as .txt, a headline a line",
+        )
+    close = [name for name in names if _is_close(name)]
+    return ReadError(
+        path,
+        f"no column with text; the columns are: {_list(names, close)}; a headline is found under "
+        f"{_few(ALIASES['headline'])}, a body under {_few(ALIASES['body'])}; or say which "
+        f"it is, e.g. --columns headline={close[0] if close else 'NAME'} (in Python "
+        f"columns={{'headline': {close[0] if close else 'NAME'!r}}})",
+    )
+
+
+def _is_close(name: str) -> bool:
+    """Whether a name is nearly one by which a text is found."""
+    return len(name) <= SHOWN_CHARS and bool(
+        difflib.get_close_matches(_plain(name), _TEXT_NAMES, n=1, cutoff=CLOSE)
+    )
 
 
 def _find_override(names: Sequence[str], name: str, column: str, path: str) -> str:
     found = find_column(names, column)
     if found is None:
-        close = difflib.get_close_matches(column, names, n=1)
+        short = [name for name in names if len(name) <= SHOWN_CHARS]
+        close = difflib.get_close_matches(column, short, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ReadError(
-            path, f"no column {column!r} for the {name}; the columns are: {_list(names)}{hint}"
+            path,
+            f"no column {column!r} for the {name}; the columns are: {_list(names, close)}{hint}",
         )
     return found
 
 
 def _plain(name: str) -> str:
-    return "".join(c for c in name.casefold() if c not in _IGNORED)
+    if not name.isascii():
+        name = unicodedata.normalize("NFKD", name)
+    return name.casefold().translate(_IGNORED)
 
 
-def _list(names: Sequence[str] | Mapping[str, object]) -> str:
-    shown = [n if len(n) <= SHOWN_CHARS else f"{n[:SHOWN_CHARS]}..." for n in names]
+def _short(name: str) -> str:
+    return name if len(name) <= SHOWN_CHARS else f"{name[:SHOWN_CHARS]}..."
+
+
+def _list(names: Sequence[str] | Mapping[str, object], first: Sequence[str] = ()) -> str:
+    """The names to show, those of `first` in front."""
+    shown = [_short(name) for name in dict.fromkeys((*first, *names))]
     more = len(shown) - SHOWN_NAMES
     return (
         ", ".join([*shown[:SHOWN_NAMES], *([f"and {more:,} more"] if more > 0 else [])]) or "none"
@@ -180,6 +284,10 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join([*names[:SHOWN_ALIASES], "..."])
 
 
-_IGNORED = frozenset(" _-:./")
-_KNOWN_NAMES = frozenset(_plain(alias) for aliases in ALIASES.values() for alias in aliases)
-_TEXT_NAMES = frozenset(_plain(a) for field in ("headline", "body") for a in ALIASES[field])
+_IGNORED = dict.fromkeys([*map(ord, " _-:./"), *range(0x300, 0x370)])
+"""Characters that do not count, the combining accents among them."""
+_PLAIN_ALIASES = {
+    field: tuple(dict.fromkeys(map(_plain, aliases))) for field, aliases in ALIASES.items()
+}
+_KNOWN_NAMES = frozenset(alias for aliases in _PLAIN_ALIASES.values() for alias in aliases)
+_TEXT_NAMES = frozenset((*_PLAIN_ALIASES["headline"], *_PLAIN_ALIASES["body"]))

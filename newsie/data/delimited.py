@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from newsie.data.binary import DAMAGE, Source, Watch
-from newsie.data.dialects import SAMPLE_LINES, Dialect, find_dialect
+from newsie.data.columns import MAX_COLUMNS, check_width
+from newsie.data.dialects import SAMPLE_LINES, Dialect, find_dialect, is_table
 from newsie.data.records import (
     BadRow,
     EmptyFileError,
@@ -25,10 +26,12 @@ from newsie.data.records import (
 from newsie.data.spreadsheet import BYTE_ORDER_MARK, unprotect
 from newsie.errors import ReadError
 
-__all__ = ["open_delimited", "read_dialect"]
+__all__ = ["holds_table", "open_delimited", "read_dialect"]
 
 SAMPLE_CHARS = 2**18
 MAX_RETRIED_LINES = 1_000_000
+MAX_RETRIED_CHARS, RETRIED_CHARS_A_CHAR = 2**23, 4
+"""What may be given twice of a file: so many lines, and so many characters at once and for each one read."""
 
 SHORT_ROW = "row shorter than the header: the missing cells are empty"
 LONG_ROW = "row with empty cells beyond the header"
@@ -91,6 +94,12 @@ def read_dialect(source: Source, delimiter: str, limit: int) -> Dialect:
     return _read_header(source, delimiter, limit)[0]
 
 
+def holds_table(source: Source, delimiter: str, limit: int) -> bool:
+    """Whether the first lines are even rows with this delimiter."""
+    with _as_text(source.peek()) as stream:
+        return is_table(_first_lines(stream, limit), delimiter)
+
+
 def _read_header(source: Source, delimiter: str, limit: int) -> tuple[Dialect, list[str]]:
     csv.field_size_limit(max(limit, csv.field_size_limit()))
     with _as_text(source.peek()) as stream:
@@ -102,18 +111,28 @@ def _read_header(source: Source, delimiter: str, limit: int) -> tuple[Dialect, l
             raise ReadError(source.name, f"the first line cannot be read: {error}") from error
     if not lines:
         raise EmptyFileError(source.name, "the file is empty")
+    if len(lines) == 1 and len(lines[0]) == min(limit, SAMPLE_CHARS):
+        raise ReadError(
+            source.name,
+            f"the first line is longer than {len(lines[0]):,} characters; it must name the columns: "
+            f"write a first line such as headline,body, or leave out columns beyond {MAX_COLUMNS:,}",
+        )
+    check_width(header, source.name)
     if not any(name.strip() for name in header):
         raise ReadError(source.name, "no line of it has text; the first one must name the columns")
     return dialect, header
 
 
 def _first_lines(stream: IO[str], limit: int) -> list[str]:
+    """The first lines; the last one may be cut off."""
     lines: list[str] = []
-    size = 0
+    size, longest = 0, min(limit, SAMPLE_CHARS)
     try:
         while (
-            len(lines) < SAMPLE_LINES and size < SAMPLE_CHARS and (line := stream.readline(limit))
+            len(lines) < SAMPLE_LINES and size < SAMPLE_CHARS and (line := stream.readline(longest))
         ):
+            if lines and len(line) == longest:  # cut off, and so no even row
+                break
             lines.append(line)
             size += len(line)
     except DAMAGE:
@@ -173,7 +192,7 @@ class _Lines:
         self.record: list[str] = []
         self._stream, self._limit = stream, limit
         self._again: deque[str] = deque()
-        self._retries_left = MAX_RETRIED_LINES
+        self._lines_left, self._chars_left = MAX_RETRIED_LINES, MAX_RETRIED_CHARS
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -191,6 +210,7 @@ class _Lines:
     def _read_line(self) -> str:
         """The next line; of one beyond the limit, the start."""
         line = rest = self._stream.readline(self._limit)
+        self._chars_left += RETRIED_CHARS_A_CHAR * len(line)
         while len(rest) >= self._limit and rest[-1] not in "\r\n":
             rest = self._stream.readline(self._limit)
         return line
@@ -203,13 +223,15 @@ class _Lines:
         """Give the lines of the record once more, without the first `keep`; False where that is not
         allowed any more.
 
-        A quotation mark that is never closed swallows good rows up to the next one. The number of
-        lines given twice is bounded, so that a hostile file does not take for ever.
+        A quotation mark that is never closed swallows good rows up to the next one. The lines and
+        the characters given twice are bounded, so that any file is read in time in proportion to its size.
         """
         lines = self.record[keep:]
-        if len(lines) > self._retries_left:
+        chars = sum(map(len, lines))
+        if len(lines) > self._lines_left or chars > self._chars_left:
             return False
-        self._retries_left -= len(lines)
+        self._lines_left -= len(lines)
+        self._chars_left -= chars
         self._again.extendleft(reversed(lines))
         self.number -= len(lines)
         return True
@@ -223,9 +245,10 @@ class _Lines:
         self.number += len(record)
         return True
 
-    def refund(self, lines: int) -> None:
-        """Allow so many retried lines more: they were of use."""
-        self._retries_left += lines
+    def refund(self, lines: Sequence[str]) -> None:
+        """Allow as many retried lines more as these: they were of use."""
+        self._lines_left += len(lines)
+        self._chars_left += sum(map(len, lines))
 
 
 class _RowReader:
@@ -305,7 +328,7 @@ class _RowReader:
             cells = []
         if len(cells) == self._width:
             if len(failed) <= SAMPLE_LINES:
-                lines.refund(len(failed))
+                lines.refund(failed)
             return cells
         self._lost = not lines.restore(failed)
         return []

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from newsie.data.columns import count_known
+from newsie.data.columns import MAX_COLUMNS, count_known
 
-__all__ = ["SAMPLE_LINES", "Dialect", "find_dialect"]
+__all__ = ["DELIMITERS", "SAMPLE_LINES", "Dialect", "find_dialect", "is_table"]
 
 DELIMITERS = (",", "\t", ";", "|")
 NO_DELIMITER = "\x1f"
@@ -51,7 +51,7 @@ def find_dialect(lines: Sequence[str], expected: str) -> Dialect:
         separator = _SEPARATOR_LINE.fullmatch(line[:20])
         if separator and not fixed:
             fixed = separator[1]
-        elif line.strip(" \t,;|\r\n"):
+        elif _has_cells(line):
             break
         skipped += 1
     sample = lines[skipped:]
@@ -63,6 +63,16 @@ def find_dialect(lines: Sequence[str], expected: str) -> Dialect:
     if scores[best] == NOT_POSSIBLE:
         best = expected if _is_single(sample, expected) else NO_DELIMITER
     return Dialect(best, _find_quote(sample, best), skipped)
+
+
+def _has_cells(line: str) -> bool:
+    """Whether a line holds more than blanks and delimiters."""
+    return bool(line.strip(" \t,;|\r\n"))
+
+
+def is_table(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether lines are even rows of more than one column, two of them at least."""
+    return sum(map(_has_cells, lines)) > 1 and _score(lines, delimiter)[0]
 
 
 Score = tuple[bool, float, int, float, int]
@@ -85,7 +95,8 @@ def _evenness(rows: Sequence[Sequence[str]]) -> Score:
     width = len(header)
     points = sum(1.0 if len(row) == width else 0.5 * _is_mendable(row, width) for row in others)
     share = points / len(others) if others else 1.0
-    return share >= EVEN_ENOUGH, round(share, 1), count_known(header), share, width
+    known = count_known(header) if width <= MAX_COLUMNS else 0
+    return share >= EVEN_ENOUGH, round(share, 1), known, share, width
 
 
 def _is_mendable(row: Sequence[str], width: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ __all__ = ["find_texts", "open_folder"]
 
 OTHER_ENDING = "file left out: it does not end in .txt"
 NO_LABEL = "file left out: it lies in no folder for a label"
+NO_FILE = "file left out: it is a pipe, a socket, a device or a link to nothing"
+LINKED = (
+    "folder left out: it is a link inside of a folder for a label, or to one that is read already"
+)
 LOCKED = "folder left out: it cannot be opened"
 
 
@@ -52,14 +57,32 @@ def _find_files(path: Path) -> tuple[list[Path], Counter[str]]:
     """The texts in order, and the number of other files by why they are left out."""
     files: list[Path] = []
     left_out = Counter[str]()
+    labels: list[Path] = []
     for entry in path.iterdir():
         if not entry.is_dir():
             _sort_out(entry, [], left_out, NO_LABEL)
         elif not entry.name.startswith("."):
-            for folder, _, names in os.walk(entry, onerror=lambda _: left_out.update([LOCKED])):
-                for name in names:
-                    _sort_out(Path(folder, name), files, left_out)
-    return sorted(files), left_out
+            labels.append(entry)
+    for label in _read_once(path, labels, left_out):
+        for folder, inner, names in os.walk(label, onerror=lambda _: left_out.update([LOCKED])):
+            left_out[LINKED] += sum(Path(folder, name).is_symlink() for name in inner)
+            for name in names:
+                _sort_out(Path(folder, name), files, left_out)
+    return sorted(files), +left_out
+
+
+def _read_once(root: Path, labels: list[Path], left_out: Counter[str]) -> Iterator[Path]:
+    """The folders for labels without links to what is read already: the root, a folder in it or above
+    it, what another link leads to. Each text has one label."""
+    seen = {root.resolve()}
+    links = {label: label.resolve() for label in labels if label.is_symlink()}
+    yield from (label for label in labels if label not in links)
+    for label, target in sorted(links.items(), key=lambda link: (len(link[1].parts), link)):
+        if seen.isdisjoint((target, *target.parents)) and target not in root.resolve().parents:
+            seen.add(target)
+            yield label
+        else:
+            left_out[LINKED] += 1
 
 
 def _sort_out(file: Path, files: list[Path], left_out: Counter[str], no_text: str = "") -> None:
@@ -69,8 +92,20 @@ def _sort_out(file: Path, files: list[Path], left_out: Counter[str], no_text: st
             left_out[OTHER_ENDING] += 1
     elif no_text:
         left_out[no_text] += 1
+    elif not _may_be_file(file):  # opening a pipe would wait for ever
+        left_out[NO_FILE] += 1
     else:
         files.append(file)
+
+
+def _may_be_file(path: Path) -> bool:
+    """Whether a path leads to a regular file, or to what may not be looked at: opening that says so."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except PermissionError:
+        return True
+    except OSError:  # a link to nothing, or to itself
+        return False
 
 
 def _readable(name: str) -> str:

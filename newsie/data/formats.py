@@ -6,13 +6,13 @@ import csv
 import re
 import stat
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from newsie.data.binary import COMPRESSIONS, FileSource, Source, StreamSource, read_whole
 from newsie.data.columns import count_known, find_column, has_text_column
-from newsie.data.delimited import open_delimited
+from newsie.data.delimited import holds_table, open_delimited
 from newsie.data.dialects import DELIMITERS
 from newsie.data.documents import holds_lines, open_json
 from newsie.data.folders import open_folder
@@ -89,7 +89,7 @@ def open_records(
         if is_stream(path):
             pipe = StreamSource(path.open("rb"), str(path), owned=True)
             return _open_stream(pipe, path.name, limit, known)
-        return _open_file(path, _find_format(path), limit)
+        return _open_file(path, _find_format(path), limit, known)
     except OSError as error:  # a name that is too long, a folder that may not be entered, ...
         raise ReadError(path, f"cannot be opened: {error.strerror or error}") from error
 
@@ -130,7 +130,7 @@ def _find_format(path: Path) -> str:
     )
 
 
-def _open_file(path: Path, format_: str, limit: int) -> Records:
+def _open_file(path: Path, format_: str, limit: int, known: Collection[str]) -> Records:
     if path.stat().st_size == 0:
         # A table says even of no rows which columns it has, and so was never written to the end.
         kind = ReadError if format_ in TABLE_SUFFIXES else EmptyFileError
@@ -142,10 +142,12 @@ def _open_file(path: Path, format_: str, limit: int) -> Records:
     source = FileSource(path)
     with source.peek() as stream:
         _refuse_foreign(source, stream.peek(100)[:100])  # type: ignore[attr-defined]
-    return _open_text(source, format_, limit)
+    return _open_text(source, format_, limit, known)
 
 
-def _open_text(source: Source, format_: str, limit: int) -> Records:
+def _open_text(source: Source, format_: str, limit: int, known: Collection[str]) -> Records:
+    if format_ == ".txt" and (delimiter := _table_delimiter(source, limit, known)):
+        return open_delimited(source, delimiter, limit)
     if format_ in (".csv", ".tsv"):
         return open_delimited(source, "\t" if format_ == ".tsv" else ",", limit)
     if format_ == ".json":
@@ -167,9 +169,8 @@ def _open_stream(
         content = read_whole(source, MAX_HELD_BYTES, "save it and name the file")
         read = open_parquet if marked == ".parquet" else open_arrow
         return read(Path(source.name), content)
-    return _open_text(
-        source, named if named in TEXT_SUFFIXES else _guess(source, limit, known), limit
-    )
+    format_ = named if named in TEXT_SUFFIXES else _guess(source, limit, known)
+    return _open_text(source, format_, limit, known)
 
 
 def _refuse_foreign(source: Source, head: bytes) -> None:
@@ -191,13 +192,25 @@ def _guess(source: Source, limit: int, known: Collection[str]) -> str:
         )
     if starts_object(first):
         return ".jsonl" if holds_lines(source, limit) else ".json"
-    try:
-        line = first.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        line = recode(first) or ""
+    line = _decode(first)
     if _JSON_ARRAY.match(line):
         return ".json"
     return ".csv" if _is_header(line, known) else ".txt"
+
+
+def _decode(line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return recode(line) or ""
+
+
+def _table_delimiter(source: Source, limit: int, known: Collection[str]) -> str:
+    """The delimiter of a table that is saved as .txt, as spreadsheets do ("Unicode Text"); empty for
+    headlines, one a line. Of a stream, more than the first line is read only where that names columns."""
+    line = _decode(first_lines(source, limit, lambda _: False)[0])
+    named = (delimiter for delimiter in DELIMITERS if _are_known(_cells(line, delimiter), known))
+    return next((delimiter for delimiter in named if holds_table(source, delimiter, limit)), "")
 
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
@@ -216,15 +229,29 @@ def _is_header(line: str, known: Collection[str]) -> bool:
 
 
 def _names_columns(line: str, delimiter: str, known: Collection[str]) -> bool:
-    """Whether the cells of a line are names: two of them known, or one for a text, and none of them
-    more than a word; or more than two of them words without any blank between."""
-    if delimiter not in line[:10_000]:
-        return False
-    cells = next(csv.reader([line[:10_000].strip("\r\n")], delimiter=delimiter), [])
-    names = [cell for cell in cells if cell.strip()]
+    """Whether the cells of a line are names of columns, or more than two of them words without any blank
+    between."""
+    names = _cells(line, delimiter)
+    words = _are_words(names) and len(names) > 2
+    return _are_known(names, known) or (words and not has_text_column(names))
+
+
+def _are_known(names: Sequence[str], known: Collection[str]) -> bool:
+    """Whether one of the names is a column that is needed, or two of them are usual ones, or one is that
+    of a text and none of them more than a word."""
     if any(find_column(names, name) is not None for name in known):
         return True
-    words = all(_COLUMN_NAME.match(name) for name in names)
-    if has_text_column(names):
-        return len(names) > 1 and (words or count_known(names) > 1)
-    return words and len(names) > 2
+    usual = _are_words(names) or count_known(names) > 1
+    return len(names) > 1 and has_text_column(names) and usual
+
+
+def _are_words(names: Sequence[str]) -> bool:
+    return all(_COLUMN_NAME.match(name) for name in names)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """The cells of a line that are not blank; none where it has only one, or is no line of a table."""
+    start = line[:10_000].strip("\r\n")
+    if delimiter not in start or "\r" in start or "\n" in start:
+        return []
+    return [c for c in next(csv.reader([start], delimiter=delimiter), []) if c.strip()]

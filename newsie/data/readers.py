@@ -11,7 +11,10 @@ from typing import IO, Any
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_start
 from newsie.data.columns import (
+    MAX_COLUMNS,
     Columns,
+    Names,
+    check_width,
     count_known,
     find_alternatives,
     find_column,
@@ -52,6 +55,7 @@ _LONGEST_MISSING = max(map(len, MISSING))
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 """Characters that cleaning leaves at the start of a text."""
 
+_TOO_MANY_COLUMNS = f"row with columns beyond the first {MAX_COLUMNS:,}, which are not read"
 _MARKED_EMPTY = "cell read as empty: it holds a mark such as NaN, null or N/A"
 
 
@@ -79,7 +83,7 @@ class ArticleReader:
     Attributes:
         columns: the columns chosen.
         alternatives: field -> the columns that are read where the chosen one is empty.
-        column_names: all columns of the source.
+        column_names: all columns of the source; of JSON, those of the rows read so far.
         rows: number of rows read so far.
         number: 1-based number of the row of the last article.
         problems: the rows that were skipped so far, and those that were read in an unusual way.
@@ -118,8 +122,8 @@ class ArticleReader:
             max_bytes=max_bytes,
         )
         self.strict, self.max_field_chars = strict, max_field_chars
-        self.column_names = list(self._records.columns)
-        self._known = set(self.column_names)
+        check_width(self._records.columns, self.path)
+        self._names = Names(self._records.columns)
         self._only = fields
         self.columns = self._find_columns(columns)
         self._choose()
@@ -136,6 +140,11 @@ class ArticleReader:
         self.label_counts: Counter[str] = Counter()
 
     @property
+    def column_names(self) -> list[str]:
+        """All columns of the source; of JSON, those of the rows read so far."""
+        return list(self._names)
+
+    @property
     def share(self) -> float | None:
         """The share of the source that was read so far, from 0 to 1; None where not known."""
         return None if self._records.share is None else self._records.share()
@@ -147,7 +156,7 @@ class ArticleReader:
             task: column
             for task, rule in self._rules.items()
             for column in (*rule.where, rule.column)
-            if find_column(self.column_names, column) is None
+            if find_column(self._names, column) is None
         }
 
     @property
@@ -180,15 +189,22 @@ class ArticleReader:
             self.problems.add(problem)
 
     def describe_columns(self) -> str:
-        """Which columns are read; where there is no headline or no body, also those that may hold it."""
+        """Which columns are read, also for the gold labels; where there is no headline or no body, also
+        those that may hold it."""
         others = [
             f"{', '.join(map(repr, names))} where {self._fields[field]!r} is empty"
             for field, names in self.alternatives.items()
         ]
-        chosen = "; ".join([self.columns.describe(), *others])
-        found = find_columns(self.column_names, self._fields, path=self.path).chosen().values()
+        gold = [
+            f"{task} <- {self._rule_columns[rule.column]!r}"
+            for task, rule in self._rules.items()
+            if rule.column in self._rule_columns
+        ]
+        labels = [f"gold labels: {', '.join(gold)}"] if gold else []
+        chosen = "; ".join([self.columns.describe(), *others, *labels])
+        found = find_columns(self._names, self._fields, path=self.path).chosen().values()
         taken = {*self._wanted, *found}
-        left = [repr(name) for name in self.column_names if name not in taken]
+        left = [repr(name) for name in self._names if name not in taken]
         if not left or (self.columns.headline and self.columns.body):
             return chosen
         missing = "headline" if self.columns.headline is None else "body"
@@ -197,7 +213,7 @@ class ArticleReader:
 
     def _find_columns(self, overrides: Mapping[str, str] | None) -> Columns:
         """The columns of the fields that are read."""
-        found = find_columns(self.column_names, overrides, path=self.path)
+        found = find_columns(self._names, overrides, path=self.path)
         if self._only is None:
             return found
         return replace(found, **{name: None for name in found.chosen() if name not in self._only})
@@ -205,9 +221,9 @@ class ArticleReader:
     def _choose(self) -> None:
         """Settle which columns are read, for the fields and for the rules."""
         self._fields = self.columns.chosen()
-        found = {name: find_column(self.column_names, name) for name in self._named}
+        found = {name: find_column(self._names, name) for name in self._named}
         self._rule_columns = {name: column for name, column in found.items() if column is not None}
-        others = find_alternatives(self.column_names, self.columns, self._fixed)
+        others = find_alternatives(self._names, self.columns, self._fixed)
         self.alternatives = {field: names for field, names in others.items() if names}
         self._chains = {
             field: (column, *others.get(field, ())) for field, column in self._fields.items()
@@ -217,16 +233,18 @@ class ArticleReader:
 
     def _add_columns(self, row: Row) -> None:
         """Take in columns that the first rows of a JSON source did not have."""
-        new = [name for name in row if name not in self._known]
-        self.column_names += new
-        self._known.update(new)
+        unknown = [name for name in row if name not in self._names]
+        new = Names(unknown[: MAX_COLUMNS - len(self._names)])
+        if len(new) < len(unknown):
+            self.problems.notes[_TOO_MANY_COLUMNS] += 1
+        self._names.add(new)
         if count_known(new) or any(find_column(new, name) is not None for name in self._named):
             self.columns = self._find_columns(self._fields)
             self._choose()
 
     def _article(self, row: Row) -> Article | BadRow:
         """The article of a row, or why it cannot be used."""
-        if not self._known.issuperset(row):
+        if not self._names.cover(row):
             self._add_columns(row)
         try:
             values = {field: self._value(row, field) for field in self._chains}

@@ -45,6 +45,24 @@ def test_a_column_is_used_once() -> None:
     assert columns == Columns(headline="text")
 
 
+def test_accents_and_plurals_do_not_count() -> None:
+    for name in ("\u00dcberschriften", "U\u0308BERSCHRIFT", "Uberschrift", "T\u00edtulo", "Titles"):
+        assert find_columns(["x", name]).headline == name
+
+
+def test_the_close_match_is_shown_first() -> None:
+    names = [f"c{i}" for i in range(100)]
+    with pytest.raises(ReadError, match=r"are: Headlin3s, c0, .*--columns headline=Headlin3s "):
+        find_columns([*names, "Headlin3s"])
+    with pytest.raises(ReadError, match="are: text_1, c0"):
+        find_columns([*names, "text_1"], {"body": "text1x"})
+
+
+def test_a_header_that_is_missing() -> None:
+    with pytest.raises(ReadError, match=r"'Late goal wins the cup.*header seems to be missing"):
+        find_columns(["sport", "Late goal wins the cup for the home side"])
+
+
 def test_describe() -> None:
     assert find_columns(["Title", "text"]).describe() == "headline <- 'Title', body <- 'text'"
 

@@ -4,12 +4,13 @@ import csv
 import gzip
 import random
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from newsie.data import delimited
 from newsie.data.binary import FileSource
 from newsie.data.delimited import (
     BLANK_LINES,
@@ -104,6 +105,25 @@ def test_the_lines_read_twice_are_bounded(path: Path, monkeypatch: pytest.Monkey
 def test_a_hostile_file_takes_time_in_proportion(path: Path) -> None:
     rows = read(path, "a,b\n" + '1,"x\n' * 20_001)
     assert len(rows) >= 10_000
+
+
+@pytest.mark.parametrize("line", ['a","' + "z" * 200 + "\n", '1,"' + "x" * 200 + "\n"])
+def test_the_characters_read_twice_are_bounded(
+    path: Path, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("newsie.data.delimited.MAX_RETRIED_CHARS", 1000)
+    given = 0
+    following = delimited._Lines.__next__
+
+    def counted(lines: Any) -> str:
+        nonlocal given
+        given += len(text := following(lines))
+        return text
+
+    monkeypatch.setattr(delimited._Lines, "__next__", counted)
+    content = "headline,body\n" + line * 2_001
+    read(path, content)
+    assert given <= (1 + delimited.RETRIED_CHARS_A_CHAR) * len(content) + 1000
 
 
 def test_bytes_that_are_not_utf8(path: Path) -> None:

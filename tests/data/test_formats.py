@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from newsie.data.folders import NO_LABEL, OTHER_ENDING
+from newsie.data.folders import LINKED, NO_FILE, NO_LABEL, OTHER_ENDING
 from newsie.data.formats import SUFFIXES, is_stream, open_records
 from newsie.data.readers import ArticleReader
 from newsie.data.records import BadRow, Records, Row
@@ -70,6 +71,41 @@ def test_names(tmp_path: Path, name: str) -> None:
     assert open_path(tmp_path / name).columns == ("headline",)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8", "utf-8-sig"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Title\tText\tDate\r\nRain\tx, y\t2024\r\nSun\t\t\r\n",
+        '"Title","Text"\n"Rain","x, y"\n"Sun",""\n',
+        "id;headline\n1;Rain\n2;Sun\n",
+    ],
+)
+def test_a_table_that_is_saved_as_text(tmp_path: Path, encoding: str, content: str) -> None:
+    path = tmp_path / "news.txt"
+    path.write_bytes(content.encode(encoding))
+    reader = ArticleReader(path)
+    assert [article.headline for article in reader] == ["Rain", "Sun"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "News, sport and weather\nRain, again\n",
+        "Bombs,fire,chaos\nRain,sun,wind\n",
+        "Story, text and headline\nThe sun is out\nA late goal\nRates rise\n",  # uneven rows
+        "title,text\n",
+        "a\r;title\nRain\n",
+        'Headline "quoted\nRain\n',
+    ],
+)
+def test_headlines_that_look_like_a_table(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "news.txt"
+    path.write_bytes(content.encode())
+    assert [a.headline for a in ArticleReader(path)] == [
+        clean for line in content.split("\n") if (clean := line.strip())
+    ]
+
+
 # --- a folder of texts by label -----------------------------------------------------------------
 
 
@@ -95,11 +131,52 @@ def test_texts_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "label").mkdir()
     for name, content in [("a", b"\x81"), ("b", b"x\x00"), ("c", b"x" * 101), ("d", b"x" * 100)]:
         (tmp_path / "label" / f"{name}.txt").write_bytes(content)
-    (tmp_path / "label" / "e.txt").symlink_to("nowhere")
-    found = [record.content for record in open_path(tmp_path).read([])]
+    gone = tmp_path / "label" / "e.txt"
+    gone.write_text("Rain")
+    records = open_path(tmp_path)
+    gone.unlink()
+    found = [record.content for record in records.read([])]
     reasons = [content.reason if isinstance(content, BadRow) else "" for content in found]
     assert reasons == ["not UTF-8", "NUL character", "field too long", "", "cannot be opened"]
     assert "label/a.txt" in str(found[0])
+
+
+def test_what_is_no_file_is_left_out_of_a_folder(tmp_path: Path) -> None:
+    label = tmp_path / "label"
+    label.mkdir()
+    (label / "a.txt").write_text("Rain")
+    (label / "linked.txt").symlink_to("a.txt")
+    os.mkfifo(label / "pipe.txt")
+    (label / "nothing.txt").symlink_to("nowhere")
+    (label / "loop.txt").symlink_to("loop.txt")
+    (label / "device.txt").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(label / "socket.txt"))
+        records = open_path(tmp_path)
+    rows = [r.content["id"] for r in records.read([]) if is_row(r.content)]
+    assert rows == ["label/a.txt", "label/linked.txt"]
+    assert records.notes == {NO_FILE: 5}
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "news", tmp_path / "elsewhere"
+    for folder in (root / "a" / "deep", elsewhere / "sub"):
+        folder.mkdir(parents=True)
+        (folder / "1.txt").write_text("Rain")
+    for name, target in [
+        ("b", elsewhere),
+        ("c", elsewhere / "sub"),
+        ("d", elsewhere),
+        ("root", root),
+        ("above", tmp_path),
+        ("same", root / "a"),
+        ("a/deep/loop", root / "a"),
+    ]:
+        (root / name).symlink_to(target)
+    records = open_path(root)
+    rows = [r.content["id"] for r in records.read([]) if is_row(r.content)]
+    assert rows == ["a/deep/1.txt", "b/sub/1.txt"]
+    assert records.notes == {LINKED: 6}
 
 
 def test_a_folder_without_labels(tmp_path: Path) -> None:
@@ -216,7 +293,8 @@ def test_a_stream_with_columns_that_are_named() -> None:
 
 def test_the_name_of_a_stream_tells_its_format() -> None:
     assert headlines(b"headline\nRain, again\n", name="a.csv") == ["Rain, again"]
-    assert headlines(b"headline,body\nRain,x\n", name="a.txt") == ["headline,body", "Rain,x"]
+    assert headlines(b"headline,body\nRain,x\n", name="a.txt") == ["Rain"]
+    assert headlines(b"headline\nRain, x\n", name="a.txt") == ["headline", "Rain, x"]
     assert headlines(b"Rain\nSun\n", name="upload") == ["Rain", "Sun"]
     with pytest.raises(ReadError, match="not a Parquet file"):
         headlines(b"headline\nRain\n", name="a.parquet")

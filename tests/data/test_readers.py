@@ -4,9 +4,11 @@ import csv
 import dataclasses
 import gzip
 import io
+import itertools
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from newsie.data import columns as columns_module
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text
-from newsie.data.columns import Columns
+from newsie.data.columns import MAX_ALTERNATIVES, MAX_COLUMNS, Columns
 from newsie.data.problems import MAX_EXAMPLES
 from newsie.data.readers import MISSING, ArticleReader, read_articles
 from newsie.errors import InputError, ReadError
@@ -226,11 +229,71 @@ def test_columns_that_come_late_are_used(tmp_path: Path) -> None:
 
 def test_columns_named_anew_in_each_row(tmp_path: Path) -> None:
     path = tmp_path / "news.jsonl"
-    rows = ({"title": "Rain", f"column {i}": "x"} for i in range(2000))
+    rows = ({"title": "Rain", f"column {i}": "x"} for i in range(2002))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     reader = ArticleReader(path)
-    assert len(list(reader)) == 2000
-    assert len(reader.column_names) == 2001
+    assert len(list(reader)) == 2002
+    assert len(reader.column_names) == MAX_COLUMNS == 2000
+    assert reader.problems.notes == {
+        "row with columns beyond the first 2,000, which are not read": 3
+    }
+
+
+def test_spellings_of_a_name_cost_work_in_proportion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Counter[str]()
+
+    def counted(name: str, plain: Callable[[str], str] = columns_module._plain) -> str:
+        calls["plain"] += 1
+        return plain(name)
+
+    monkeypatch.setattr(columns_module, "_plain", counted)
+    names = ["title" + "".join(ends) for ends in itertools.product("_-:./", repeat=4)]
+    path = tmp_path / "news.jsonl"
+    path.write_text("".join(json.dumps({name: "Rain"}) + "\n" for name in ["title", *names]))
+    reader = ArticleReader(path)
+    found = list(reader)
+    assert found[0] == found[50] == Article("Rain")
+    assert len(reader.column_names) == 626
+    assert len(reader.alternatives["headline"]) == MAX_ALTERNATIVES
+    assert calls["plain"] < 250 * len(names)  # and the names of the usual columns for each row
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("news.csv", "headline" + ",x" * MAX_COLUMNS + "\nRain\n"),
+        ("news.csv", "headline" + "," * 400_000 + "\nRain\n"),
+        ("news.tsv", "sep=\t\nheadline" + "\tx" * MAX_COLUMNS + "\nRain\n"),
+        ("news.jsonl", json.dumps({"headline": "Rain"} | dict.fromkeys(map(str, range(2000))))),
+        ("news.json", json.dumps([{"headline": "Rain"} | dict.fromkeys(map(str, range(2000)))])),
+    ],
+)
+def test_too_many_columns(
+    tmp_path: Path, name: str, content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns_module, "find_column", None)  # nothing is matched
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(ReadError, match=r"2,001 columns, and at most 2,000|beyond 2,000"):
+        ArticleReader(path)
+
+
+def test_as_many_columns_as_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "news.csv"
+    cells = [f"c{i}" for i in range(MAX_COLUMNS - 1)]
+    path.write_text(",".join(["headline", *cells]) + "\n" + ",".join(["Rain", *cells]) + "\n")
+    assert read_articles(path) == [Article("Rain")]
+
+
+def test_the_columns_of_gold_labels_are_described(tmp_path: Path) -> None:
+    path = tmp_path / "news.csv"
+    path.write_text("Title,Section\nRain,weather\n")
+    rules = {"topic": LabelRule("section"), "mood": LabelRule("mood")}
+    described = ArticleReader(path, rules=rules).describe_columns()
+    assert "gold labels: topic <- 'Section'" in described
+    assert "mood" not in described
 
 
 # --- streams ------------------------------------------------------------------------------------

@@ -275,7 +275,7 @@ class ArticleReader:
             return text if usual else self._cell(row, chain[0], field)
         if field == "id" or not (text or chain[1:]):
             return self._cell(row, chain[0], field)
-        for column in chain:
+        for column in filter(row.__contains__, chain):
             value = self._cell(row, column, field)
             if _is_missing(value):
                 if value.strip():

@@ -138,6 +138,14 @@ def test_a_file(newsie: Any, file: Path, tiny_classifier: Classifier) -> None:
     ]
 
 
+def test_the_damage_of_a_file_is_told_once(newsie: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"headline": "goal cup"}, {"headline": ', encoding="utf-8")
+    code, out, err = newsie("classify", "-f", tmp_path / "a.json", "--json")
+    assert (code, len(rows_of(out))) == (1, 1)
+    assert err.count("Expecting value") == 1
+    assert err.endswith("a.json was not read to its end, only up to row 2\n")
+
+
 def test_columns_that_may_hold_the_headline_are_named(newsie: Any, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Kopf,text,a,b,c,d,e\ngoal,cup,,,,,\n", encoding="utf-8")
     code, _, err = newsie("classify", "-f", tmp_path / "a.csv", "--json")

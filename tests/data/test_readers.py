@@ -257,6 +257,7 @@ def test_spellings_of_a_name_cost_work_in_proportion(
     assert found[0] == found[50] == Article("Rain")
     assert len(reader.column_names) == 626
     assert len(reader.alternatives["headline"]) == MAX_ALTERNATIVES
+    assert len(found) == len(list(reader)) == 1 + MAX_ALTERNATIVES  # the other rows have no text
     assert calls["plain"] < 250 * len(names)  # and the names of the usual columns for each row
 
 

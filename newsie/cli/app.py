@@ -127,6 +127,7 @@ def _with_advice(number: int, reason: str) -> str:
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Classify news articles, and measure and train the models that do it.\n\n"

@@ -36,7 +36,8 @@ def serve(settings: Settings) -> None:
     with _listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        print(f"newsie: http://{shown}:{port}", file=sys.stderr, flush=True)
+        loading = "loading the model; answers wait until it is ready"
+        print(f"newsie: http://{shown}:{port} ({loading})", file=sys.stderr, flush=True)
         if settings.workers == 1:
             _work(settings, listener)
             return

@@ -34,6 +34,8 @@ def test_help_lists_the_commands(newsie: Any) -> None:
     for command in ("classify", "evaluate", "train"):
         assert command in out
         assert newsie(command, "--help").code == 0
+        assert newsie(command, "-h").out == newsie(command, "--help").out
+    assert newsie("-h").out == out
 
 
 def test_help_shows_the_defaults(newsie: Any) -> None:

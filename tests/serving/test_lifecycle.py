@@ -312,7 +312,9 @@ def test_a_signal_to_load_anew_does_not_end_a_server_that_starts(tiny_bundle: Pa
     command = [sys.executable, "-m", "newsie", "serve", "--port", "0", "--model", str(tiny_bundle)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as started:
         assert started.stderr is not None
-        assert started.stderr.readline().startswith("newsie: http://")
+        line = started.stderr.readline()
+        assert line.startswith("newsie: http://")
+        assert "loading the model" in line
         started.send_signal(signal.SIGHUP)
         lines = iter(started.stderr.readline, "")
         assert any("model loaded" in line for line in lines)

@@ -46,13 +46,11 @@ def compare(
     written after each seed from the second on. Recipes with the same folder share what they have in common.
     """
     quiet_training_libraries("comparing students", "scipy", "matplotlib")
-    from newsie.laboratory.bench import TRIALS, Bench
-    from newsie.laboratory.borrowing import borrow
     from newsie.laboratory.comparison import compare as compare_students
+    from newsie.laboratory.trials import open_experiment
     from newsie.training.config import read_recipe
     from newsie.training.experiment import CompareConfig
-    from newsie.training.pipeline import Pipeline
-    from newsie.training.run import data_folder
+    from newsie.training.store import data_folder
 
     asked = read_recipe(recipe)
     config = asked.compare or CompareConfig()
@@ -62,13 +60,12 @@ def compare(
     told: dict[str, Any] = {"recipe": asked.name}
     if seeds is not None:
         config, command = replace(config, seeds=seeds), f"{command} --seeds {seeds}"
-    pipeline = Pipeline(replace(asked, name=TRIALS), data=data_folder(data), runs=output)
-    with pipeline.locked():
-        bench = Bench(pipeline, config, given=run is not None)
+    with open_experiment(
+        asked, output, data=data_folder(data), config=config, run=run
+    ) as experiment:
         if run is not None:
-            borrow(pipeline, run)
             command = f"{command} --run DIR"
-            told["taught_by"] = len(bench.rows(0, 0, 0))
-        findings = compare_students(bench, output / asked.name, told | {"command": command})
+            told["taught_by"] = len(experiment.rows(0, 0, 0))
+        findings = compare_students(experiment, output / asked.name, told | {"command": command})
     for line in findings.sentences():
         print(line.replace("**", ""))

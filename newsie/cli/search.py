@@ -45,15 +45,14 @@ def search(
     quiet_training_libraries("a search", "optuna", "tomli_w", "matplotlib")
     from dataclasses import replace
 
-    from newsie.laboratory.bench import TRIALS
     from newsie.laboratory.search import Budget
     from newsie.laboratory.search import search as run
     from newsie.laboratory.shortlist import write_shortlist
+    from newsie.laboratory.trials import open_experiment
     from newsie.training.config import read_recipe
-    from newsie.training.experiment import SearchConfig
+    from newsie.training.experiment import CompareConfig, SearchConfig
     from newsie.training.measurement import surroundings
-    from newsie.training.pipeline import Pipeline
-    from newsie.training.run import data_folder
+    from newsie.training.store import data_folder
 
     asked = read_recipe(recipe)
     config, budget = asked.search or SearchConfig(), Budget(max_ms, max_mb)
@@ -62,10 +61,10 @@ def search(
     )
     if trials is not None:
         config, command = replace(config, trials=trials), f"{command} --trials {trials}"
-    pipeline = Pipeline(replace(asked, name=TRIALS), data=data_folder(data), runs=output)
     folder = output / asked.name
-    with pipeline.locked():
-        found, ends = run(pipeline, config, budget, folder)
+    sizes = CompareConfig(labelled=config.articles)
+    with open_experiment(asked, output, data=data_folder(data), config=sizes) as experiment:
+        found, ends = run(experiment, config, budget, folder)
         told = {"command": command} | surroundings()
         for path in write_shortlist(asked, found, ends, budget, told, folder):
             print(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from newsie.cli.training import quiet_training_libraries
 from newsie.errors import InputError
 
 if TYPE_CHECKING:
-    from newsie.training.pipeline import Pipeline
+    from newsie.training.train import Trained
 
 __all__ = ["main", "train"]
 
@@ -72,47 +73,47 @@ def train(
         ),
     ] = "",
 ) -> None:
-    """Make a student: data, teacher, soft labels, student, bundle. Finished stages are skipped."""
+    """Train a student from a recipe. Stages that are already complete are skipped."""
     quiet_training_libraries("training")
+    from newsie.bundle import copy_bundle
+    from newsie.laboratory.methods import extended
     from newsie.training.config import read_recipe
-    from newsie.training.pipeline import Pipeline
-    from newsie.training.run import data_folder
+    from newsie.training.store import RunStore, data_folder
+    from newsie.training.train import train as train_student
 
     if until is not Until.bundle and (output or figures):
         raise typer.BadParameter(
             "--output and --figures need the bundle, the last stage; drop --until"
         )
-    pipeline = Pipeline(
-        read_recipe(recipe).rung(student) if student else read_recipe(recipe),
-        data=data_folder(data),
-        runs=runs,
-        trackers=_trackers(tracker),
-        ray=ray,
+    chosen = read_recipe(recipe).rung(student) if student else read_recipe(recipe)
+    store = RunStore(
+        runs / chosen.name, precision=chosen.precision, trackers=_trackers(tracker), ray=ray
     )
-    result = pipeline.run(until.value)
-    pipeline.accelerator.end_training()
-    if not pipeline.accelerator.is_main_process:
+    with store.locked() if store.accelerator.is_main_process else nullcontext():
+        trained = train_student(
+            chosen, store, data=data_folder(data), until=until.value, method=extended
+        )
+    store.accelerator.end_training()
+    if not store.accelerator.is_main_process:
+        return
+    if trained is None:
+        print(store.directory)
         return
     if figures:
-        _measure(pipeline, figures)
-    if output:
-        from newsie.bundle import copy_bundle
-
-        result = copy_bundle(result, output).path
-    print(result)
+        _measure(trained, figures)
+    print(copy_bundle(trained.bundle.path, output).path if output else trained.bundle.path)
 
 
-def _measure(pipeline: Pipeline, directory: Path) -> None:
+def _measure(trained: Trained, directory: Path) -> None:
     """Write figures into a folder and into the bundle's card."""
-    from newsie.bundle import read_bundle
     from newsie.training.card import write_card
     from newsie.training.figures import write_figures
     from newsie.training.measurement import measure
 
-    figures = measure(pipeline)
+    figures = measure(trained)
     for path in write_figures(figures, directory):
         print(path, file=sys.stderr)
-    write_card(read_bundle(pipeline.bundle), figures)
+    write_card(trained.bundle, figures)
 
 
 def _trackers(asked: list[Tracker] | None) -> list[str]:

@@ -17,50 +17,59 @@ from newsie.evaluation import expected_calibration_error, softmax
 from newsie.labels import IGNORE
 from newsie.laboratory.arms import DEFAULT, Arm, build_arms
 from newsie.laboratory.attacks import ATTACKS
-from newsie.laboratory.bench import Bench, Trial
 from newsie.laboratory.claims import ROBUST, claims_about, swept_by
 from newsie.laboratory.contrasts import MEASURES, Contrast, Labels, contrast, estimate, measured
 from newsie.laboratory.costs import Cost
 from newsie.laboratory.course import Course
 from newsie.laboratory.drawing import draw_findings
 from newsie.laboratory.findings import TEACHER, ArmFindings, Findings, write_findings
+from newsie.laboratory.trials import (
+    Experiment,
+    Trial,
+    measure_student,
+    student_trial,
+    teacher_trial,
+)
 from newsie.training.encoder import count_layers
 from newsie.training.measurement import surroundings
+from newsie.training.train import student_origin
 
 __all__ = ["compare"]
 
 
-def compare(bench: Bench, output: Path, circumstances: Mapping[str, Any]) -> Findings:
+def compare(experiment: Experiment, output: Path, circumstances: Mapping[str, Any]) -> Findings:
     """Make all students, and write what was found after each seed from the second on.
 
     Args:
-        bench: makes them.
+        experiment: recipe, articles and sizes.
         output: where compare.json, compare.md and the figures go.
         circumstances: recipe and command, for the record: plain JSON values.
 
     Raises:
         RecipeError: an arm or a size makes no sense with these articles.
     """
-    pipeline, config = bench.pipeline, bench.config
-    layers = count_layers(pipeline.recipe.teacher.encoder)
-    arms = build_arms(pipeline.recipe, config, layers)
-    _check_sizes(bench, arms)
+    recipe, config = experiment.recipe, experiment.config
+    layers = count_layers(recipe.teacher.encoder)
+    arms = build_arms(recipe, config, layers)
+    _check_sizes(experiment, arms)
     if any(swept_by(arm.name) for arm in arms) and DEFAULT not in config.arms:
-        pipeline.say(
+        experiment.store.say(
             f"what is swept is compared with the arm {DEFAULT!r}, which compare.arms leaves out: there will "
             "be no differences of it"
         )
-    made = _Made(bench, arms)
+    made = _Made(experiment, arms)
     course = Course([arm.name for arm in arms], config.seeds)
     findings = None
     for seed in range(config.seeds):
         for arm in arms:
-            pipeline.say(f"{course.describe()}: seed {seed + 1} of {config.seeds}, {arm.name}")
+            experiment.store.say(
+                f"{course.describe()}: seed {seed + 1} of {config.seeds}, {arm.name}"
+            )
             course.note(arm.name, made.add(arm, seed).record)
         if seed > 0:
             findings = _findings(made, dict(circumstances) | surroundings())
             for path in [*write_findings(findings, output), *draw_findings(findings, output)]:
-                pipeline.say(str(path))
+                experiment.store.say(str(path))
     assert findings is not None  # there are two seeds at least
     return findings
 
@@ -68,35 +77,36 @@ def compare(bench: Bench, output: Path, circumstances: Mapping[str, Any]) -> Fin
 class _Made:
     """What was made so far: by arm, the trials of students and of teachers, and what a student costs."""
 
-    def __init__(self, bench: Bench, arms: Sequence[Arm]) -> None:
-        self.bench, self.arms = bench, arms
+    def __init__(self, experiment: Experiment, arms: Sequence[Arm]) -> None:
+        self.experiment, self.arms = experiment, arms
         self.students: dict[str, list[Trial]] = {arm.name: [] for arm in arms}
         self.teachers: dict[str, list[Trial]] = {arm.name: [] for arm in arms}
         self.costs: dict[str, Cost] = {}
 
     def add(self, arm: Arm, seed: int) -> Trial:
         """Make the student of a seed, with all that it needs."""
-        student = self.bench.trial(arm, seed)
+        student = student_trial(self.experiment, arm, seed)
         self.students[arm.name].append(student)
-        self.teachers[arm.name].append(self.bench.teacher_trial(arm, seed))
-        self.costs[arm.name] = self.bench.cost(arm.student, arm.view)
+        self.teachers[arm.name].append(teacher_trial(self.experiment, arm, seed))
+        self.costs[arm.name] = measure_student(self.experiment, arm.student, arm.view)
         return student
 
 
-def _check_sizes(bench: Bench, arms: Sequence[Arm]) -> None:
+def _check_sizes(experiment: Experiment, arms: Sequence[Arm]) -> None:
     """Refuse what asks for more articles or teachers than there are, before anything is fitted."""
-    most = len(bench.rows(0, 0, 0))
-    total = bench.articles_in_all
-    given = len(bench.pipeline.recipe.teacher.seeds)
-    layers = count_layers(bench.pipeline.student_encoder)
-    if len(bench.test_rows) < 2 or bench.config.attacked == 1:
+    most = len(experiment.rows(0, 0, 0))
+    total = experiment.articles_in_all
+    given = len(experiment.recipe.teacher.seeds)
+    layers = count_layers(student_origin(experiment.recipe).name)
+    if len(experiment.test_rows) < 2 or experiment.config.attacked == 1:
         raise RecipeError(
-            f"there are {len(bench.test_rows)} labelled test articles, of which {bench.config.attacked} are "
-            "attacked (compare.attacked; 0 means none); an interval needs two at least"
+            f"there are {len(experiment.test_rows)} labelled test articles, of which "
+            f"{experiment.config.attacked} are attacked (compare.attacked; 0 means "
+            "none); an interval needs two at least"
         )
-    _check_addresses(bench, arms)
+    _check_addresses(experiment, arms)
     for arm in arms:
-        if bench.given and arm.teachers > given:
+        if experiment.given and arm.teachers > given:
             raise RecipeError(
                 f"arm {arm.name!r} wants {arm.teachers} teachers; the run has {given}. Leave out the arm, or "
                 "--run"
@@ -117,11 +127,11 @@ def _check_sizes(bench: Bench, arms: Sequence[Arm]) -> None:
             )
 
 
-def _check_addresses(bench: Bench, arms: Sequence[Arm]) -> None:
+def _check_addresses(experiment: Experiment, arms: Sequence[Arm]) -> None:
     """Refuse to read the words of addresses that are not there, and say how many are not."""
     if not (readers := [arm.name for arm in arms if arm.view == "url"]):
         return
-    articles = bench.articles(len(bench.test_rows))
+    articles = experiment.articles(len(experiment.test_rows))
     if missing := sum(not url_words(article.url) for article in articles):
         found = f"{missing:,} of {len(articles):,} test articles have no address with words in it"
         if missing == len(articles):
@@ -129,25 +139,25 @@ def _check_addresses(bench: Bench, arms: Sequence[Arm]) -> None:
                 f"the arms {readers} read the words of addresses, and {found}; leave these arms out, or "
                 "give the corpus a column url"
             )
-        bench.pipeline.say(f"{found}: the arms {readers} read nothing of them")
+        experiment.store.say(f"{found}: the arms {readers} read nothing of them")
 
 
 def _findings(made: _Made, told: dict[str, Any]) -> Findings:
-    bench, arms = made.bench, made.arms
+    experiment, arms = made.experiment, made.arms
     default = next((arm for arm in arms if arm.name == DEFAULT), arms[0])
     found = []
     for number, arm in enumerate(_differently_taught([default, *arms])):
         name = f"{TEACHER} of {arm.name}" if number else TEACHER
         teacher = replace(arm, name=name)
-        found.append(_arm_findings(bench, teacher, made.teachers[arm.name], None, None))
+        found.append(_arm_findings(experiment, teacher, made.teachers[arm.name], None, None))
     for arm in arms:
         trials, teachers = made.students[arm.name], made.teachers[arm.name]
-        found.append(_arm_findings(bench, arm, trials, teachers, made.costs[arm.name]))
+        found.append(_arm_findings(experiment, arm, trials, teachers, made.costs[arm.name]))
     return Findings(
         told,
         len(made.students[default.name]),
-        bench.config.seeds,
-        len(bench.test_rows),
+        experiment.config.seeds,
+        len(experiment.test_rows),
         tuple(found),
         tuple(_contrasts(made)),
         tuple(_contrasts_under_attack(made)),
@@ -166,7 +176,7 @@ def _differently_taught(arms: Sequence[Arm]) -> list[Arm]:
 def _contrasts(made: _Made) -> list[Contrast]:
     by_name = {arm.name: arm for arm in made.arms}
     values = {
-        (name, measure): measured(_predicted(trials), made.bench.gold, measure)
+        (name, measure): measured(_predicted(trials), made.experiment.gold, measure)
         for name, trials in made.students.items()
         for measure in MEASURES
     }
@@ -179,7 +189,7 @@ def _contrasts(made: _Made) -> list[Contrast]:
 
 
 def _contrasts_under_attack(made: _Made) -> list[Contrast]:
-    gold = made.bench.attacked_gold
+    gold = made.experiment.attacked_gold
     values = {
         (name, attack): measured(answers, gold, "accuracy")
         for name, trials in made.students.items()
@@ -207,26 +217,24 @@ def _predicted(trials: Sequence[Trial]) -> list[Labels]:
 
 
 def _arm_findings(
-    bench: Bench,
+    experiment: Experiment,
     arm: Arm,
     trials: Sequence[Trial],
     teachers: Sequence[Trial] | None,
     cost: Cost | None,
 ) -> ArmFindings:
     """Of a student; of the teacher where it has none itself."""
-    predicted, gold = _predicted(trials), bench.gold
+    predicted, gold = _predicted(trials), experiment.gold
     answered = [task for task, column in gold.items() if (column != IGNORE).any()]
     record = trials[-1].record
     # The teacher of a finished run has learnt from the labels of all articles.
-    given = bench.given and teachers is None
-    labelled = len(bench.rows(0, 0, 0) if given else bench.labelled(0, arm))
+    given = experiment.given and teachers is None
+    labelled = len(experiment.rows(0, 0, 0) if given else experiment.labelled(0, arm))
     return ArmFindings(
         name=arm.name,
         labelled=labelled,
         articles=record.get("articles", labelled),
-        layers=arm.student.layers
-        if teachers
-        else count_layers(bench.pipeline.recipe.teacher.encoder),
+        layers=arm.student.layers if teachers else count_layers(experiment.recipe.teacher.encoder),
         steps=record.get("steps", 0),
         minutes=median([trial.record.get("seconds", 0.0) for trial in trials]) / 60,
         scores={m: _share(estimate(measured(predicted, gold, m))) for m in MEASURES},
@@ -242,7 +250,7 @@ def _arm_findings(
         ),
         agreement=_agreement(predicted, _predicted(teachers)) if teachers else 1.0,
         attacks={
-            name: _share(estimate(measured(answers, bench.attacked_gold, "accuracy")))
+            name: _share(estimate(measured(answers, experiment.attacked_gold, "accuracy")))
             for name, answers in _attacked(trials).items()
         },
         swept=arm.swept | {"labelled": labelled},

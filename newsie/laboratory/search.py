@@ -9,24 +9,31 @@ the same part of its way.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from torch import nn
 
 from newsie.errors import RecipeError, TrainingError
 from newsie.laboratory.arms import Arm
-from newsie.laboratory.bench import Bench
 from newsie.laboratory.costs import Cost
+from newsie.laboratory.trials import (
+    Experiment,
+    measure_student,
+    same_steps,
+    student_learning,
+    teachers_of,
+)
 from newsie.training.config import StudentConfig
 from newsie.training.encoder import count_layers
-from newsie.training.experiment import CompareConfig, SearchConfig
-from newsie.training.fingerprints import digest
-from newsie.training.pipeline import Pipeline
+from newsie.training.experiment import SearchConfig
+from newsie.training.fingerprints import digest, fingerprint
+from newsie.training.store import Workspace
+from newsie.training.teaching import GoldLabels, fit_model, load_fitted
+from newsie.training.train import student_origin
 
 __all__ = ["Budget", "Candidate", "front", "search"]
 
@@ -100,12 +107,12 @@ def front(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def search(
-    pipeline: Pipeline, config: SearchConfig, budget: Budget, output: Path
+    experiment: Experiment, config: SearchConfig, budget: Budget, output: Path
 ) -> tuple[list[Candidate], dict[str, int]]:
     """Try students until enough are finished; what is known from before counts.
 
     Args:
-        pipeline: gives articles, teacher and the folder of the trials.
+        experiment: gives recipe, articles, teacher and the folder of the trials.
         config: what a student may have, and how many are tried.
         budget: what it may cost.
         output: holds the study, search.db.
@@ -116,8 +123,8 @@ def search(
     Raises:
         RecipeError: not even the smallest student is within the budget.
     """
-    _check_layers(pipeline, config)
-    maker = _Maker(pipeline, config, budget)
+    _check_layers(experiment, config)
+    maker = _Maker(experiment, config, budget)
     maker.check_smallest()
     output.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(
@@ -128,7 +135,7 @@ def search(
     while len(_finished(study)) < config.trials and len(study.trials) < attempts:
         study.optimize(maker.make, n_trials=1)
         done = len(_finished(study))
-        pipeline.say(
+        experiment.store.say(
             f"search: {done} of {config.trials} students, {len(study.trials)} begun; about "
             f"{_seconds_left(study, config.trials) / 60:.0f} min left"
         )
@@ -137,8 +144,8 @@ def search(
     return [c for c in found if budget.allows(c.cost)], {end: ends.count(end) for end in set(ends)}
 
 
-def _check_layers(pipeline: Pipeline, config: SearchConfig) -> None:
-    most = count_layers(pipeline.student_encoder)
+def _check_layers(experiment: Experiment, config: SearchConfig) -> None:
+    most = count_layers(student_origin(experiment.recipe).name)
     if too_many := [layers for layers in config.layers if not 1 <= layers <= most]:
         raise RecipeError(f"search.layers names {too_many}; the encoder has 1 to {most} to take")
 
@@ -180,22 +187,21 @@ def _seconds_left(study: optuna.Study, trials: int) -> float:
 class _Maker:
     """Makes the student that a trial asks for, in a folder named by all that decides it."""
 
-    def __init__(self, pipeline: Pipeline, config: SearchConfig, budget: Budget) -> None:
-        self.pipeline, self.config, self.budget = pipeline, config, budget
-        self.bench = Bench(pipeline, CompareConfig(labelled=config.articles))
+    def __init__(self, experiment: Experiment, config: SearchConfig, budget: Budget) -> None:
+        self.experiment, self.config, self.budget = experiment, config, budget
 
     @property
     def fingerprint(self) -> str:
         """Of all that decides what a trial finds: not how many there are."""
         space = asdict(self.config)
         del space["trials"]
-        arm = self._arm(self.pipeline.recipe.student)
-        teachers = self.bench.teacher_names(self.config.seed, arm)
+        arm = self._arm(self.experiment.recipe.student)
+        teachers = [t.fingerprint() for t in teachers_of(self.experiment, arm, self.config.seed)]
         return digest(space, arm.to_json(), teachers)
 
     def student(self, params: Mapping[str, Any]) -> StudentConfig:
         """The recipe's student with what a trial chose."""
-        base = self.pipeline.recipe.student
+        base = self.experiment.recipe.student
         distillation = replace(
             base.distillation,
             **{name: params[name] for name in LOSS},
@@ -208,7 +214,9 @@ class _Maker:
     def candidate(self, trial: FrozenTrial) -> Candidate:
         """What a finished trial made."""
         student = self.student(trial.params)
-        return Candidate(trial.number, student, trial.values[0], self.bench.cost(student))
+        return Candidate(
+            trial.number, student, trial.values[0], measure_student(self.experiment, student)
+        )
 
     def check_smallest(self) -> None:
         """Refuse a budget that nothing fits."""
@@ -217,8 +225,8 @@ class _Maker:
             "max_tokens": min(self.config.max_tokens),
             "vocabulary": min((v for v in self.config.vocabulary if v), default=0),
         }
-        student = replace(self.pipeline.recipe.student, **smallest)
-        cost = self.bench.cost(student)
+        student = replace(self.experiment.recipe.student, **smallest)
+        cost = measure_student(self.experiment, student)
         if not self.budget.allows(cost):
             raise RecipeError(
                 f"no student fits: the smallest that the search may make ({smallest}) takes "
@@ -226,10 +234,6 @@ class _Maker:
                 f"{self.budget.milliseconds:g} ms and {self.budget.megabytes:g} MB. Raise --max-ms or "
                 "--max-mb, or give the recipe's [search] smaller shapes"
             )
-
-    @property
-    def _teacher(self) -> Any:
-        return self.bench.teachers(self.config.seed, self._arm(self.pipeline.recipe.student))[0]
 
     def _arm(self, student: StudentConfig) -> Arm:
         return Arm("search", student, self.config.articles)
@@ -240,7 +244,7 @@ class _Maker:
             name: trial.suggest_categorical(name, getattr(self.config, name)) for name in PARAMETERS
         }
         student = self.student(params)
-        cost = self.bench.cost(student)
+        cost = measure_student(self.experiment, student)
         if not self.budget.allows(cost):
             _stop(trial, "over budget")
         known = [other.params for other in trial.study.trials if _is_settled(other)]
@@ -250,43 +254,53 @@ class _Maker:
         return score, cost.milliseconds, cost.megabytes
 
     def _fit(self, trial: optuna.Trial, student: StudentConfig, cost: Cost) -> float:
-        """Fit a student; its best score on the validation articles."""
-        arm, seed = self._arm(student), self.config.seed
-        name = f"student-{digest(arm.to_json(), seed, self._teacher.fingerprint())}"
-        directory = self.pipeline.directory / name
-        fresh = not directory.exists()  # one that is resumed does not know how far it had come
+        """Fit a student; return its best score on the validation articles."""
+        experiment, arm, seed = self.experiment, self._arm(student), self.config.seed
+        store = experiment.store
+        tokenizer = experiment.tokenizer(student)
+        learning = student_learning(experiment, arm, seed, tokenizer)
+        config = same_steps(
+            student.fit,
+            len(experiment.rows(seed, arm.labelled, arm.transfer)),
+            len(experiment.labelled(seed, arm)),
+        )
+        folder = store.directory / f"searched-{digest(fingerprint(learning), fingerprint(config))}"
+        fresh = not folder.exists()  # a resumed student does not know its earlier scores
         rivals = self._rivals(trial.study, cost) if fresh else []
         scores: list[float] = []
 
-        def evaluate() -> Callable[[nn.Module], float]:
-            score = self.pipeline.validation_score(
-                self.pipeline.student_encoder, student.fit.max_tokens, student.vocabulary
-            )
+        def watch(score: float) -> None:
+            scores.append(score)
+            if _is_behind(scores, rivals):
+                shutil.rmtree(folder, ignore_errors=True)
+                _stop(trial, "stopped early")
 
-            def watch(model: nn.Module) -> float:
-                scores.append(score(model))
-                if _is_behind(scores, rivals):
-                    shutil.rmtree(directory, ignore_errors=True)
-                    _stop(trial, "stopped early")
-                return scores[-1]
-
-            return watch
-
+        encoder = tokenizer.reads(student.fit.max_tokens)
         try:
-            self.bench.fit_student(arm, seed, name, evaluate)
-        except TrainingError as error:  # at this learning rate: the others may do better
-            self.pipeline.say(f"search: {error}")
-            shutil.rmtree(directory, ignore_errors=True)
+            fit_model(
+                Workspace(store, folder),
+                learning.start,
+                learning.data,
+                learning.loss,
+                config,
+                seed,
+                sampling_temperature=experiment.recipe.data.sampling_temperature,
+                validation=GoldLabels(experiment.corpora, encoder, "validation"),
+                watch=watch,
+            )
+        except TrainingError as error:  # at this learning rate: others may do better
+            store.say(f"search: {error}")
+            shutil.rmtree(folder, ignore_errors=True)
             _stop(trial, "diverged")
-        course = list(self.bench.history(name)["scores"].values())
+        course = list(load_fitted(folder).history.scores.values())
         trial.set_user_attr("scores", course)  # what later ones are compared with
-        shutil.rmtree(directory)
+        shutil.rmtree(folder)
         return float(max(course))
 
     def _rivals(self, study: optuna.Study, cost: Cost) -> list[list[float]]:
         """Scores, one an evaluation, of the finished students that cost no more."""
         found = [
-            (self.bench.cost(self.student(t.params)), t.user_attrs["scores"])
+            (measure_student(self.experiment, self.student(t.params)), t.user_attrs["scores"])
             for t in _finished(study)
         ]
         return [

@@ -10,17 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from newsie.data.encoding import VIEWS, View, pad
 from newsie.errors import TrainingError
 from newsie.labels import IGNORE
 
-__all__ = ["Batches", "MicroBatch", "TokenStore", "TrainingSet", "pad_pairs"]
+__all__ = ["Batches", "MicroBatch", "TokenStore", "TrainingSet"]
 
 WINDOW_BATCHES = 50
 """Articles are sorted by length within windows of this many batches: enough for batches of like length,
@@ -76,6 +77,42 @@ class TokenStore:
 
 
 @dataclass(frozen=True)
+class MicroBatch:
+    """The b articles that one process works on at once, of a batch of `size`.
+
+    Attributes:
+        input_ids, attention_mask: (b, T).
+        labels: (b,) class index by task.
+        soft: (b, C) logits of the teacher by task, or None.
+        labelled: number of articles with a gold label by task, in the whole batch of the step.
+        size: number of articles in the whole batch of the step.
+        progress: share of the run's steps that are done, 0 to 1.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: dict[str, Tensor]
+    soft: dict[str, Tensor] | None
+    labelled: dict[str, int]
+    size: int
+    progress: float = 0.0
+
+    def logits(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return a model's logits for these articles by task, (b, C) each."""
+        return cast(dict[str, Tensor], model(self.input_ids, self.attention_mask))
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same batch on another device."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            labels={task: labels.to(device) for task, labels in self.labels.items()},
+            soft=self.soft and {task: logits.to(device) for task, logits in self.soft.items()},
+        )
+
+
+@dataclass(frozen=True)
 class TrainingSet:
     """N articles, ready for a model.
 
@@ -84,23 +121,18 @@ class TrainingSet:
         labels: (N,) class index by task; IGNORE where there is none.
         soft: the teacher's logits by view and task, (N, C) float16; None without a teacher.
         corpus: (N,) number of the corpus that each article comes from.
-        partner: (N,) row of the article that each is mixed with; None where nothing is mixed.
-        share: (N,) of the article itself in the mixture; the rest is its partner's.
     """
 
     tokens: Mapping[View, TokenStore]
     labels: Mapping[str, NDArray[np.int64]]
     corpus: NDArray[np.int64]
     soft: Mapping[View, Mapping[str, NDArray[np.float16]]] | None = None
-    partner: NDArray[np.int64] | None = None
-    share: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.corpus)
 
     def take(self, rows: NDArray[np.int64]) -> TrainingSet:
-        """The given articles alone, of a set without mixtures."""
-        assert self.partner is None
+        """Return the given articles alone."""
         return TrainingSet(
             {view: tokens.take(rows) for view, tokens in self.tokens.items()},
             {task: labels[rows] for task, labels in self.labels.items()},
@@ -113,12 +145,10 @@ class TrainingSet:
         )
 
     def join(self, other: TrainingSet) -> TrainingSet:
-        """These articles, then others of the same tasks, both without mixtures.
+        """Return these articles, followed by others of the same tasks.
 
-        Both have soft labels, or none has.
+        Either both have soft labels, or neither has.
         """
-        assert self.partner is None
-        assert other.partner is None
         soft = None
         if self.soft is not None and other.soft is not None:
             soft = {
@@ -135,43 +165,53 @@ class TrainingSet:
             soft,
         )
 
+    def micro_batch(
+        self,
+        indices: NDArray[np.int64],
+        headline_only: NDArray[np.bool_],
+        *,
+        max_tokens: int,
+        labelled: dict[str, int],
+        size: int,
+        progress: float = 0.0,
+    ) -> MicroBatch:
+        """Return the given articles as tensors.
 
-@dataclass(frozen=True)
-class MicroBatch:
-    """What one process works on at once: b articles of a batch of `size`.
-
-    Attributes:
-        input_ids, attention_mask: (b, T).
-        labels: (b,) class index by task.
-        soft: (b, C) logits of the teacher by task, or None.
-        labelled: articles with a gold label by task, in the whole batch of the step.
-        size: articles in the whole batch of the step.
-        partner_ids: (b, T) of the articles that these are mixed with, or None.
-        share: (b,) of these in the mixture, or None.
-        progress: share of the run's steps that are done, 0 to 1.
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: dict[str, Tensor]
-    soft: dict[str, Tensor] | None
-    labelled: dict[str, int]
-    size: int
-    progress: float = 0.0
-    partner_ids: Tensor | None = None
-    share: Tensor | None = None
-
-    def to(self, device: torch.device) -> MicroBatch:
-        """The same batch on another device."""
-        return replace(
-            self,
-            input_ids=self.input_ids.to(device),
-            attention_mask=self.attention_mask.to(device),
-            labels={task: labels.to(device) for task, labels in self.labels.items()},
-            soft=self.soft and {task: logits.to(device) for task, logits in self.soft.items()},
-            partner_ids=None if self.partner_ids is None else self.partner_ids.to(device),
-            share=None if self.share is None else self.share.to(device),
+        Args:
+            indices: (b,) which articles.
+            headline_only: (b,) True for those shown without their body.
+            max_tokens: longest input in tokens.
+            labelled, size, progress: see `MicroBatch`.
+        """
+        rows = [
+            self.tokens["headline" if alone else "full"].row(i, max_tokens)
+            for i, alone in zip(indices, headline_only, strict=True)
+        ]
+        input_ids, attention_mask = pad(rows, self.tokens["full"].pad_id)
+        return MicroBatch(
+            torch.from_numpy(input_ids),
+            torch.from_numpy(attention_mask),
+            {task: torch.from_numpy(column[indices]) for task, column in self.labels.items()},
+            self._soft_labels(indices, headline_only),
+            labelled,
+            size,
+            progress,
         )
+
+    def _soft_labels(
+        self, indices: NDArray[np.int64], headline_only: NDArray[np.bool_]
+    ) -> dict[str, Tensor] | None:
+        """Return the teacher's logits for what is shown of each article, (b, C) by task."""
+        if self.soft is None:
+            return None
+        full, headline = (self.soft[view] for view in VIEWS)
+        alone = headline_only[:, None]
+        return {
+            task: torch.from_numpy(
+                np.where(alone, headline[task][indices], full[task][indices]).astype(np.float32)
+            )
+            for task in full
+        }
 
 
 @dataclass(frozen=True)
@@ -261,75 +301,15 @@ class Batches:
             for task, labels in self.data.labels.items()
         }
         mine, mine_headline = indices[process::processes], headline_only[process::processes]
-        pieces = range(0, len(mine), micro_batch_size)
+        pieces = (slice(i, i + micro_batch_size) for i in range(0, len(mine), micro_batch_size))
         return [
-            self._micro_batch(
-                mine[i : i + micro_batch_size],
-                mine_headline[i : i + micro_batch_size],
-                labelled,
-                len(indices),
-                progress,
+            self.data.micro_batch(
+                mine[piece],
+                mine_headline[piece],
+                max_tokens=self.max_tokens,
+                labelled=labelled,
+                size=len(indices),
+                progress=progress,
             )
-            for i in pieces
+            for piece in pieces
         ]
-
-    def _micro_batch(
-        self,
-        indices: NDArray[np.int64],
-        headline_only: NDArray[np.bool_],
-        labelled: dict[str, int],
-        size: int,
-        progress: float,
-    ) -> MicroBatch:
-        views: list[View] = ["headline" if alone else "full" for alone in headline_only]
-        tokens = self.data.tokens
-        rows = [tokens[v].row(i, self.max_tokens) for i, v in zip(indices, views, strict=True)]
-        partner_ids = share = None
-        if self.data.partner is None or self.data.share is None:
-            input_ids, attention_mask = pad(rows, tokens["full"].pad_id)
-        else:
-            partners = self.data.partner[indices]
-            others = [
-                tokens[v].row(i, self.max_tokens) for v, i in zip(views, partners, strict=True)
-            ]
-            input_ids, partners, attention_mask = pad_pairs(rows, others, tokens["full"].pad_id)
-            partner_ids = torch.from_numpy(partners)
-            share = torch.from_numpy(self.data.share[indices])
-        labels = {t: torch.from_numpy(column[indices]) for t, column in self.data.labels.items()}
-        return MicroBatch(
-            torch.from_numpy(input_ids),
-            torch.from_numpy(attention_mask),
-            labels,
-            self._soft(indices, headline_only),
-            labelled,
-            size,
-            progress,
-            partner_ids,
-            share,
-        )
-
-    def _soft(
-        self, indices: NDArray[np.int64], headline_only: NDArray[np.bool_]
-    ) -> dict[str, Tensor] | None:
-        if self.data.soft is None:
-            return None
-        full, headline = (self.data.soft[view] for view in VIEWS)
-        alone = headline_only[:, None]
-        return {
-            task: torch.from_numpy(
-                np.where(alone, headline[task][indices], full[task][indices]).astype(np.float32)
-            )
-            for task in full
-        }
-
-
-def pad_pairs(
-    first: Sequence[NDArray[np.int32]], second: Sequence[NDArray[np.int32]], pad_id: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of rows of equal length: (input_ids, partner_ids, attention_mask), (B, T) each.
-
-    What is a token in one of the two is one for the mask.
-    """
-    ids, mask = pad([*first, *second], pad_id)
-    count = len(first)
-    return ids[:count], ids[count:], np.maximum(mask[:count], mask[count:])

@@ -207,13 +207,14 @@ class DistillationConfig:
             probable label alone.
         sparse: learn from the teacher only where there is a gold label, instead of everywhere.
         augment: kinds of articles to make of the training articles, one of each, for the teacher to label
-            and the student to learn from; see newsie/training/augmentation.py. Each kind adds the time of
+            and the student to learn from; see newsie/laboratory/augmentation.py. Each kind adds the time of
             another epoch for each epoch.
         mixtures: mixtures of the word embeddings of two articles, up to one an article, for the teacher to
-            label and the student to learn from, see newsie/training/mixtures.py: "mix_up" (1710.09412)
+            label and the student to learn from, see newsie/laboratory/mixtures.py: "mix_up" (1710.09412)
             or "boundary" (1805.05532).
-        hidden: what the student copies of its teacher's hidden states, see newsie/training/hidden.py:
-            "relations" (2012.15828) or "projection" (1710.09505). The teacher then reads every batch.
+        hidden: what the student copies of its teacher's hidden states, see
+            newsie/laboratory/hidden_state_losses.py: "relations" (2012.15828) or "projection"
+            (1710.09505). The teacher then reads every batch.
         hidden_weight: factor of that loss, beside the one on answers.
     """
 
@@ -226,6 +227,16 @@ class DistillationConfig:
     mixtures: Literal["none", "mix_up", "boundary"] = "none"
     hidden: HiddenName = "none"
     hidden_weight: Positive = 1.0
+
+    @property
+    def extras(self) -> list[str]:
+        """Names of the laboratory's methods that are asked for, besides soft labels."""
+        asked = {
+            "augment": bool(self.augment),
+            "mixtures": self.mixtures != "none",
+            "hidden": self.hidden != "none",
+        }
+        return [name for name, wanted in asked.items() if wanted]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -335,6 +346,11 @@ class Recipe:
     full_text: FullTextConfig | None = None
     compare: CompareConfig | None = None
     search: SearchConfig | None = None
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Factor of each task's loss."""
+        return {task.name: task.weight for task in self.data.tasks}
 
     def rung(self, name: str) -> Recipe:
         """The recipe of one student of the ladder: the same data and teacher.

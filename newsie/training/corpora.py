@@ -20,12 +20,31 @@ from newsie.data.splits import split_by_date, split_by_hash
 from newsie.errors import FingerprintError, RecipeError
 from newsie.labels import IGNORE, LabelSpace, Task
 from newsie.training.config import DataConfig, TaskConfig
+from newsie.training.fingerprints import digest
 from newsie.training.progress import Progress
-from newsie.training.sources import FIELDS, read_sources
+from newsie.training.sources import FIELDS, data_fingerprint, read_sources
+from newsie.training.store import Workspace, stage
 
-__all__ = ["Corpora", "load_corpora", "prepare_corpora"]
+__all__ = ["Corpora", "DataSource", "load_corpora", "prepare_corpora", "read_corpora"]
 
 SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """The files that a recipe names, in the folder where they are.
+
+    Attributes:
+        config: the corpora and tasks.
+        root: folder of the corpora.
+    """
+
+    config: DataConfig
+    root: Path
+
+    def fingerprint(self) -> str:
+        """Return a digest of the files and of all that decides what is read from them."""
+        return data_fingerprint(self.config, self.root)
 
 
 @dataclass(frozen=True)
@@ -47,10 +66,9 @@ class Corpora:
     splits: dict[str, Any]
     report: dict[str, Any]
 
-    @property
-    def name(self) -> str:
-        """Name of the directory, which holds the fingerprint of the articles."""
-        return self.directory.name
+    def fingerprint(self) -> str:
+        """Return what identifies the articles and how their headlines are read."""
+        return digest(self.directory.name, self.site_suffixes)
 
     def articles(self, split: str) -> Iterable[Article]:
         """The articles of a split, in order."""
@@ -173,6 +191,29 @@ def load_corpora(directory: Path) -> Corpora:
         tuple(content["site_suffixes"]),
         {name: load_from_disk(str(directory / name)) for name in SPLITS},
         content["report"],
+    )
+
+
+@stage("data", opens=load_corpora)
+def read_corpora(
+    work: Workspace,
+    source: DataSource,
+    seed: int,
+    *,
+    labels: LabelSpace | None = None,
+    learnt_whole: Sequence[str] = (),
+    test_once: bool = False,
+) -> None:
+    """Read, clean and split the articles of a recipe; see `prepare_corpora`."""
+    prepare_corpora(
+        source.config,
+        source.root,
+        work.folder,
+        say=work.store.say,
+        seed=seed,
+        labels=labels,
+        learnt_whole=learnt_whole,
+        test_once=test_once,
     )
 
 

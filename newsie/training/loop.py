@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from newsie.errors import TrainingError
 from newsie.training.batches import Batches, MicroBatch
 from newsie.training.checkpoints import Checkpoints
 from newsie.training.config import FitConfig
 from newsie.training.losses import Loss
-from newsie.training.mixtures import mix_embeddings
 from newsie.training.progress import Progress
 from newsie.training.sharding import is_sharded, make_whole
 
@@ -227,21 +226,11 @@ def _backward(
         piece = piece.to(accelerator.device)
         # Processes exchange gradients once a batch, with its last piece.
         with nullcontext() if number == len(pieces) else accelerator.no_sync(model):
-            share = loss(_answers(model, piece, accelerator), piece)
+            share = loss(piece.logits(model), piece)
             # Processes average their gradients; shares of one batch are meant to be added.
             accelerator.backward(share * accelerator.num_processes)
         total += float(share.detach())
     return _sum_over_processes(total, accelerator)
-
-
-def _answers(model: nn.Module, piece: MicroBatch, accelerator: Accelerator) -> dict[str, Tensor]:
-    """Logits by task of the articles of a piece, or of their mixtures."""
-    mixed: AbstractContextManager[None] = nullcontext()
-    if piece.partner_ids is not None and piece.share is not None:
-        whole = accelerator.unwrap_model(model)
-        mixed = mix_embeddings(whole, piece.partner_ids, piece.share)
-    with mixed:
-        return cast(dict[str, Tensor], model(piece.input_ids, piece.attention_mask))
 
 
 def _update(

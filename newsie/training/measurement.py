@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.bundle import read_bundle
 from newsie.cores import count_cores
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text
@@ -24,7 +22,6 @@ from newsie.data.encoding import VIEWS, View
 from newsie.data.readers import ArticleReader
 from newsie.evaluation import evaluate, paired_difference
 from newsie.labels import IGNORE, LabelRule, LabelSpace
-from newsie.training.bundling import commit_id
 from newsie.training.config import FullTextConfig
 from newsie.training.corpora import Corpora
 from newsie.training.figures import (
@@ -40,9 +37,9 @@ from newsie.training.figures import (
     SystemSize,
     TextSize,
 )
-from newsie.training.model import MultiTaskModel
-from newsie.training.pipeline import Pipeline
+from newsie.training.package import commit_id
 from newsie.training.systems import Answers, System, open_systems
+from newsie.training.train import Trained
 
 __all__ = ["Question", "compare_bodies", "measure", "read_full_text", "surroundings"]
 
@@ -116,36 +113,36 @@ class Question:
         )
 
 
-def measure(pipeline: Pipeline, command: str = "") -> Figures:
-    """Measure teacher, student, served student and baseline of a run; it is finished if need be.
+def measure(trained: Trained, command: str = "") -> Figures:
+    """Measure teacher, student, served student and baseline of a run.
 
     What each answers is stored in the folder `answers` of the run, so that a second call is quick.
 
     Args:
-        pipeline: the run.
+        trained: the run.
         command: what was typed, for the record; empty records the usual one.
     """
-    systems = open_systems(pipeline)
-    corpora = pipeline.corpora
+    systems = open_systems(trained)
+    corpora = trained.corpora
     articles = list(corpora.articles("test"))
-    answers = {view: _ask(systems, articles, view, pipeline.say) for view in VIEWS}
+    answers = {view: _ask(systems, articles, view, trained.store.say) for view in VIEWS}
     names = np.array(corpora.corpus_names("test"))
     questions = list(_test_questions(names, articles, corpora.targets("test"), answers))
     texts = [
         _text_size(name, [articles[row] for row in np.flatnonzero(names == name)])
         for name in dict.fromkeys(names.tolist())
     ]
-    whole, notes = _read_whole(pipeline)
+    whole, notes = _read_whole(trained)
     notes += _unseen_labels(corpora)
-    config = pipeline.recipe.full_text
+    config = trained.recipe.full_text
     if config and whole:
-        questions += _full_text_questions(config, corpora.labels, whole, systems, pipeline.say)
+        questions += _full_text_questions(config, corpora.labels, whole, systems, trained.store.say)
         texts.append(_text_size(config.name, whole))
-    pipeline.say("figures: bootstrap")
+    trained.store.say("figures: bootstrap")
     served = {view: found[SERVED] for view, found in answers.items()}
     return Figures(
-        _circumstances(pipeline, command),
-        tuple(_sizes(pipeline)),
+        _circumstances(trained, command),
+        tuple(_sizes(trained)),
         tuple(texts),
         tuple(itertools.chain.from_iterable(question.scores() for question in questions)),
         tuple(itertools.chain.from_iterable(question.differences() for question in questions)),
@@ -207,23 +204,23 @@ def _first_words(article: Article) -> Article:
     return replace(article, body=" ".join(clean_text(article.body).split()[:FIRST_WORDS]))
 
 
-def _read_whole(pipeline: Pipeline) -> tuple[list[Article], list[str]]:
+def _read_whole(trained: Trained) -> tuple[list[Article], list[str]]:
     """The whole articles to measure on, and what to say about them."""
-    config = pipeline.recipe.full_text
+    config = trained.recipe.full_text
     if config is None:
         return [], ["No whole articles were measured: the recipe names none (full_text)."]
-    missing = [name for name in config.files if not (pipeline.data / name).exists()]
+    missing = [name for name in config.files if not (trained.data / name).exists()]
     if missing:
         return [], [
             f"No whole articles were measured: {', '.join(missing)} not in the data folder."
         ]
-    corpora = pipeline.corpora
+    corpora = trained.corpora
     training = {clean_text(text).casefold() for text in corpora.splits["train"]["headline"]}
     # A label may have been too rare to be learnt.
     known = set(corpora.labels[config.task].labels)
     found = [
         article
-        for article in read_full_text(config, pipeline.data)
+        for article in read_full_text(config, trained.data)
         if article.labels[config.task] in known
     ]
     articles = [a for a in found if clean_text(a.headline).casefold() not in training]
@@ -326,14 +323,14 @@ def _text_size(name: str, articles: Sequence[Article]) -> TextSize:
     return TextSize(name, len(articles), len(words), int(median(words)) if words else 0)
 
 
-def _circumstances(pipeline: Pipeline, command: str) -> Circumstances:
-    name = pipeline.recipe.name
+def _circumstances(trained: Trained, command: str) -> Circumstances:
+    name = trained.recipe.name
     usual = f"newsie train training/recipes/{name}.toml --data DIR --figures training/experiments"
     return Circumstances(
         recipe=name,
         command=command or usual,
-        bundle=read_bundle(pipeline.bundle).fingerprint,
-        max_tokens=pipeline.recipe.student.max_tokens,
+        bundle=trained.bundle.fingerprint,
+        max_tokens=trained.recipe.student.max_tokens,
         **surroundings(),
     )
 
@@ -360,24 +357,8 @@ def _processor() -> str:
     return found[0] if found else platform.processor() or platform.machine()
 
 
-def _sizes(pipeline: Pipeline) -> Iterator[SystemSize]:
-    for name, kind, models in (
-        (TEACHER, "teacher", pipeline.teachers),
-        (STUDENT, "student", [pipeline.student]),
-    ):
-        parameters = sum(p.numel() for model in models for p in model.parameters())
-        yield SystemSize(
-            name, parameters, None, _training_seconds(pipeline.directory, kind, models)
-        )
-    yield SystemSize(SERVED, None, read_bundle(pipeline.bundle).model_path.stat().st_size, None)
-
-
-def _training_seconds(directory: Path, kind: str, models: Sequence[MultiTaskModel]) -> float | None:
-    """What the histories of these models say together; None where one has none."""
-    wanted = {model.fingerprint() for model in models}
-    seconds = []
-    for path in directory.glob(f"{kind}-*/model"):
-        history = path.with_name("history.json")
-        if MultiTaskModel.load(path).fingerprint() in wanted and history.exists():
-            seconds.append(json.loads(history.read_text(encoding="utf-8"))["seconds"])
-    return sum(seconds) if len(seconds) == len(wanted) else None
+def _sizes(trained: Trained) -> Iterator[SystemSize]:
+    for name, fitted in ((TEACHER, trained.teachers), (STUDENT, [trained.student])):
+        parameters = sum(p.numel() for each in fitted for p in each.model.parameters())
+        yield SystemSize(name, parameters, None, sum(each.history.seconds for each in fitted))
+    yield SystemSize(SERVED, None, trained.bundle.model_path.stat().st_size, None)

@@ -12,15 +12,16 @@ import torch
 
 from newsie.atomic import write_text
 
-__all__ = ["choose_precision", "measure_gflops"]
+__all__ = ["Precision", "PrecisionChoice", "choose_precision", "measure_gflops"]
 
 Precision = Literal["fp32", "bf16"]
+PrecisionChoice = Literal["auto", "fp32", "bf16"]
 
 LIMIT_SECONDS = 1.0
 """After this no further product is measured."""
 
 
-def choose_precision(wanted: Literal["auto", "fp32", "bf16"], record: Path) -> Precision:
+def choose_precision(wanted: PrecisionChoice, record: Path) -> Precision:
     """The precision to train in; "auto" measures once and keeps the answer in the file `record`.
 
     CPUs that name avx512_bf16 among their features may multiply bf16 at half the speed of fp32, or at

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,11 @@ class SoftLabels:
     header: SoftLabelsHeader
     logits: dict[str, NDArray[np.float16]]
 
+    def take(self, rows: NDArray[np.int64]) -> SoftLabels:
+        """Return those of the given articles alone."""
+        header = replace(self.header, articles=len(rows))
+        return SoftLabels(header, {task: logits[rows] for task, logits in self.logits.items()})
+
 
 def compute_soft_labels(
     teachers: Sequence[nn.Module],
@@ -201,13 +206,13 @@ def _as_float16(task: str, logits: NDArray[np.float32]) -> NDArray[np.float16]:
     return logits.astype(np.float16)
 
 
-def load_soft_labels(directory: Path, header: SoftLabelsHeader) -> SoftLabels:
+def load_soft_labels(directory: Path) -> SoftLabels:
     """Read a complete store.
 
     Raises:
-        FingerprintError: it belongs to other inputs, is incomplete or damaged.
+        FingerprintError: it is incomplete or damaged.
     """
-    header.check(read_header(directory), directory)
+    header = read_header(directory)
     shards = []
     for shard in range(-(-header.articles // SHARD_ARTICLES)):
         path = _shard(directory, shard)

@@ -16,19 +16,19 @@ from safetensors.numpy import load_file, save_file
 
 from newsie.atomic import new_file
 from newsie.baseline import Baseline, BaselineConfig, fit_baseline
-from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
-from newsie.data.encoding import VIEWS, Encoder, View, view_text
+from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View, view_text
 from newsie.evaluation import softmax
 from newsie.training.batches import TokenStore
-from newsie.training.bundling import without_body
 from newsie.training.calibration import calibrate
 from newsie.training.corpora import Corpora
 from newsie.training.figures import BASELINE, SERVED, STUDENT, TEACHER
 from newsie.training.model import MultiTaskModel
-from newsie.training.pipeline import Pipeline
+from newsie.training.package import without_body
 from newsie.training.soft_labels import compute_logits
+from newsie.training.tokens import open_encoder
+from newsie.training.train import Trained
 
 __all__ = [
     "Answers",
@@ -86,19 +86,22 @@ class System:
         }
 
 
-def open_systems(pipeline: Pipeline) -> list[System]:
+def open_systems(trained: Trained) -> list[System]:
     """All systems of a run, calibrated on its validation articles.
 
     Teacher and student read as many tokens as the bundle does, so that all are shown the same.
     """
-    corpora, directory = pipeline.corpora, pipeline.directory / "answers"
-    config, device = pipeline.recipe.student, pipeline.accelerator.device
-    teacher = pipeline.encoder(pipeline.recipe.teacher.encoder, config.max_tokens)
-    student = pipeline.encoder(pipeline.student_encoder, config.max_tokens, config.vocabulary)
-    served = served_system(Classifier(read_bundle(pipeline.bundle)), directory)
+    corpora, directory = trained.corpora, trained.store.directory / "answers"
+    recipe, device = trained.recipe, trained.store.accelerator.device
+    policy = EncodingPolicy(recipe.student.max_tokens, corpora.site_suffixes)
+    teacher = open_encoder(recipe.teacher.encoder, policy)
+    student = trained.tokenizer.reads(policy.max_tokens)
+    served = served_system(Classifier(trained.bundle), directory)
     others = [
-        model_system(TEACHER, pipeline.teachers, teacher, device, directory),
-        model_system(STUDENT, [pipeline.student], student, device, directory),
+        model_system(
+            TEACHER, [fitted.model for fitted in trained.teachers], teacher, device, directory
+        ),
+        model_system(STUDENT, [trained.student.model], student, device, directory),
         baseline_system(corpora, directory),
     ]
     validation = list(corpora.articles("validation"))

@@ -98,7 +98,7 @@ def _teachers(run: Path, fingerprint: str) -> list[MultiTaskModel]:
     """The models of a teacher, in the order in which it was taught by them."""
     found = (MultiTaskModel.load(path).eval() for path in run.glob("teacher-*/model"))
     models = {model.fingerprint(): model for model in found}
-    for directory in run.glob("soft-labels-*/full"):
+    for directory in run.glob("soft-labels-*"):
         prints = read_header(directory).teacher
         if digest(*prints) == fingerprint and models.keys() >= set(prints):
             return [models[name] for name in prints]

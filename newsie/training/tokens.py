@@ -1,7 +1,8 @@
-"""Tokenizers of encoders, and token ids of a whole split, computed once, on disk, memory-mapped."""
+"""Tokenizers of encoders, and the token ids of a whole split on disk."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -13,22 +14,24 @@ from newsie.data.articles import Article
 from newsie.data.encoding import Encoder, EncodingPolicy, View
 from newsie.errors import RecipeError
 from newsie.training.batches import TokenStore
+from newsie.training.corpora import Corpora
 from newsie.training.encoder import encoder_directory
+from newsie.training.store import Workspace, stage
 
-__all__ = ["encode_split", "open_encoder"]
+__all__ = ["encode_split", "load_tokens", "open_encoder", "save_tokens"]
 
 WINDOW_ARTICLES = 8_192
 
 
 def open_encoder(name: str, policy: EncodingPolicy) -> Encoder:
-    """The tokenizer of a pretrained encoder, with a policy.
+    """Return the tokenizer of a pretrained encoder, with a policy.
 
     Args:
         name: see `load_encoder`.
         policy: how to cut and clean.
 
     Raises:
-        RecipeError: it has none that is fast.
+        RecipeError: the encoder has no fast tokenizer.
     """
     path = Path(encoder_directory(name)) / "tokenizer.json"
     if path.exists():
@@ -43,29 +46,31 @@ def open_encoder(name: str, policy: EncodingPolicy) -> Encoder:
     return Encoder(tokenizer.backend_tokenizer, policy)
 
 
-def encode_split(
-    encoder: Encoder, articles: Iterable[Article], view: View, directory: Path
-) -> TokenStore:
-    """Encode articles in a view, or open what was encoded before.
+def save_tokens(encoder: Encoder, articles: Iterable[Article], view: View, directory: Path) -> None:
+    """Encode articles in a view, and write their token ids to a new directory."""
+    source = iter(articles)
+    parts = [TokenStore.from_rows([], encoder.pad_id)]
+    while window := list(islice(source, WINDOW_ARTICLES)):
+        parts.append(TokenStore.from_rows(encoder.encode(window, view).ids, encoder.pad_id))
+    lengths = np.concatenate([part.lengths for part in parts])
+    with new_directory(directory) as aside:
+        np.save(aside / "ids.npy", np.concatenate([part.ids for part in parts]))
+        np.save(aside / "offsets.npy", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+        (aside / "pad_id.json").write_text(json.dumps(encoder.pad_id), encoding="utf-8")
 
-    Args:
-        encoder: the tokenizer and its policy.
-        articles: N articles.
-        view: what of each is encoded.
-        directory: of this tokenizer, policy and split alone.
-    """
-    target = directory / view
-    if not target.exists():
-        source = iter(articles)
-        parts = [TokenStore.from_rows([], encoder.pad_id)]
-        while window := list(islice(source, WINDOW_ARTICLES)):
-            parts.append(TokenStore.from_rows(encoder.encode(window, view).ids, encoder.pad_id))
-        lengths = np.concatenate([part.lengths for part in parts])
-        with new_directory(target) as aside:
-            np.save(aside / "ids.npy", np.concatenate([part.ids for part in parts]))
-            np.save(
-                aside / "offsets.npy", np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-            )
+
+def load_tokens(directory: Path) -> TokenStore:
+    """Open what `save_tokens` wrote, memory-mapped."""
     return TokenStore(
-        np.load(target / "ids.npy", mmap_mode="r"), np.load(target / "offsets.npy"), encoder.pad_id
+        np.load(directory / "ids.npy", mmap_mode="r"),
+        np.load(directory / "offsets.npy"),
+        json.loads((directory / "pad_id.json").read_text(encoding="utf-8")),
     )
+
+
+@stage("tokens", opens=load_tokens)
+def encode_split(
+    work: Workspace, corpora: Corpora, split: str, encoder: Encoder, view: View
+) -> None:
+    """Encode the articles of a split in a view."""
+    save_tokens(encoder, corpora.articles(split), view, work.folder)

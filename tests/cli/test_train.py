@@ -109,7 +109,7 @@ def test_a_student_that_int8_breaks_is_exit_code_3(
     recipe.write_text(recipe.read_text().replace("= 50.0", "= 1e-9"))
     # No accident of rounding: what int8 answers is shuffled.
     lost = {"section": 12.5, "mood": 0.0}
-    monkeypatch.setattr("newsie.training.bundling.accuracy_lost", lambda *_: lost)
+    monkeypatch.setattr("newsie.training.package.accuracy_lost", lambda *_: lost)
     code, stdout, stderr = newsie(data, "-o", str(data / "out"))
     assert (code, stdout) == (3, "")
     assert "int8 loses more than 1e-09 points of accuracy on section" in stderr

@@ -9,18 +9,25 @@ import numpy as np
 import pytest
 
 from newsie.data.articles import Article
-from newsie.errors import RecipeError
-from newsie.laboratory.arms import ARMS, DEFAULT, build_arms
+from newsie.errors import RecipeError, TrainingError
+from newsie.laboratory.arms import ARMS, DEFAULT, Arm, build_arms
 from newsie.laboratory.attacks import ATTACKS
-from newsie.laboratory.bench import Bench, same_steps
-from newsie.laboratory.borrowing import borrow
 from newsie.laboratory.claims import CLAIMS, ROBUST, claims_about, swept_by
 from newsie.laboratory.comparison import _differently_taught, compare
 from newsie.laboratory.costs import Cost
+from newsie.laboratory.trials import (
+    Experiment,
+    measure_student,
+    same_steps,
+    student_learning,
+    student_trial,
+)
+from newsie.training.batches import TrainingSet
 from newsie.training.config import FitConfig
 from newsie.training.experiment import CompareConfig
-from newsie.training.pipeline import Pipeline
-from tests.laboratory.tiny_experiment import tiny_recipe
+from newsie.training.store import RunStore
+from newsie.training.train import train
+from tests.laboratory.tiny_experiment import tiny_experiment, tiny_recipe
 
 SMALL = CompareConfig(
     seeds=2,
@@ -40,8 +47,8 @@ TOLD = {"recipe": "tiny", "command": "newsie compare tiny.toml -o DIR"}
 def test_a_comparison_is_complete_says_so_and_goes_on_where_it_was(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pipeline = Pipeline(tiny_recipe(data), data=data, runs=tmp_path)
-    findings = compare(Bench(pipeline, SMALL), tmp_path, TOLD)
+    experiment = tiny_experiment(tiny_recipe(data), data, tmp_path, SMALL)
+    findings = compare(experiment, tmp_path, TOLD)
     spoken = capsys.readouterr().err
     assert "0 of 18 students: seed 1 of 2, gold" in spoken
     assert "17 of 18 students, about" in spoken
@@ -80,26 +87,33 @@ def test_a_comparison_is_complete_says_so_and_goes_on_where_it_was(
 
     # Weights are gone, answers are kept: a third seed makes its own students only.
     folders = [p.name.rsplit("-", 1)[0] for p in (tmp_path / "tiny").iterdir() if p.is_dir()]
-    assert folders.count("trial") == 2 * (1 + len(students))  # one of the teacher, whole articles
+    assert folders.count("trial") == 2 * len(students)
+    assert folders.count("teacher-trial") == 2  # of whole articles
     assert "student" not in folders
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "tiny").glob("t*/**/*") if p.is_file()}
-    again = Pipeline(tiny_recipe(data), data=data, runs=tmp_path)
-    assert compare(Bench(again, SMALL), tmp_path, TOLD).arms[1] == findings.arms[1]
+    again = tiny_experiment(tiny_recipe(data), data, tmp_path, SMALL)
+    assert compare(again, tmp_path, TOLD).arms[1] == findings.arms[1]
     after = {p: p.stat().st_mtime_ns for p in (tmp_path / "tiny").glob("t*/**/*") if p.is_file()}
     assert after == before
 
 
+def student_set(experiment: Experiment, arm: Arm, seed: int) -> TrainingSet:
+    """The training set of an arm's student."""
+    tokenizer = experiment.tokenizer(arm.student)
+    return student_learning(experiment, arm, seed, tokenizer).data.build(experiment.store)
+
+
 def test_labels_that_an_arm_must_not_know_are_hidden(data: Path, tmp_path: Path) -> None:
-    bench = Bench(Pipeline(tiny_recipe(data), data=data, runs=tmp_path), SMALL)
+    bench = tiny_experiment(tiny_recipe(data), data, tmp_path, SMALL)
     [arm] = [a for a in build_arms(tiny_recipe(data), SMALL, 2) if a.name == "soft, more text"]
     rows = bench.rows(0, arm.labelled, arm.transfer)
     assert len(set(rows.tolist())) == 192
     assert (bench.labelled(0, arm) == rows[:96]).all()
     assert set(bench.rows(0, 48, 0)) < set(bench.rows(0, 96, 0))
     assert set(bench.rows(0, 96, 0)) != set(bench.rows(1, 96, 0))
-    targets = bench.pipeline.corpora.targets("train")
+    targets = bench.corpora.targets("train")
     assert all(any(column[row] >= 0 for column in targets.values()) for row in rows[:96])
-    learnt = bench._student_set(arm, 0)
+    learnt = student_set(bench, arm, 0)
     assert all((column[96:] < 0).all() for column in learnt.labels.values())
     assert learnt.soft is not None
     assert learnt.soft["full"]["section"].shape == (192, 3)
@@ -107,9 +121,9 @@ def test_labels_that_an_arm_must_not_know_are_hidden(data: Path, tmp_path: Path)
 
 def test_a_hotter_teacher_is_one_of_smaller_logits(data: Path, tmp_path: Path) -> None:
     config = CompareConfig(labelled=48, arms=[DEFAULT, "two temperatures"])
-    bench = Bench(Pipeline(tiny_recipe(data), data=data, runs=tmp_path), config)
+    bench = tiny_experiment(tiny_recipe(data), data, tmp_path, config)
     default, hotter = build_arms(tiny_recipe(data), config, 2)
-    one, two = (bench._student_set(arm, 0).soft for arm in (default, hotter))
+    one, two = (student_set(bench, arm, 0).soft for arm in (default, hotter))
     assert one is not None
     assert two is not None
     np.testing.assert_allclose(one["full"]["section"] / 2, two["full"]["section"], atol=2e-3)
@@ -170,10 +184,10 @@ def test_equally_many_steps_whatever_the_number_of_articles() -> None:
 def test_what_makes_no_sense_is_refused_before_anything_is_fitted(
     data: Path, tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
-    pipeline = Pipeline(tiny_recipe(data), data=data, runs=tmp_path)
     config = CompareConfig(**{"arms": ["soft"], **changes})  # type: ignore[arg-type]
+    experiment = tiny_experiment(tiny_recipe(data), data, tmp_path, config)
     with pytest.raises(RecipeError, match=message):
-        compare(Bench(pipeline, config), tmp_path, TOLD)
+        compare(experiment, tmp_path, TOLD)
     assert not list(tmp_path.glob("tiny/teacher-*"))
 
 
@@ -198,7 +212,7 @@ def test_a_sweep_without_the_recipes_student_is_told_to_have_no_differences(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = CompareConfig(seeds=2, labelled=16, test=20, arms=["gold"], sweeps={"alpha": [0.5]})
-    compare(Bench(Pipeline(tiny_recipe(data), data=data, runs=tmp_path), config), tmp_path, TOLD)
+    compare(tiny_experiment(tiny_recipe(data), data, tmp_path, config), tmp_path, TOLD)
     assert "compared with the arm 'soft+gold', which compare.arms leaves out" in (
         capsys.readouterr().err
     )
@@ -221,9 +235,9 @@ def test_a_default_arm_that_is_another_one_is_refused(data: Path) -> None:
 
 def test_a_student_of_addresses_reads_their_words(data: Path, tmp_path: Path) -> None:
     config = CompareConfig(labelled=24, arms=["url privileged"])
-    bench = Bench(Pipeline(tiny_recipe(data), data=data, runs=tmp_path), config)
+    bench = tiny_experiment(tiny_recipe(data), data, tmp_path, config)
     [arm] = build_arms(tiny_recipe(data), config, 2)
-    learnt = bench._student_set(arm, 0)
+    learnt = student_set(bench, arm, 0)
     # The tiny articles have no address: a blank, which is two tokens.
     assert set(learnt.tokens["headline"].lengths) == {2}
     assert learnt.soft is not None
@@ -233,7 +247,7 @@ def test_a_student_of_addresses_reads_their_words(data: Path, tmp_path: Path) ->
     # Of mixtures, too, the teacher reads whole articles, whatever the student does.
     distillation = replace(arm.student.distillation, mixtures="mix_up")
     mixed = replace(arm, short="headline", student=replace(arm.student, distillation=distillation))
-    soft = bench._student_set(mixed, 0).soft
+    soft = student_set(bench, mixed, 0).soft
     assert soft is not None
     assert len(soft["full"]["section"]) == 48
     assert (soft["headline"]["section"] == soft["full"]["section"]).all()
@@ -248,14 +262,14 @@ def test_a_student_is_timed_on_what_it_reads(
         asked.append(articles)
         return Cost(1, 1.0, 1.0, 1.0, 1)
 
-    monkeypatch.setattr("newsie.laboratory.bench.measure_cost", measured)
+    monkeypatch.setattr("newsie.laboratory.trials.measure_cost", measured)
     recipe = tiny_recipe(data)
-    bench = Bench(Pipeline(recipe, data=data, runs=tmp_path), CompareConfig())
+    bench = tiny_experiment(recipe, data, tmp_path)
     taught_by_more = replace(recipe.student, teacher_view="full")
     for student, view in ((recipe.student, "full"), (taught_by_more, "full")):
-        bench.cost(student, view)  # type: ignore[arg-type]
+        measure_student(bench, student, view)  # type: ignore[arg-type]
     assert len(asked) == 1  # who taught it does not matter
-    bench.cost(recipe.student, "headline")
+    measure_student(bench, recipe.student, "headline")
     whole, headlines = asked
     assert any(article.body for article in whole)
     assert not any(article.body for article in headlines)
@@ -280,8 +294,8 @@ def test_a_trial_is_made_anew_when_what_decides_it_changes(data: Path, tmp_path:
     [arm] = build_arms(tiny_recipe(data), config, 2)
 
     def folders(config: CompareConfig = config, **changes: Any) -> set[str]:
-        bench = Bench(Pipeline(tiny_recipe(data, **changes), data=data, runs=tmp_path), config)
-        bench.trial(arm, 0)
+        recipe = tiny_recipe(data, **changes)
+        student_trial(tiny_experiment(recipe, data, tmp_path, config), arm, 0)
         return {path.name for path in (tmp_path / "tiny").glob("t*-*") if path.is_dir()}
 
     first = folders()
@@ -297,38 +311,41 @@ def test_a_trial_is_made_anew_when_what_decides_it_changes(data: Path, tmp_path:
 @pytest.mark.slow
 def test_the_teacher_of_a_finished_run_teaches(data: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(data)
-    Pipeline(recipe, data=data, runs=tmp_path / "runs").run("soft-labels")
     run = tmp_path / "runs" / "tiny"
+    train(recipe, RunStore(run, precision="fp32"), data=data, until="soft-labels")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     config = CompareConfig(
         seeds=2, labelled=48, test=40, arms=["hard", "soft", "headline privileged"]
     )
-    pipeline = Pipeline(replace(recipe, name="trials"), data=data, runs=tmp_path)
-    borrow(pipeline, run)
-    bench = Bench(pipeline, config, given=True)
+    bench = tiny_experiment(replace(recipe, name="trials"), data, tmp_path, config, run)
     findings = compare(bench, tmp_path / "out", TOLD | {"taught_by": 350})
     assert "It has learnt from the labels of 350 articles" in findings.to_markdown()
     assert findings.arm("teacher").labelled == len(bench.rows(0, 0, 0)) > 300
     assert findings.arm("soft").labelled == 48
-    stores = [path.name for path in pipeline.directory.glob("soft-labels-*")]
-    # Those of whole articles are stored for all; those of the privileged arm are other ones.
-    assert len(stores) == 1 + 2
-    assert len(list(pipeline.directory.glob("teacher-*"))) == 1
+    # Soft labels of the whole articles are the run's; the privileged arm needs others.
+    assert len(list(bench.store.directory.glob("soft-labels-*"))) == 2
+    assert not list(bench.store.directory.glob("teacher-*/model"))
     arm = build_arms(recipe, config, 2)[1]
-    rows, whole = bench.rows(1, 48, 0), pipeline.soft_labels["full"].logits["section"]
-    learnt = bench._student_set(arm, 1).soft
+    rows, learnt = bench.rows(1, 48, 0), student_set(bench, arm, 1).soft
+    everything = Experiment(recipe, bench.store, bench.corpora, replace(config, labelled=0), True)
+    [all_rows_arm] = build_arms(recipe, replace(config, labelled=0, arms=["soft"]), 2)
+    whole = student_set(everything, all_rows_arm, 1).soft
     assert learnt is not None
-    assert (learnt["full"]["section"] == whole[rows]).all()
+    assert whole is not None
+    order = {row: at for at, row in enumerate(everything.rows(1, 0, 0).tolist())}
+    at = [order[row] for row in rows.tolist()]
+    assert (learnt["full"]["section"] == whole["full"]["section"][at]).all()
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
+    more = tiny_experiment(
+        replace(recipe, name="trials"), data, tmp_path, replace(config, arms=["ensemble"]), run
+    )
     with pytest.raises(RecipeError, match=r"arm 'ensemble' wants 3 teachers; the run has 1"):
-        compare(Bench(pipeline, replace(config, arms=["ensemble"]), given=True), tmp_path, TOLD)
+        compare(more, tmp_path, TOLD)
 
 
 def test_a_run_without_the_teacher_is_refused(data: Path, tmp_path: Path) -> None:
-    pipeline = Pipeline(tiny_recipe(data), data=data, runs=tmp_path)
-    with pytest.raises(
-        RecipeError, match=r"has no finished teacher of this recipe \(wanted: teach"
-    ):
-        borrow(pipeline, tmp_path / "elsewhere")
-    assert not list((tmp_path / "tiny").glob("data-*"))  # nothing is prepared first
+    config = CompareConfig(seeds=2, labelled=16, test=20, arms=["gold"])
+    experiment = tiny_experiment(tiny_recipe(data), data, tmp_path, config, tmp_path / "elsewhere")
+    with pytest.raises(TrainingError, match=r"there is no finished teacher-\w+ in .*elsewhere"):
+        compare(experiment, tmp_path, TOLD)

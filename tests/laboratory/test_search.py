@@ -13,10 +13,9 @@ from newsie.laboratory.costs import Cost
 from newsie.laboratory.search import PARAMETERS, Budget, Candidate, _is_behind, front, search
 from newsie.laboratory.shortlist import write_shortlist
 from newsie.training.config import StudentConfig, read_recipe
-from newsie.training.experiment import SearchConfig
+from newsie.training.experiment import CompareConfig, SearchConfig
 from newsie.training.measurement import surroundings
-from newsie.training.pipeline import Pipeline
-from tests.laboratory.tiny_experiment import tiny_recipe
+from tests.laboratory.tiny_experiment import tiny_experiment, tiny_recipe
 
 WIDE = Budget(1_000, 1_000)
 CONFIG = SearchConfig(
@@ -32,6 +31,7 @@ CONFIG = SearchConfig(
     learning_rate=[2e-3],
     warmup_ratio=[0.05],
 )
+SIZES = CompareConfig(labelled=CONFIG.articles)
 
 
 def candidate(number: int, score: float, milliseconds: float, megabytes: float) -> Candidate:
@@ -68,7 +68,7 @@ def test_a_search_finds_students_and_goes_on_where_it_was(data: Path, tmp_path: 
     # Measured once, at their end: none is stopped early, which would depend on what takes longer here.
     student = replace(tiny.student, fit=replace(tiny.student.fit, evaluations=1))
     recipe = replace(tiny, student=student, search=CONFIG)
-    found, ends = search(Pipeline(recipe, data=data, runs=tmp_path), CONFIG, WIDE, tmp_path)
+    found, ends = search(tiny_experiment(recipe, data, tmp_path, SIZES), CONFIG, WIDE, tmp_path)
     assert len(found) == 3
     assert ends["complete"] == 3
     assert len({str(c.student) for c in found}) == 3  # none is counted twice
@@ -91,8 +91,8 @@ def test_a_search_finds_students_and_goes_on_where_it_was(data: Path, tmp_path: 
     left = study.ask()
     for name in PARAMETERS:
         left.suggest_categorical(name, getattr(CONFIG, name))
-    pipeline = Pipeline(recipe, data=data, runs=tmp_path)
-    again, ends = search(pipeline, replace(CONFIG, trials=4), WIDE, tmp_path)
+    experiment = tiny_experiment(recipe, data, tmp_path, SIZES)
+    again, ends = search(experiment, replace(CONFIG, trials=4), WIDE, tmp_path)
     assert [c.number for c in again][:3] == [c.number for c in found]
     assert ends["interrupted"] == 1
     trials = study.get_trials()
@@ -118,20 +118,20 @@ def test_a_search_finds_students_and_goes_on_where_it_was(data: Path, tmp_path: 
     with pytest.raises(
         RecipeError, match=r"no student fits: .*; allowed are 1000 ms and 0\.001 MB"
     ):
-        search(pipeline, CONFIG, Budget(1_000, 0.001), tmp_path)
+        search(experiment, CONFIG, Budget(1_000, 0.001), tmp_path)
 
 
 def test_more_layers_than_there_are_is_refused(data: Path, tmp_path: Path) -> None:
-    pipeline = Pipeline(tiny_recipe(data), data=data, runs=tmp_path)
+    experiment = tiny_experiment(tiny_recipe(data), data, tmp_path, SIZES)
     with pytest.raises(RecipeError, match=r"search\.layers names \[3\]; the encoder has 1 to 2"):
-        search(pipeline, replace(CONFIG, layers=[1, 3]), WIDE, tmp_path)
+        search(experiment, replace(CONFIG, layers=[1, 3]), WIDE, tmp_path)
 
 
 def test_what_diverges_ends_its_trial_and_not_the_search(data: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(data)
     config = replace(CONFIG, trials=1, vocabulary=[0], alpha=[0.1], learning_rate=[1e20])
-    pipeline = Pipeline(recipe, data=data, runs=tmp_path)
-    found, ends = search(pipeline, config, WIDE, tmp_path)
+    experiment = tiny_experiment(recipe, data, tmp_path, SIZES)
+    found, ends = search(experiment, config, WIDE, tmp_path)
     assert found == []
     assert ends["diverged"] == 1
     # Nothing else can be tried, and it is not tried again.

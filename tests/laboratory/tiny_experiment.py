@@ -8,7 +8,11 @@ from typing import Any
 import torch
 
 from newsie.cli.compare import compare
+from newsie.laboratory.trials import Experiment
 from newsie.training.config import Recipe, recipe_from
+from newsie.training.corpora import DataSource, read_corpora
+from newsie.training.experiment import CompareConfig
+from newsie.training.store import RunStore
 
 
 def tiny_recipe(data: Path, **changes: Any) -> Recipe:
@@ -32,6 +36,19 @@ def tiny_content(data: Path) -> dict[str, Any]:
         "student": {"layers": 1, "max_tokens": 32, "fit": fit},
         "quality": {"max_int8_loss": 50.0},
     }
+
+
+def tiny_experiment(
+    recipe: Recipe,
+    data: Path,
+    runs: Path,
+    config: CompareConfig | None = None,
+    run: Path | None = None,
+) -> Experiment:
+    """The recipe's experiment, in the folder `runs/NAME`."""
+    store = RunStore(runs / recipe.name, precision=recipe.precision, also=run)
+    corpora = read_corpora(store, DataSource(recipe.data, data), recipe.seed)
+    return Experiment(recipe, store, corpora, config or CompareConfig(), run is not None)
 
 
 def compare_alone(recipe: Path, data: Path, output: Path) -> None:

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
 
-from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.errors import InputError
 from newsie.evaluation import softmax
 from newsie.labels import LabelSpace, Task
-from newsie.training.bundling import without_body
 from newsie.training.config import FullTextConfig, Recipe, recipe_from
 from newsie.training.figures import SERVED, SYSTEMS, Figures
 from newsie.training.measurement import compare_bodies, measure, read_full_text
-from newsie.training.pipeline import Pipeline
+from newsie.training.package import without_body
+from newsie.training.store import RunStore
 from newsie.training.systems import System, calibrated, open_systems
 from newsie.training.teacher import open_teacher
+from newsie.training.train import Trained, train
 from tests.tiny import WORDS, tiny_articles, write_tiny_corpus, write_tiny_encoder
 
 
@@ -129,16 +129,20 @@ def tiny_recipe(directory: Path) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     data = tmp_path_factory.mktemp("data")
     AcceleratorState._reset_state(True)
-    yield Pipeline(tiny_recipe(data), data=data, runs=tmp_path_factory.mktemp("runs"))
+    recipe = tiny_recipe(data)
+    store = RunStore(tmp_path_factory.mktemp("runs"), precision=recipe.precision)
+    result = train(recipe, store, data=data)
+    assert result is not None
+    yield result
     AcceleratorState._reset_state(True)
 
 
 @pytest.fixture(scope="module")
-def figures(pipeline: Pipeline) -> Figures:
-    return measure(pipeline, "a command")
+def figures(trained: Trained) -> Figures:
+    return measure(trained, "a command")
 
 
 @pytest.mark.slow
@@ -168,9 +172,9 @@ def test_every_system_is_measured_in_every_view(figures: Figures) -> None:
 
 
 @pytest.mark.slow
-def test_served_scores_are_those_of_the_classifier(pipeline: Pipeline, figures: Figures) -> None:
-    classifier = Classifier(read_bundle(pipeline.bundle))
-    articles = list(pipeline.corpora.articles("test"))
+def test_served_scores_are_those_of_the_classifier(trained: Trained, figures: Figures) -> None:
+    classifier = Classifier(trained.bundle)
+    articles = list(trained.corpora.articles("test"))
     known = [article for article in articles if "section" in article.labels]
     for view, shown in (
         ("headline + body", known),
@@ -188,35 +192,35 @@ def test_served_scores_are_those_of_the_classifier(pipeline: Pipeline, figures: 
 
 
 @pytest.mark.slow
-def test_the_teacher_of_a_run_can_be_asked(pipeline: Pipeline, figures: Figures) -> None:
-    teacher = open_teacher(pipeline.directory)
-    articles = list(pipeline.corpora.articles("test"))
+def test_the_teacher_of_a_run_can_be_asked(trained: Trained, figures: Figures) -> None:
+    teacher = open_teacher(trained.store.directory)
+    articles = list(trained.corpora.articles("test"))
     found = [answer for _, answer in teacher.classify_stream(articles, tasks=["section"])]
-    measured, *_ = open_systems(pipeline)
+    measured, *_ = open_systems(trained)
     expected = softmax(measured.answers(articles, "full")["section"])
     assert np.array([answer.probabilities["section"] for answer in found]) == pytest.approx(
         expected, abs=1e-5
     )
-    for folder in pipeline.directory.glob("teacher-*"):
+    for folder in trained.store.directory.glob("teacher-*"):
         folder.rename(folder.with_name("away"))
         with pytest.raises(InputError, match="no longer holds the teacher of its newest bundle"):
-            open_teacher(pipeline.directory)
+            open_teacher(trained.store.directory)
         folder.with_name("away").rename(folder)
 
 
 @pytest.mark.slow
-def test_second_measurement_computes_nothing_new(pipeline: Pipeline, figures: Figures) -> None:
-    stored = {path: path.stat().st_mtime_ns for path in pipeline.directory.rglob("*")}
-    assert measure(pipeline, "a command") == figures
-    assert stored == {path: path.stat().st_mtime_ns for path in pipeline.directory.rglob("*")}
+def test_second_measurement_computes_nothing_new(trained: Trained, figures: Figures) -> None:
+    stored = {path: path.stat().st_mtime_ns for path in trained.store.directory.rglob("*")}
+    assert measure(trained, "a command") == figures
+    assert stored == {path: path.stat().st_mtime_ns for path in trained.store.directory.rglob("*")}
 
 
 @pytest.mark.slow
-def test_absent_whole_articles_are_noted(pipeline: Pipeline, figures: Figures) -> None:
-    path = pipeline.data / "essays.jsonl"
+def test_absent_whole_articles_are_noted(trained: Trained, figures: Figures) -> None:
+    path = trained.data / "essays.jsonl"
     path.rename(path.with_suffix(".away"))
     try:
-        found = measure(pipeline)
+        found = measure(trained)
     finally:
         path.with_suffix(".away").rename(path)
     assert found.notes == ("No whole articles were measured: essays.jsonl not in the data folder.",)

@@ -11,7 +11,6 @@ import torch
 from accelerate.state import AcceleratorState
 from tokenizers import Tokenizer
 
-from newsie.bundle import read_bundle
 from newsie.classifier import Classifier
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
 from newsie.errors import BundleError, RecipeError
@@ -22,8 +21,9 @@ from newsie.training.config import Recipe, recipe_from
 from newsie.training.export import check_parity, export_onnx
 from newsie.training.model import MultiTaskModel
 from newsie.training.nano import MULTIPLIER, NanoConfig, NanoEncoder, nano_student
-from newsie.training.pipeline import Pipeline
 from newsie.training.quantization import quantize_int8
+from newsie.training.store import RunStore
+from newsie.training.train import train
 from tests.tiny import (
     LABELS,
     tiny_articles,
@@ -227,7 +227,10 @@ def test_a_ladder_is_made_of_one_teacher(tmp_path: Path) -> None:
             "quality": {"max_int8_loss": 50.0},
         }
     )
-    bundle = read_bundle(Pipeline(recipe.rung("nano"), data=tmp_path, runs=tmp_path / "runs").run())
+    store = RunStore(tmp_path / "runs" / "tiny", precision="fp32")
+    trained = train(recipe.rung("nano"), store, data=tmp_path)
+    assert trained is not None
+    bundle = trained.bundle
     AcceleratorState._reset_state(True)
     assert bundle.manifest.name == "nano"
     assert Tokenizer.from_file(str(bundle.tokenizer_path)).get_vocab_size() == 100

@@ -53,7 +53,7 @@ def compute(
     teachers: list[MultiTaskModel], tokens: TokenStore, header: SoftLabelsHeader, directory: Path
 ) -> SoftLabels:
     compute_soft_labels(teachers, tokens, header, directory, device=CPU)
-    return load_soft_labels(directory, header)
+    return load_soft_labels(directory)
 
 
 def test_stored_logits_are_the_teachers(
@@ -100,7 +100,7 @@ def test_processes_share_the_shards(
         )
         written = {path.name for path in (tmp_path / "two").glob("*.safetensors")}
         assert written == {f"0000{shard}.safetensors" for shard in ((0, 2), (0, 1, 2))[process]}
-    shared = load_soft_labels(tmp_path / "two", header)
+    shared = load_soft_labels(tmp_path / "two")
     assert all((whole.logits[task] == shared.logits[task]).all() for task in whole.logits)
 
 
@@ -177,15 +177,15 @@ def test_a_damaged_or_missing_shard_is_found(
     content[-1] ^= 1
     shard.write_bytes(content)
     with pytest.raises(FingerprintError, match=r"00001\.safetensors is damaged"):
-        load_soft_labels(tmp_path, header)
+        load_soft_labels(tmp_path)
     shard.unlink()
     with pytest.raises(FingerprintError, match=r"missing 00001\.safetensors"):
-        load_soft_labels(tmp_path, header)
+        load_soft_labels(tmp_path)
 
 
-def test_an_empty_folder_holds_none(header: SoftLabelsHeader, tmp_path: Path) -> None:
+def test_an_empty_folder_holds_none(tmp_path: Path) -> None:
     with pytest.raises(FingerprintError, match="holds no soft labels"):
-        load_soft_labels(tmp_path, header)
+        load_soft_labels(tmp_path)
 
 
 def test_answers_that_are_not_numbers_stop(tokens: TokenStore) -> None:

@@ -17,7 +17,6 @@ from newsie.data.articles import Article
 from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy, View
 from newsie.errors import InputError, RecipeError
 from newsie.labels import IGNORE
-from newsie.training.bundling import commit_id, make_bundle
 from newsie.training.card import recipe_corpora
 from newsie.training.config import (
     DataConfig,
@@ -33,6 +32,7 @@ from newsie.training.dithering import dither
 from newsie.training.encoder import check_max_tokens
 from newsie.training.fingerprints import digest
 from newsie.training.model import MultiTaskModel
+from newsie.training.package import commit_id, make_bundle
 from newsie.training.pipeline import Pipeline
 from newsie.training.retraining.material import UNLABELLED, Material
 from newsie.training.retraining.quick import quick_student

@@ -14,22 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
+from accelerate.utils import extract_model_from_parallel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from newsie.data.encoding import View
+from newsie.data.encoding import View, pad
 from newsie.evaluation import softmax
 from newsie.labels import IGNORE
-from newsie.training.batches import TokenStore, TrainingSet, pad_pairs
+from newsie.training.batches import MicroBatch, TokenStore, TrainingSet
 from newsie.training.model import MultiTaskModel
 from newsie.training.soft_labels import average_logits
 
 __all__ = [
+    "MixedBatch",
+    "MixedSet",
     "Mixtures",
     "add_mixtures",
     "bisect_shares",
@@ -37,6 +40,7 @@ __all__ = [
     "draw_mixtures",
     "mix_embeddings",
     "mixture_logits",
+    "pad_pairs",
 ]
 
 HALVINGS = 7
@@ -66,12 +70,86 @@ class Mixtures:
         return Mixtures(self.first[chosen], self.second[chosen], self.share[chosen])
 
 
+@dataclass(frozen=True)
+class MixedBatch(MicroBatch):
+    """A micro-batch of mixtures.
+
+    Attributes:
+        partner_ids: (b, T) token ids of the articles that these are mixed with.
+        share: (b,) share of the articles themselves in the mixtures.
+    """
+
+    partner_ids: Tensor = field(default_factory=lambda: torch.empty(0))
+    share: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def logits(self, model: nn.Module) -> dict[str, Tensor]:
+        """Return a model's logits for the mixtures by task, (b, C) each."""
+        whole: MultiTaskModel = extract_model_from_parallel(model)
+        with mix_embeddings(whole, self.partner_ids, self.share):
+            return super().logits(model)
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same batch on another device."""
+        return replace(
+            super().to(device),
+            partner_ids=self.partner_ids.to(device),
+            share=self.share.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class MixedSet(TrainingSet):
+    """A training set whose articles are mixed with others.
+
+    Attributes:
+        partner: (N,) row of the article that each is mixed with.
+        share: (N,) share of the article itself in the mixture.
+    """
+
+    partner: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    share: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+
+    def micro_batch(
+        self, indices: NDArray[np.int64], headline_only: NDArray[np.bool_], **options: Any
+    ) -> MixedBatch:
+        """Return the given mixtures as tensors; see `TrainingSet.micro_batch`."""
+        own = super().micro_batch(indices, headline_only, **options)
+        views: list[View] = ["headline" if alone else "full" for alone in headline_only]
+        rows, partners = (
+            [
+                self.tokens[view].row(row, options["max_tokens"])
+                for view, row in zip(views, chosen, strict=True)
+            ]
+            for chosen in (indices, self.partner[indices])
+        )
+        ids, partner_ids, mask = pad_pairs(rows, partners, self.tokens["full"].pad_id)
+        parts = {part.name: getattr(own, part.name) for part in fields(MicroBatch)}
+        parts |= {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        return MixedBatch(
+            **parts,
+            partner_ids=torch.from_numpy(partner_ids),
+            share=torch.from_numpy(self.share[indices]),
+        )
+
+
+def pad_pairs(
+    first: Sequence[NDArray[np.int32]], second: Sequence[NDArray[np.int32]], pad_id: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Pad pairs of rows to one length: (input_ids, partner_ids, attention_mask), (B, T) each.
+
+    The mask covers what is a token in either of the two.
+    """
+    ids, mask = pad([*first, *second], pad_id)
+    count = len(first)
+    return ids[:count], ids[count:], np.maximum(mask[:count], mask[count:])
+
+
 def add_mixtures(
     data: TrainingSet,
     mixtures: Mixtures,
     soft: Mapping[View, Mapping[str, NDArray[np.float16]]],
-) -> TrainingSet:
-    """A training set and mixtures of its articles, which have no gold labels.
+) -> MixedSet:
+    """Return a training set with mixtures of its articles, which have no gold labels.
 
     Args:
         data: N articles.
@@ -83,10 +161,13 @@ def add_mixtures(
         labels={task: np.full(len(mixtures), IGNORE) for task in data.labels},
         soft=soft,
     )
-    rows = np.arange(len(data))
-    return replace(
-        data.join(made),
-        partner=np.concatenate([rows, mixtures.second]),
+    both = data.join(made)
+    return MixedSet(
+        both.tokens,
+        both.labels,
+        both.corpus,
+        both.soft,
+        partner=np.concatenate([np.arange(len(data)), mixtures.second]),
         share=np.concatenate([np.ones(len(data), np.float32), mixtures.share]),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from newsie.atomic import scratch_directory
-from newsie.bundle import Bundle, Lineage, write_bundle
+from newsie.bundle import Bundle, Lineage, read_bundle, write_bundle
 from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text
@@ -25,8 +25,9 @@ from newsie.training.export import Parity, check_parity, export_onnx
 from newsie.training.model import MultiTaskModel
 from newsie.training.quantization import quantize_int8
 from newsie.training.soft_labels import compute_logits
+from newsie.training.store import Workspace, stage
 
-__all__ = ["commit_id", "make_bundle", "without_body"]
+__all__ = ["commit_id", "make_bundle", "package", "without_body"]
 
 QUALITY_ARTICLES = 4_000
 """Labelled articles a task on which int8 is compared with float. Of two forms that agree on 98 per cent
@@ -98,6 +99,37 @@ def make_bundle(
         temperatures = calibrate(logits, labels, calibration)
         metrics = {"int8_accuracy_lost_points": lost, "parity": parity.to_json()}
         return write(directory, temperatures, metrics, model_card(draft.manifest))
+
+
+@stage("bundle", opens=read_bundle)
+def package(
+    work: Workspace,
+    student: MultiTaskModel,
+    corpora: Corpora,
+    encoder: Encoder,
+    lineage: Lineage,
+    *,
+    name: str,
+    max_int8_loss: float,
+    version: str,
+    calibration: Mapping[str, float] | None = None,
+    max_int8_difference: float = 0.02,
+) -> None:
+    """Make a bundle of a student; see `make_bundle`.
+
+    The graph's form depends on the version of Newsie. The commit of the code is only recorded.
+    """
+    make_bundle(
+        student,
+        corpora,
+        encoder,
+        work.folder,
+        name=name,
+        max_int8_loss=max_int8_loss,
+        lineage=replace(lineage, commit=commit_id()),
+        calibration=calibration,
+        max_int8_difference=max_int8_difference,
+    )
 
 
 def _compare(

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from newsie.data.articles import Article
-from newsie.training.augmentation import AUGMENTATIONS, augment, drop_words, mix_words, swap_bodies
+from newsie.laboratory.augmentation import (
+    AUGMENTATIONS,
+    augment,
+    drop_words,
+    mix_words,
+    swap_bodies,
+)
 from newsie.training.config import AugmentationName
 from tests.tiny import tiny_articles
 

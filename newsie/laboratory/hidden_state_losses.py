@@ -23,6 +23,7 @@ from transformers import DistilBertModel
 from newsie.errors import RecipeError
 from newsie.training.batches import MicroBatch
 from newsie.training.config import HiddenName, StudentConfig
+from newsie.training.fingerprints import fingerprint
 from newsie.training.losses import Loss
 from newsie.training.model import MultiTaskModel
 
@@ -173,6 +174,11 @@ class HiddenLoss:
         self._teacher_states = _watch(self.teacher, always=True)
         self._student: MultiTaskModel | None = None
         self._student_states: dict[int, Tensor] = {}
+
+    def fingerprint(self) -> list[Any]:
+        """Return what decides the loss."""
+        parts = [self.answers, self.teacher, self.kind, self.weight]
+        return [fingerprint(part) for part in parts]
 
     def attach(self, student: MultiTaskModel) -> None:
         """Watch a student, and give it what is learnt beside it."""

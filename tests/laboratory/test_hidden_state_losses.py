@@ -10,9 +10,15 @@ import torch
 from torch import Tensor
 
 from newsie.errors import RecipeError
+from newsie.laboratory.hidden_state_losses import (
+    HiddenLoss,
+    Routes,
+    check_tokens,
+    relation_loss,
+    state_loss,
+)
 from newsie.training.batches import MicroBatch
 from newsie.training.config import DistillationConfig, HiddenName, StudentConfig
-from newsie.training.hidden import HiddenLoss, Routes, check_tokens, relation_loss, state_loss
 from newsie.training.losses import HardLoss
 from newsie.training.model import MultiTaskModel
 from newsie.training.student import student_from_teacher

@@ -1,0 +1,178 @@
+"""Train a student from a recipe: read, teach, label, distil, package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from newsie.bundle import Bundle, Lineage
+from newsie.data.encoding import EncodingPolicy
+from newsie.training.config import Recipe, StudentConfig
+from newsie.training.corpora import Corpora, DataSource, read_corpora
+from newsie.training.distilling import (
+    Distilled,
+    Method,
+    SoftLabelled,
+    StudentStart,
+    StudentTokenizer,
+    Teachers,
+    fit_student,
+    plain,
+)
+from newsie.training.encoder import check_max_tokens
+from newsie.training.fingerprints import Pretrained, digest
+from newsie.training.losses import HardLoss
+from newsie.training.package import package
+from newsie.training.store import RunStore
+from newsie.training.teaching import FittedModel, FreshHeads, GoldLabels, fit_teacher
+from newsie.training.tokens import open_encoder
+from newsie.version import __version__
+
+__all__ = ["StageName", "Trained", "check_lengths", "student_origin", "teach", "train"]
+
+StageName = Literal["data", "teacher", "soft-labels", "student", "bundle"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The results of a recipe.
+
+    Attributes:
+        recipe: the recipe.
+        data: the folder of the corpora.
+        store: where everything lies.
+        corpora: the articles.
+        teachers: one for each seed.
+        student: the distilled student, in float.
+        tokenizer: the student's.
+        bundle: the student in int8, calibrated and checked.
+    """
+
+    recipe: Recipe
+    data: Path
+    store: RunStore
+    corpora: Corpora
+    teachers: list[FittedModel]
+    student: FittedModel
+    tokenizer: StudentTokenizer
+    bundle: Bundle
+
+
+def train(
+    recipe: Recipe,
+    store: RunStore,
+    *,
+    data: Path,
+    until: StageName = "bundle",
+    method: Method = plain,
+) -> Trained | None:
+    """Train the student of a recipe. Stages that are already complete are skipped.
+
+    Args:
+        recipe: the recipe.
+        store: where the results go.
+        data: the folder of the corpora.
+        until: the last stage to run.
+        method: makes of plain distillation what the recipe asks for.
+
+    Returns:
+        The results, or None where `until` ends before the bundle.
+
+    Raises:
+        TrainingError: another process is at work in the same folder, or training fails.
+        QualityGateError: the student is not good enough to become a bundle.
+    """
+    config, seed = recipe.student, recipe.seed
+    corpora = read_corpora(store, DataSource(recipe.data, data), seed)
+    if until == "data":
+        return None
+
+    check_lengths(recipe)
+    fitted = teach(recipe, store, corpora)
+    models = [teacher.model for teacher in fitted]
+    if until == "teacher":
+        return None
+
+    reading = EncodingPolicy(config.taught_tokens, corpora.site_suffixes)
+    teachers = Teachers(models, open_encoder(recipe.teacher.encoder, reading), config.teacher_view)
+    soft = teachers.soft_labels(store, corpora)
+    if until == "soft-labels":
+        return None
+
+    tokenizer = StudentTokenizer.choose(store, corpora, student_origin(recipe), config)
+    encoder = tokenizer.reads(config.fit.max_tokens)
+    articles = SoftLabelled(GoldLabels(corpora, encoder), teachers)
+    start = StudentStart(models[0], config, tokenizer)
+    learning = method(Distilled(config, start, articles, recipe.weights, {}, seed))
+    student = fit_student(
+        store,
+        learning.start,
+        learning.data,
+        learning.loss,
+        config.fit,
+        seed,
+        sampling_temperature=recipe.data.sampling_temperature,
+        validation=GoldLabels(corpora, encoder, "validation"),
+    )
+    if until == "student":
+        return None
+
+    lineage = Lineage(
+        teacher=digest(*soft["full"].header.teacher),
+        data=corpora.directory.name,
+        recipe=recipe.to_json(),
+    )
+    bundle = package(
+        store,
+        student.model,
+        corpora,
+        tokenizer.reads(config.max_tokens),
+        lineage,
+        name=config.name or recipe.name,
+        max_int8_loss=recipe.quality.max_int8_loss,
+        version=__version__,
+    )
+    return Trained(recipe, data, store, corpora, fitted, student, tokenizer, bundle)
+
+
+def teach(
+    recipe: Recipe,
+    store: RunStore,
+    corpora: Corpora,
+    fit: Callable[..., FittedModel] = fit_teacher,
+) -> list[FittedModel]:
+    """Fit a teacher for each seed of a recipe; `fit` may also only open what is there."""
+    config = recipe.teacher
+    encoder = open_encoder(
+        config.encoder, EncodingPolicy(config.fit.max_tokens, corpora.site_suffixes)
+    )
+    return [
+        fit(
+            store,
+            FreshHeads(Pretrained(config.encoder), corpora.labels, config.fit.dropout),
+            GoldLabels(corpora, encoder),
+            HardLoss(recipe.weights),
+            config.fit,
+            seed,
+            sampling_temperature=recipe.data.sampling_temperature,
+            validation=GoldLabels(corpora, encoder, "validation"),
+        )
+        for seed in config.seeds
+    ]
+
+
+def student_origin(recipe: Recipe, student: StudentConfig | None = None) -> Pretrained:
+    """Return the encoder that the student's layers and tokenizer come from."""
+    name = (student or recipe.student).encoder
+    return Pretrained(recipe.teacher.encoder if name == "teacher" else name)
+
+
+def check_lengths(recipe: Recipe) -> None:
+    """Refuse inputs that are too long for an encoder, before anything is fitted."""
+    teacher, student = recipe.teacher, recipe.student
+    seen = {"student.fit.max_tokens": student.fit.max_tokens}  # by both, for the soft labels
+    check_max_tokens(teacher.encoder, {"teacher.fit.max_tokens": teacher.fit.max_tokens, **seen})
+    origin = student_origin(recipe).name
+    check_max_tokens(origin, {**seen, "student.max_tokens": student.max_tokens})

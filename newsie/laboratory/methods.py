@@ -37,7 +37,7 @@ from newsie.training.fingerprints import digest
 from newsie.training.model import MultiTaskModel
 from newsie.training.soft_labels import load_soft_labels
 from newsie.training.store import RunStore, Workspace, stage
-from newsie.training.teaching import Start, TrainingData
+from newsie.training.teaching import GoldLabels, Start, TrainingData
 
 __all__ = ["Augmented", "Mixed", "WatchedStart", "extended"]
 
@@ -48,12 +48,13 @@ def extended(distilled: Distilled) -> Learning:
     Raises:
         RecipeError: the student's tokens would have to be the teacher's, and are not.
     """
-    config, teachers = distilled.config, distilled.data.teachers
+    config, teachers = distilled.config, distilled.teachers
     check_tokens(config)
     learning, asked = distilled.learning, config.distillation
     data: TrainingData = learning.data
     if asked.augment:
-        data = Augmented(distilled.data, tuple(asked.augment), distilled.seed)
+        kinds = tuple(asked.augment)
+        data = Augmented(distilled.data, distilled.gold, teachers, kinds, distilled.seed)
     if asked.mixtures != "none":
         data = Mixed(data, teachers, config.fit.max_tokens, asked.mixtures, distilled.seed)
     if asked.hidden == "none":
@@ -86,19 +87,23 @@ class Augmented:
     """Training articles, and articles made of them that the teachers alone label.
 
     Attributes:
-        source: the training articles.
+        source: the training articles with their soft labels.
+        gold: the same articles, as the student reads them.
+        teachers: label what is made.
         kinds: one article of each kind is made of each article.
         seed: of everything drawn.
     """
 
     source: SoftLabelled
+    gold: GoldLabels
+    teachers: Teachers
     kinds: Sequence[AugmentationName]
     seed: int
 
     def build(self, store: RunStore) -> TrainingSet:
         """Return the articles with those made of them."""
         data = self.source.build(store)
-        gold, teachers = self.source.gold, self.source.teachers
+        gold, teachers = self.gold, self.teachers
         # Made articles have no address, so neither the student nor the teachers can read one.
         assert gold.short == "headline"
         whole = data

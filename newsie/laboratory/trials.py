@@ -34,7 +34,6 @@ from newsie.training.corpora import Corpora, DataSource, read_corpora
 from newsie.training.distilling import (
     Distilled,
     Learning,
-    SoftLabelled,
     StudentStart,
     StudentTokenizer,
     Teachers,
@@ -237,9 +236,9 @@ def student_learning(
     rows = experiment.rows(seed, arm.labelled, arm.transfer)
     encoder = tokenizer.reads(student.fit.max_tokens)
     gold = GoldLabels(experiment.corpora, encoder, rows=rows, short=arm.short)
-    data = SoftLabelled(gold, teachers, len(experiment.labelled(seed, arm)))
     start = StudentStart(teachers.models[0], student, tokenizer)
-    return extended(Distilled(student, start, data, experiment.recipe.weights, {}, seed))
+    weights, labelled = experiment.recipe.weights, len(experiment.labelled(seed, arm))
+    return extended(Distilled(student, start, gold, teachers, weights, seed, labelled))
 
 
 def _are_stored(arm: Arm, recipe: Recipe) -> bool:

@@ -203,13 +203,14 @@ def read_corpora(
     labels: LabelSpace | None = None,
     learnt_whole: Sequence[str] = (),
     test_once: bool = False,
+    quiet: bool = False,
 ) -> None:
-    """Read, clean and split the articles of a recipe; see `prepare_corpora`."""
+    """Read, clean and split the articles of a recipe; see `prepare_corpora`. `quiet` tells nothing."""
     prepare_corpora(
         source.config,
         source.root,
         work.folder,
-        say=work.store.say,
+        say=(lambda _text: None) if quiet else work.store.say,
         seed=seed,
         labels=labels,
         learnt_whole=learnt_whole,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ __all__ = [
     "Learning",
     "Method",
     "SoftLabelled",
+    "SoftLogits",
+    "SoftSource",
     "StudentStart",
     "StudentTokenizer",
     "Teachers",
@@ -182,18 +184,28 @@ class Teachers:
         }
 
 
+class SoftSource(Protocol):
+    """What gives training articles their soft labels. Has a fingerprint, as every input of a stage."""
+
+    def logits(
+        self, store: RunStore, corpora: Corpora, rows: NDArray[np.int64] | None = None
+    ) -> SoftLogits:
+        """Return the logits that the student learns, for every view that it reads."""
+        ...
+
+
 @dataclass(frozen=True)
 class SoftLabelled:
     """Training articles with the teachers' soft labels, and gold labels where they are known.
 
     Attributes:
         gold: the articles as the student reads them.
-        teachers: who labels them.
+        teachers: label them.
         labelled: how many of the articles keep their gold labels, the first ones; None means all.
     """
 
     gold: GoldLabels
-    teachers: Teachers
+    teachers: SoftSource
     labelled: int | None = None
 
     def build(self, store: RunStore) -> TrainingSet:
@@ -295,23 +307,30 @@ class Distilled:
     Attributes:
         config: the student.
         start: its first weights.
-        data: its articles with soft labels.
+        gold: its articles with gold labels.
+        teachers: give these soft labels.
+        labelled: how many of them keep their gold labels; see `SoftLabelled`.
         weights: factor of each task's loss.
-        absent: see `HardLoss`.
         seed: of what a method draws.
     """
 
     config: StudentConfig
     start: Start
-    data: SoftLabelled
+    gold: GoldLabels
+    teachers: Teachers
     weights: Mapping[str, float]
-    absent: Mapping[str, Sequence[int]]
     seed: int
+    labelled: int | None = None
+
+    @property
+    def data(self) -> SoftLabelled:
+        """The articles with gold and soft labels."""
+        return SoftLabelled(self.gold, self.teachers, self.labelled)
 
     @property
     def learning(self) -> Learning:
         """The student as plain distillation teaches it."""
-        loss = DistillationLoss.of(self.config.distillation, self.weights, self.absent)
+        loss = DistillationLoss.of(self.config.distillation, self.weights)
         return Learning(self.start, self.data, loss)
 
 

@@ -14,7 +14,6 @@ from newsie.training.corpora import Corpora, DataSource, read_corpora
 from newsie.training.distilling import (
     Distilled,
     Method,
-    SoftLabelled,
     StudentStart,
     StudentTokenizer,
     Teachers,
@@ -103,9 +102,9 @@ def train(
 
     tokenizer = StudentTokenizer.choose(store, corpora, student_origin(recipe), config)
     encoder = tokenizer.reads(config.fit.max_tokens)
-    articles = SoftLabelled(GoldLabels(corpora, encoder), teachers)
     start = StudentStart(models[0], config, tokenizer)
-    learning = method(Distilled(config, start, articles, recipe.weights, {}, seed))
+    gold = GoldLabels(corpora, encoder)
+    learning = method(Distilled(config, start, gold, teachers, recipe.weights, seed))
     student = fit_student(
         store,
         learning.start,

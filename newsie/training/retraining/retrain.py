@@ -26,8 +26,16 @@ from newsie.shelf import CURRENT, ROLLED_BACK, Shelf, follow, use_command
 from newsie.training.card import model_card
 from newsie.training.retraining.gate import Limits, Promotion, compare_students
 from newsie.training.retraining.material import Sources, gather_material
-from newsie.training.retraining.retraining import Depth, Plan, Retraining, choose_depth
-from newsie.training.run import locked
+from newsie.training.retraining.retraining import (
+    Depth,
+    Plan,
+    Retraining,
+    choose_depth,
+    fit_quick,
+    open_retraining,
+    retrain_student,
+)
+from newsie.training.store import locked
 
 __all__ = ["Retrained", "retrain"]
 
@@ -95,13 +103,14 @@ def retrain(
             if depth == "quick" and sources.unlabelled:
                 _say("  --unlabelled: not learnt from, as only heads are fitted; --student does")
             plan = Plan(name, depth, encoder, seed)
-            run = Retraining(material, base, plan, runs=runs)
-            quick = Retraining(material, base, replace(plan, depth="quick"), runs=runs)
+            run = open_retraining(material, base, plan, runs=runs)
+            quick = open_retraining(material, base, replace(plan, depth="quick"), runs=runs)
             _say(run.corpora.summary)
             _check_output(output, run, quick)
-            if depth != "quick" and _quick_is_better(run):
+            candidate = retrain_student(run)
+            if depth != "quick" and _quick_is_better(run, candidate):
                 run, depth = quick, "quick"
-            candidate = read_bundle(run.bundle)
+                candidate = retrain_student(run)
             _say("comparing the students, and TF-IDF, on the articles that were held out")
             promotion = judge(run, candidate, limits or Limits())
             if not force:
@@ -116,7 +125,7 @@ def retrain(
     return Retrained(bundle, promotion, depth)
 
 
-def _quick_is_better(run: Retraining) -> bool:
+def _quick_is_better(run: Retraining, student: Bundle) -> bool:
     """Whether the student of a deeper training is right less often than the quick student that it began
     as, on the articles that neither learnt from and that are not those to measure on. Says so."""
     articles = list(run.corpora.articles("validation"))
@@ -130,7 +139,7 @@ def _quick_is_better(run: Retraining) -> bool:
             ]
         )
         for probabilities in (
-            _probabilities(b, articles) for b in (read_bundle(run.bundle), run.quick)
+            _probabilities(bundle, articles) for bundle in (student, fit_quick(run))
         )
     ]
     if not right[1] > right[0]:
@@ -258,7 +267,7 @@ def _check_output(output: Path, *runs: Retraining) -> None:
     if not output.exists():
         return
     existing = read_bundle(output).manifest.lineage
-    possible = [run.lineage("") for run in runs]
+    possible = [run.lineage() for run in runs]
     if not any(
         (existing.parent, existing.data, existing.recipe) == (made.parent, made.data, made.recipe)
         for made in possible

@@ -8,7 +8,7 @@ import pytest
 from newsie.bundle import Bundle, read_bundle
 from newsie.errors import ReadError
 from newsie.training.retraining.material import Material, Sources, gather_material
-from newsie.training.retraining.retraining import Depth, Plan, Retraining
+from newsie.training.retraining.retraining import Depth, Plan, open_retraining
 from tests.tiny import tiny_articles
 from tests.training.retraining.files import write_rows
 
@@ -98,7 +98,7 @@ def test_texts_without_labels_are_all_learnt_and_copies_measured_once(
     same = [(a.headline, a.body) for a in tiny_articles(80)]
     texts = write_rows(tmp_path / "texts.csv", ("headline", "body"), [*other, *same])
     found, _ = gather(Sources(file, unlabelled=[texts]), base, tmp_path)
-    corpora = Retraining(found, base, Plan("ours", "quick"), runs=tmp_path / "runs").corpora
+    corpora = open_retraining(found, base, Plan("ours", "quick"), runs=tmp_path / "runs").corpora
     names = {split: corpora.corpus_names(split) for split in ("train", "validation", "test")}
     assert names["train"].count("unlabelled") >= 95  # some of the tiny articles are alike
     assert {*names["validation"], *names["test"]} == {"file"}
@@ -117,7 +117,7 @@ def test_the_lineage_says_what_texts_without_labels_are_for(
     file = written(tmp_path / "ours.csv", ["a", "b"] * 40)
     texts = written(tmp_path / "texts.csv", [""] * 20, seed=1)
     found, _ = gather(Sources(file, unlabelled=[texts]), base, tmp_path)
-    lineage = Retraining(found, base, Plan("ours", depth), runs=tmp_path / "runs").lineage("")
+    lineage = open_retraining(found, base, Plan("ours", depth), runs=tmp_path / "runs").lineage()
     uses = {corpus["name"]: corpus.get("use") for corpus in lineage.recipe["data"]["corpora"]}
     assert uses.get("ours-unlabelled") == use  # heads alone do not learn from them
     assert ("ours-unlabelled" in uses) == (use is not None)

@@ -30,8 +30,9 @@ from newsie.training.retraining.retrain import Retrained, retrain
 from newsie.training.retraining.retraining import (
     Depth,
     Plan,
-    Retraining,
     choose_depth,
+    open_retraining,
+    split_articles,
     with_own_answers,
 )
 from tests.tiny import COMMON, WORDS, tiny_articles, write_tiny_corpus, write_tiny_encoder
@@ -236,14 +237,15 @@ def test_heads_to_begin_with_know_nothing_of_the_articles_that_choose(
     base = read_bundle(tiny_bundle)
     material = gather_material(Sources(file), base, tmp_path / "runs", say=lambda _text: None)
     quick, student = (
-        Retraining(material, base, Plan("ours", depth), runs=tmp_path / "runs")
+        open_retraining(material, base, Plan("ours", depth), runs=tmp_path / "runs")
         for depth in ("quick", "student")
     )
-    ids = {article.id for article in student.head_articles}
+    ids = {a.id for a in split_articles(student.corpora, student.head_splits)}
     chosen_on = {article.id for article in student.corpora.articles("validation")}
     assert chosen_on
     assert not ids & chosen_on
-    assert {article.id for article in quick.head_articles} == ids | chosen_on
+    on_quick = {a.id for a in split_articles(quick.corpora, quick.head_splits)}
+    assert on_quick == ids | chosen_on
     assert len(student.learnt) == len(ids | chosen_on)
 
 

@@ -80,7 +80,7 @@ def expressions() -> Iterator[tuple[str, re.Pattern[Any], Method]]:
             continue
         module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
         for name, value in vars(module).items():
-            for pattern in value.values() if isinstance(value, dict) else [value]:
+            for pattern in [*value, *value.values()] if isinstance(value, dict) else [value]:
                 if isinstance(pattern, re.Pattern):
                     yield f"{file} {name}", pattern, _method(called[name])
 

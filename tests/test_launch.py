@@ -115,4 +115,4 @@ def test_two_processes_make_a_teacher_and_its_soft_labels(tmp_path: Path) -> Non
     (history,) = (tmp_path / "runs" / "tiny").glob("teacher-*/history.json")
     losses = json.loads(history.read_text())["losses"]
     assert losses
-    assert len(list((tmp_path / "runs" / "tiny").glob("soft-labels-*/full/00000.safetensors"))) == 1
+    assert len(list((tmp_path / "runs" / "tiny").glob("soft-labels-*/00000.safetensors"))) == 2

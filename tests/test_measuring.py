@@ -155,7 +155,8 @@ def test_versions(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [row["task"] for row in found["measurements"]] == ["section", "mood"]
     for row in found["measurements"]:
         assert row["accuracy"]["before"] == row["accuracy"]["after"]
-        assert row["macro_f1"]["interval"] == [0, 0]
+        low, high = row["macro_f1"]["interval"]
+        assert low < 0 < high  # of a few articles, equal answers do not show that models are equal
 
 
 def test_versions_of_other_labels_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:

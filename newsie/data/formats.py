@@ -34,8 +34,8 @@ _FOREIGN = {
     re.compile(rb"\xd0\xcf\x11\xe0"): "an old Excel or Word file: save it as CSV",
     re.compile(rb"%PDF-"): "a PDF file",
     re.compile(rb"WARC/"): "a web archive (WARC)",
-    re.compile(rb"\s*<(\?xml|rss|feed|nitf|newsml|sgml|urlset)\b", re.I): "XML or a feed",
-    re.compile(rb"\s*<(!doctype|html|head|body)\b", re.I): "a web page or SGML",
+    re.compile(rb"\A\s*<(\?xml|rss|feed|nitf|newsml|sgml|urlset)\b", re.I): "XML or a feed",
+    re.compile(rb"\A\s*<(!doctype|html|head|body)\b", re.I): "a web page or SGML",
     re.compile(
         rb"\x89PNG|\xff\xd8\xff|GIF8|\x7fELF|SQLite format 3|\x80[\x02-\x05]"
     ): "an image, a program, a database or a pickle",

@@ -76,7 +76,7 @@ def test_workers_open_the_same_model_in_the_same_runtime(
     monkeypatch.chdir(tiny_bundle.parent)
     monkeypatch.delenv("NEWSIE_RUNTIME", raising=False)
     bulk = Bulk(Classifier.from_pretrained(tiny_bundle.name), ["mood"], 2, {"id": "key"}, True)
-    of_bulk = (["mood"], 2, {"id": "key"}, True)
+    of_bulk = (["mood"], 2, {"id": "key"}, True, False)  # strict, and CSV safe for spreadsheets
     fingerprint = bulk.classifier.bundle.fingerprint
     found = _arguments(bulk, tiny_bundle.name)
     assert found == (str(tiny_bundle), fingerprint, "onnxruntime", *of_bulk)

@@ -26,12 +26,13 @@ from newsie.errors import BundleError, InputError, QualityGateError, ReadError, 
 from newsie.evaluation import softmax
 from newsie.training.retraining.gate import Limits
 from newsie.training.retraining.material import Sources, gather_material
-from newsie.training.retraining.retrain import Retrained, retrain
+from newsie.training.retraining.retrain import Retrained, judge, retrain
 from newsie.training.retraining.retraining import (
     Depth,
     Plan,
     choose_depth,
     open_retraining,
+    retrain_student,
     split_articles,
     with_own_answers,
 )
@@ -436,26 +437,23 @@ def test_deeper_students_learn_and_keep(
     depth: Depth, file: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     encoder = write_tiny_encoder(tmp_path / "encoder", "distilbert")
-    found = run(
-        Sources(file),
-        tiny_bundle,
-        tmp_path,
-        depth=depth,
-        encoder=str(encoder),
-        limits=Limits(min_agreement=0.8),
-    )
-    report = found.promotion.tasks
+    base = read_bundle(tiny_bundle)
+    material = gather_material(Sources(file), base, tmp_path, say=lambda _text: None)
+    plan = Plan("ours", depth, str(encoder))
+    retraining = open_retraining(material, base, plan, runs=tmp_path / "runs")
+    student = retrain_student(retraining)  # also where `retrain` would keep the quick student
+    report = judge(retraining, student, Limits(min_agreement=0.8)).tasks
     assert report["category"].after is not None
     assert report["category"].after.accuracy > 0.8
     assert report["section"].agreement is not None
     assert report["section"].agreement.value > 0.8
     assert report["mood"].agreement is not None
     assert report["mood"].agreement.value < 1  # the whole student was fitted
-    lineage = found.bundle.manifest.lineage
+    lineage = student.manifest.lineage
     assert lineage.teacher
     assert lineage.recipe["retrained"] == {"depth": depth, "tasks": ["category"]}
-    calibration = found.bundle.manifest.calibration
-    assert calibration["section"] == read_bundle(tiny_bundle).manifest.calibration["section"]
+    calibration = student.manifest.calibration
+    assert calibration["section"] == base.manifest.calibration["section"]
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def input_name(file: str | None, texts: Sequence[str] | None) -> str:
 
 
 def check_replaceable(target: Path, source: str, advice: str) -> None:
-    """Refuse to replace a file that no earlier run has written for the same input.
+    """Refuse to replace a file that no earlier run has written for the same input. Empty files may be replaced.
 
     Args:
         target: the file, which need not exist.
@@ -89,6 +89,8 @@ def check_replaceable(target: Path, source: str, advice: str) -> None:
     if not os.path.lexists(target):
         return
     check_regular(target)
+    if target.exists() and not target.stat().st_size:
+        return  # made beforehand to set its permissions, or by mktemp
     record = read_record(target)
     if record is None:
         reason = f"{target} exists, and no earlier run of newsie wrote it"

@@ -304,6 +304,14 @@ def test_a_single_file_is_replaced_only_for_the_same_input(
     assert target.read_bytes() == before
 
 
+def test_an_empty_file_is_replaced_and_keeps_its_permissions(newsie: Any, tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    target.touch(mode=0o600)
+    assert newsie("classify", "goal", "-o", target).code == 0
+    assert target.read_text()
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
 def test_texts_and_standard_input_replace_only_their_own_file(
     newsie: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,7 +75,9 @@ def input_name(file: str | None, texts: Sequence[str] | None) -> str:
 
 
 def check_replaceable(target: Path, source: str, advice: str) -> None:
-    """Refuse to replace a file that no earlier run has written for the same input. Empty files may be replaced.
+    """Refuse to replace a file that no earlier run has written for the same input.
+
+    An empty file may be replaced.
 
     Args:
         target: the file, which need not exist.

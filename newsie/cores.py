@@ -1,7 +1,7 @@
-"""How many processor cores this process may use.
+"""The number of processor cores that this process may use.
 
-A container is limited by a quota of processor time, not by the number of cores that it sees: with
-`docker --cpus=1` on a machine of 64 cores, 64 threads would be stopped most of the time.
+A container is limited by a quota of processor time, not by the number of cores that it sees. With
+`docker --cpus=1` on a machine of 64 cores, 64 threads would be throttled most of the time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = ["count_cores"]
 def count_cores() -> int:
     """Count the cores that this process may use, at least 1.
 
-    These are the cores that it may be scheduled on, or fewer where the quota of a control group (version 1
-    or 2, its own or any around it) allows fewer; part of a core counts as one.
+    These are the cores that it may be scheduled on, or fewer if the quota of a control group (version 1 or 2,
+    its own or any parent) allows fewer. A fraction of a core counts as one.
     """
     affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
@@ -27,7 +27,7 @@ def count_cores() -> int:
 
 
 def _quotas(process: Path) -> Iterator[float]:
-    """The quotas, in cores, of the control groups of a process and of those around them."""
+    """Yield the quotas, in cores, of the control groups of a process and of their parents."""
     try:
         groups = (process / "cgroup").read_text(encoding="utf-8").splitlines()
         mounts = (process / "mountinfo").read_text(encoding="utf-8").splitlines()
@@ -43,10 +43,10 @@ def _quotas(process: Path) -> Iterator[float]:
 
 
 def _cgroup_mount(line: str) -> tuple[str, str, Path] | None:
-    """The kind, the root and the place of a mounted hierarchy that can limit processor time.
+    """Return kind, root and mount point of a hierarchy that can limit processor time, else None.
 
-    A line of /proc/self/mountinfo, see proc(5): id, parent, device, root, mount point, options ... - type,
-    source, options of the file system.
+    The fields of a line of /proc/self/mountinfo are: id, parent, device, root, mount point, options ... -
+    type, source, options of the file system (see proc(5)).
     """
     left, _, right = line.partition(" - ")
     fields, (kind, _, options) = left.split(" "), right.split(" ", 2)
@@ -56,12 +56,12 @@ def _cgroup_mount(line: str) -> tuple[str, str, Path] | None:
 
 
 def _walk(mount: Path, root: str, path: str, quota: Callable[[Path], float]) -> Iterator[float]:
-    """The quota of a group and of each one around it, up to where the hierarchy is mounted."""
+    """Yield the quota of a group and of each of its parents, up to the mount point of the hierarchy."""
     inner = PurePosixPath(path)
-    # In a container, the mounted root may be the group itself, or one that is named otherwise outside.
+    # In a container, the mounted root may be the group itself, or a group with another name outside.
     below = inner.relative_to(root) if inner.is_relative_to(root) else PurePosixPath()
     for folder in (below, *below.parents):
-        with suppress(OSError, ValueError, ZeroDivisionError):  # no file there, or "max"
+        with suppress(OSError, ValueError, ZeroDivisionError):  # the file is missing, or says "max"
             yield quota(mount / folder)
 
 

@@ -1,13 +1,13 @@
-"""Every error that Newsie raises on purpose.
+"""The errors that Newsie raises on purpose.
 
     NewsieError
     ├── InputError            an article, a text or a file that cannot be used
     │   └── ReadError         ... at a known place: file, row, column
     ├── LabelError            a task or a label that the label space does not hold
-    ├── RecipeError           a training recipe that makes no sense
-    ├── FingerprintError      a stored result that belongs to other inputs
+    ├── RecipeError           a training recipe that is not valid
+    ├── FingerprintError      a stored result that was computed from different inputs
     ├── BundleError           a model directory that is damaged, incomplete or too new
-    ├── TrainingError         training that cannot go on (a loss that is not a number, ...)
+    ├── TrainingError         training that cannot continue (a loss that is not a number, ...)
     ├── QualityGateError      a model that works, but is not good enough
     └── MissingExtraError     an optional dependency that is not installed (also an ImportError)
 
@@ -34,20 +34,20 @@ __all__ = [
 
 
 class NewsieError(Exception):
-    """Base of all errors that Newsie raises on purpose."""
+    """The base class of all errors that Newsie raises on purpose."""
 
     exit_code = 1
 
 
 class InputError(NewsieError, ValueError):
-    """An article, a text or a file cannot be used."""
+    """Raised if an article, a text or a file cannot be used."""
 
 
 class ReadError(InputError):
-    """A file cannot be read, at a known place.
+    """Raised if a file cannot be read. Names the place of the fault.
 
     Attributes:
-        path: the file.
+        path: path of the file.
         row: 1-based number of the record (a header is not counted), or None for the whole file.
         column: name of the column, or None for the whole record.
         reason: what is wrong and what to do.
@@ -66,38 +66,38 @@ class ReadError(InputError):
 
 
 class LabelError(NewsieError, ValueError):
-    """A task or a label is not in the label space."""
+    """Raised if a task or a label is not in the label space."""
 
 
 class RecipeError(NewsieError, ValueError):
-    """A training recipe makes no sense."""
+    """Raised if a training recipe is not valid."""
 
 
 class FingerprintError(NewsieError):
-    """A stored result belongs to other inputs than the ones at hand."""
+    """Raised if a stored result was computed from different inputs."""
 
 
 class BundleError(NewsieError):
-    """A model directory is damaged, incomplete or of a newer format."""
+    """Raised if a model directory is damaged, incomplete or of a newer format."""
 
 
 class TrainingError(NewsieError):
-    """Training cannot go on."""
+    """Raised if training cannot continue."""
 
 
 class QualityGateError(NewsieError):
-    """A model works but is not good enough to be published."""
+    """Raised if a model works but is not good enough to be published."""
 
     exit_code = 3
 
 
 class MissingExtraError(NewsieError, ImportError):
-    """An optional dependency is not installed.
+    """Raised if an optional dependency is not installed.
 
     Args:
-        what: what was asked for, as a noun phrase ("reading Parquet files").
+        what: the requested feature, as a noun phrase ("reading Parquet files").
         package: the package that cannot be imported.
-        extra: the extra of Newsie that brings it.
+        extra: the extra of Newsie that installs it.
     """
 
     def __init__(self, what: str, package: str, extra: str) -> None:

@@ -1,4 +1,4 @@
-"""Advisory locks on open files. The operating system releases a lock when its owner ends, however it ends."""
+"""Advisory locks on open files. The operating system releases a lock when its owner ends, even in a crash."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ except ImportError:  # Windows
     _fcntl = None
 
 LOCKS = _fcntl is not None
-"""True where the operating system has these locks: everywhere but on Windows."""
+"""True if the operating system has these locks. Windows does not."""
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
-"""Errors of file systems without locks. NFS says EBADF of a folder, which cannot be opened for writing."""
+"""Errors of file systems without locks. NFS reports EBADF for folders, which cannot be opened to write."""
 
 
 def try_lock(handle: int) -> bool | None:
     """Lock an open file or folder, without waiting, until it is closed.
 
     Returns:
-        True if it is locked now, False if somebody else holds the lock, None if there are no locks here.
+        True if it is locked now, False if another process holds the lock, None if locks are not supported.
     """
     if _fcntl is None:
         return None
@@ -40,7 +40,7 @@ def try_lock(handle: int) -> bool | None:
 
 
 def unlock(handle: int) -> None:
-    """Release the lock, also where a process that was forked off still has the same file open."""
+    """Release the lock, even if a forked process still has the same file open."""
     if _fcntl is not None:
         try:
             _fcntl.flock(handle, _fcntl.LOCK_UN)

@@ -1,4 +1,4 @@
-"""Names that are shown to people and written to files: labels, names of models, dates."""
+"""Checks of names that are shown to people and written to files: labels, model names, dates."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from newsie.printable import CONTROL
 __all__ = ["name_fault"]
 
 _NOT_VISIBLE = ("Cc", "Cf", "Mn", "Me", "Zs", "Zl", "Zp")
-"""Unicode categories of characters that show nothing by themselves: controls, joiners, marks and blanks."""
+"""Unicode categories of characters that are invisible on their own: controls, joiners, marks and blanks."""
 _FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 """Letters and symbols that are blank: Hangul fillers and the empty Braille pattern."""
 
 
 def name_fault(value: object, max_characters: int) -> str | None:
-    """Return what keeps a value from being a name, or None if nothing does.
+    """Return the reason why a value is not a valid name, or None if it is valid.
 
-    A name is a text that has a visible character, that UTF-8 can encode, that stands on one line, and that
-    neither moves a terminal's cursor nor changes the direction of what follows.
+    A valid name is a string on one line that has a visible character, that UTF-8 can encode, and that neither
+    moves a terminal's cursor nor changes the direction of the text after it.
     """
     if not isinstance(value, str):
         return f"{value!r:.80} is no text"
@@ -26,7 +26,7 @@ def name_fault(value: object, max_characters: int) -> str | None:
         return f"{value!r:.80} is empty"
     if len(value) > max_characters:
         return f"{value[:40]!r}... has {len(value):,} characters, more than {max_characters:,}"
-    if not value.isprintable():  # quick, and true of nearly all
+    if not value.isprintable():  # a fast check that nearly every name passes
         found = CONTROL.search(value.replace("\n", "\v"))
         if found is not None:
             character = value[found.start()]

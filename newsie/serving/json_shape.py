@@ -1,4 +1,4 @@
-"""The shape of JSON, measured before it is parsed: how deep it is nested, how many values it holds."""
+"""The shape of JSON, measured before it is parsed: its depth and its number of values."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy.typing as npt
 __all__ = ["JsonShape"]
 
 BLOCK_BYTES = 65_536
-"""Bytes that are looked at in one step. numpy releases the GIL between and during steps, so that the event
-loop goes on while a thread measures a large body."""
+"""The number of bytes that are scanned in one step. numpy releases the GIL between and during steps, so that
+the event loop keeps running while a thread measures a large body."""
 
 _QUOTE, _BACKSLASH, _COMMA = b'"\\,'
 _OPEN, _CLOSE = b"{}"
 _TO_BRACE = 0x20
-"""The bit that turns the codes of [ and ] into those of { and }, and no other code into these."""
+"""The bit that maps the codes of [ and ] to those of { and }, and no other code to these."""
 
 Bytes = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
@@ -24,21 +24,21 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass
 class JsonShape:
-    """The brackets and commas outside of the strings of JSON, counted in one pass.
+    """The brackets and commas outside of strings in JSON, counted in one pass.
 
-    The time grows with the number of bytes and with nothing else, whatever the bytes are. For bytes that
-    are not JSON the counts hold up to the first fault, which is where a parser stops.
+    The time is linear in the number of bytes, whatever they are. If the bytes are not JSON, the counts are
+    correct up to the first error, where a parser stops.
 
     Attributes:
-        depth: how deep brackets are nested.
-        commas: how many commas there are.
+        depth: maximum nesting of brackets.
+        commas: number of commas.
     """
 
     depth: int = 0
     commas: int = 0
     _level: int = 0
     _in_string: bool = False
-    _escaped: bool = False  # the next byte, by a backslash at the end of the block before
+    _escaped: bool = False  # whether a backslash at the end of a block escapes the next byte
 
     @classmethod
     def of(cls, body: bytes, block_bytes: int = BLOCK_BYTES) -> JsonShape:
@@ -60,7 +60,7 @@ class JsonShape:
             self._level = int(levels[-1])
 
     def _outside_strings(self, block: Bytes) -> Flags:
-        """Mark the bytes that are in no string. A closing quote counts as outside."""
+        """Return a mask of the bytes outside of strings. A closing quote counts as outside."""
         quotes = block == _QUOTE
         escaped = self._escaped_places(block)
         quotes[escaped] = False
@@ -71,7 +71,7 @@ class JsonShape:
         return ~inside
 
     def _escaped_places(self, block: Bytes) -> npt.NDArray[np.intp]:
-        """The places of the bytes that a backslash escapes: of a run, every other one does so."""
+        """Return the indexes of escaped bytes. Of a run of backslashes, every other one escapes."""
         places = np.flatnonzero(block == _BACKSLASH)
         first = np.zeros(1 if self._escaped else 0, dtype=np.intp)
         if self._escaped and places.size and places[0] == 0:

@@ -1,4 +1,4 @@
-"""The model that is served: a classifier with its queue and its cache."""
+"""The served model: a classifier with its queue and its cache."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ __all__ = ["Answers", "ServedModel", "TooLongError", "self_test"]
 
 T = TypeVar("T")
 
-LOGITS, PROBABILITIES = 0, 1  # of a row
+LOGITS, PROBABILITIES = 0, 1  # indexes into a row
 
 CHARACTERS_PER_TOKEN = 4
-"""Of English text, about. Only admission relies on it: exact counts take its place after tokenising."""
+"""Approximate value for English text. Only admission uses it; exact counts replace it after tokenising."""
 
 PIECE_ARTICLES = 8
-"""Articles of a request that are tokenised in one go. The pieces of several requests take turns, so that a
-small request does not wait until a large one is tokenised."""
+"""The number of articles of a request that are tokenised at a time. The pieces of several requests take
+turns, so that a small request does not wait until a large one is tokenised."""
 
 TEST_TEXTS = (
     "Late goal wins the cup",
@@ -48,17 +48,17 @@ TEST_TEXTS = (
 
 
 class TooLongError(Exception):
-    """A text is longer than the model reads, and may not be cut."""
+    """Raised if a text is longer than the model reads and may not be cut."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What one model said of some articles.
+    """The predictions of one model for some articles.
 
     Attributes:
-        predictions: in the order of the articles.
-        logits: the same before calibration.
-        tokens: of all articles.
+        predictions: one for each article, in order.
+        logits: logits of the same articles, before calibration.
+        tokens: number of tokens of all articles.
     """
 
     predictions: list[Prediction]
@@ -67,14 +67,14 @@ class Answers:
 
 
 class ServedModel:
-    """A classifier with its queue; everything that an answer needs, so that none mixes two models.
+    """A classifier with its queue and cache. A request uses one of these, and so never mixes two models.
 
     Args:
         classifier: the model.
         settings: limits of the queue and the cache.
         report: see `Batcher`.
-        waiting: likewise.
-        slices: slices the work on the event loop; None makes one of this model's own.
+        waiting: see `Batcher`.
+        slices: runs work on the event loop in slices; None creates a new one for this model.
     """
 
     def __init__(
@@ -101,18 +101,18 @@ class ServedModel:
             max_wait_seconds=settings.request_timeout_seconds / 2,
             deadline_seconds=settings.request_timeout_seconds,
         )
-        # A method of this object would make a cycle, and keep a model that was swapped out in memory.
+        # A bound method would create a reference cycle and keep a swapped-out model in memory.
         run_batch = partial(_run_batch, classifier)
         self._batcher = Batcher(run_batch, limits, report=report, waiting=waiting)
 
     async def classify(
         self, articles: Sequence[Article], tasks: Sequence[str], *, cut: bool = True
     ) -> Answers:
-        """The answers of this model to articles.
+        """Return the predictions of this model for articles.
 
         Raises:
             InputError: an article has no text.
-            TooLongError: one is longer than the model reads, and `cut` is false.
+            TooLongError: an article is longer than the model reads, and `cut` is false.
             OverloadedError: the queue is full.
             BundleError: the model fails.
         """
@@ -135,7 +135,7 @@ class ServedModel:
     async def explain(
         self, article: Article, *, tasks: Sequence[str], labels: Mapping[str, str], max_passes: int
     ) -> Explanation:
-        """As `Classifier.explain`; its passes go through the queue, so that they delay nobody.
+        """Explain a prediction as `Classifier.explain` does. The passes go through the fair queue.
 
         Raises:
             InputError: the article has no text.
@@ -168,7 +168,7 @@ class ServedModel:
         ]
 
     def _estimate_tokens(self, articles: Sequence[Article]) -> int:
-        """The tokens of articles, from their lengths."""
+        """Return an estimate of the number of tokens, from the lengths of the articles."""
         most = self.classifier.max_tokens
         return sum(
             min(most, 1 + (len(article.headline) + len(article.body)) // CHARACTERS_PER_TOKEN)
@@ -176,7 +176,7 @@ class ServedModel:
         )
 
     async def _encode(self, articles: Sequence[Article]) -> tuple[list[list[int]], list[bool]]:
-        """Token ids of articles, and whether each was cut; a piece at a time."""
+        """Tokenise articles piece by piece. Return their token ids and whether each was cut."""
         ids: list[list[int]] = []
         truncated: list[bool] = []
         for start in range(0, len(articles), PIECE_ARTICLES):
@@ -187,7 +187,7 @@ class ServedModel:
         return ids, truncated
 
     async def _through_cache(self, articles: Sequence[Article], cut: bool) -> list[Cached]:
-        """All tasks, whichever are asked for: the next one may ask for others."""
+        """Compute all tasks and cache them, as the next request may ask for other tasks."""
         keys = await self._slices.map(self._cache.key, articles)
         found = {key: answer for key in keys if (answer := self._cache.get(key)) is not None}
         if not cut and any(answer.truncated for answer in found.values()):
@@ -205,7 +205,7 @@ class ServedModel:
 
     @contextmanager
     def used(self) -> Iterator[ServedModel]:
-        """While a request works with this model, it is not closed."""
+        """Keep the model open while a request uses it."""
         self._users += 1
         try:
             yield self
@@ -215,14 +215,14 @@ class ServedModel:
                 self._unused.set()
 
     async def close(self) -> None:
-        """Wait until no request works with this model, then end its threads."""
+        """Wait until no request uses this model, then end its threads."""
         while self._users:
             self._unused.clear()
             await self._unused.wait()
         await asyncio.to_thread(self.discard)
 
     def discard(self) -> None:
-        """End the threads of a model that no request works with."""
+        """End the threads of a model that no request uses."""
         self._batcher.close()
         self._encoders.shutdown()
 
@@ -230,23 +230,23 @@ class ServedModel:
 def _run_batch(
     classifier: Classifier, ids: Sequence[Sequence[int]], tasks: Sequence[str]
 ) -> dict[str, NDArray[np.float64]]:
-    """Task -> (B, 2, C): logits and probabilities, calibrated for the whole batch at once."""
+    """Return task -> (B, 2, C): logits and probabilities, calibrated for the whole batch at once."""
     logits = classifier.run_batch(ids, tasks)
     probabilities = classifier.calibrate(logits)
     return {task: np.stack([logits[task], probabilities[task]], axis=1) for task in logits}
 
 
 def _dtype_of(graph: Path) -> str:
-    """What a graph multiplies: "int8" where it was quantised, as all that Newsie trains, or "float32"."""
+    """Return the weight type of a graph: "int8" if it is quantised, as Newsie's own are, or "float32"."""
     with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as found:
         return "int8" if found.find(b"MatMulInteger") >= 0 else "float32"
 
 
 def self_test(classifier: Classifier) -> None:
-    """Whether a model answers at all, the same alone and in a batch; also warms it.
+    """Check that a model predicts the same alone and in a batch. This also warms it up.
 
     Raises:
-        BundleError: it does not.
+        BundleError: the predictions differ, or the model fails.
     """
     together = classifier.classify(TEST_TEXTS)
     alone = [classifier.classify([text])[0] for text in TEST_TEXTS]

@@ -1,4 +1,4 @@
-"""The page for people: one HTML file with its style and script, and nothing from elsewhere."""
+"""The web page: one HTML file with its style and script. It loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _PAGE = Path(__file__).with_name("page.html")
 
 @cache
 def page_html() -> str:
-    """The page, as it is sent."""
+    """Return the HTML of the page."""
     return _PAGE.read_text(encoding="utf-8")
 
 
 @cache
 def content_security_policy() -> str:
-    """The value of the header Content-Security-Policy to send with the page.
+    """Return the value of the header Content-Security-Policy to send with the page.
 
-    It allows the one style and the one script by their sha256 (https://www.w3.org/TR/CSP3/),
-    questions to the server that sent the page, the icon, and nothing else.
+    It allows the style and the script by their sha256 (https://www.w3.org/TR/CSP3/), requests to the server
+    that sent the page, the icon, and nothing else.
     """
     rules = {
         "default-src": "'none'",
@@ -40,7 +40,7 @@ def content_security_policy() -> str:
 
 
 def _sha256(tag: str) -> str:
-    """The hash source of the only element of that tag: of the text between its tags."""
+    """Return the hash source for the content of the only element with this tag."""
     (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page_html(), re.DOTALL)
     digest = hashlib.sha256(content.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"

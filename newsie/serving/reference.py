@@ -1,4 +1,4 @@
-"""The reference of all routes as a page, made from the OpenAPI document; nothing comes from elsewhere."""
+"""The API reference page. It is built from the OpenAPI document and loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ Node = Mapping[str, Any]
 
 
 def reference_html(document: Node, server: str) -> str:
-    """An OpenAPI document (version 3.1) as one HTML page without a script.
+    """Return an OpenAPI document (version 3.1) as one HTML page without a script.
 
     Args:
-        document: all routes.
-        server: where they are, as "http://127.0.0.1:8000", for the examples.
+        document: the OpenAPI document.
+        server: base URL of the server for the examples, such as "http://127.0.0.1:8000".
     """
     groups: dict[str, list[tuple[str, str, Node]]] = {}
     for path, methods in document["paths"].items():
@@ -127,7 +127,7 @@ def _resolve(document: Node, schema: Node) -> Node:
 
 
 def _fields(document: Node, schema: Node) -> Iterator[str]:
-    """A table of the fields of an object; of several objects, one after the other."""
+    """Yield a table of the fields of each object that the schema allows."""
     for part in [_resolve(document, one) for one in _forms(schema)]:
         properties = part.get("properties", {})
         told = escape(part.get("description", ""))
@@ -146,12 +146,12 @@ def _fields(document: Node, schema: Node) -> Iterator[str]:
 
 
 def _forms(schema: Node) -> Sequence[Node]:
-    """Return the schemas of which a value has one; the schema itself where there is no choice."""
+    """Return the alternatives of a schema, or the schema itself if it has none."""
     return schema.get("anyOf") or schema.get("oneOf") or [schema]
 
 
 def _type(document: Node, schema: Node) -> str:
-    """Such as "list of {label, score}"."""
+    """Return the type of a schema in words, such as "list of {label, score}"."""
     if "$ref" in schema:
         inner = _resolve(document, schema)
         return "{" + ", ".join(inner.get("properties", {})) + "}"

@@ -1,4 +1,4 @@
-"""Hot swap: another model takes the place of the one that answers, and nobody notices."""
+"""Hot swap: replaces the served model without interrupting requests."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Swap:
-    """The outcome of a choice.
+    """The outcome of a swap.
 
     Attributes:
-        model: the fingerprint of the model.
-        name: its name.
-        changed: whether it is another one than before.
-        workers: processes of the server.
-        swapped: those of them that answer with this model now.
+        model: fingerprint of the model.
+        name: name of the model.
+        changed: whether the model differs from the one before.
+        workers: number of processes of the server.
+        swapped: number of those that serve this model now.
     """
 
     model: str
@@ -53,13 +53,13 @@ class Swap:
 
 
 class Swapper:
-    """Loads, verifies, warms and tests a model beside the old one, swaps in one step, drains the old.
+    """Loads, verifies, warms and tests a new model, swaps it in, then drains the old one.
 
-    If anything fails, the old one stays.
+    If anything fails, the old model stays.
 
     Args:
-        service: where the model answers.
-        settings: where models are.
+        service: the service whose model is replaced.
+        settings: settings with the places of models.
     """
 
     def __init__(self, service: Service, settings: Settings) -> None:
@@ -71,10 +71,10 @@ class Swapper:
         self._chosen = settings.model
 
     async def reload(self) -> bool:
-        """Load the model that was chosen last, or the one of the settings; False if it is the same.
+        """Load the model that was chosen last, or that of the settings. Return False if it is unchanged.
 
         Raises:
-            NewsieError: it cannot be used.
+            NewsieError: the model cannot be used.
         """
         choice = self._shared.read_choice() if self._shared else None
         if choice is not None:
@@ -88,7 +88,7 @@ class Swapper:
             raise
 
     async def choose(self, name: str) -> Swap:
-        """Load the bundle of that name in `models_dir`, in all workers.
+        """Load the bundle with this name from `models_dir` in all workers.
 
         Raises:
             RefusedError: there is no such bundle, it cannot be used, or another one is being loaded.
@@ -106,7 +106,7 @@ class Swapper:
             return Swap(model.fingerprint, model.name, changed, workers, swapped)
 
     async def close(self) -> None:
-        """Wait for models that were swapped out, and close the current one."""
+        """Wait until swapped-out models are closed, then close the current one."""
         if self._closing:
             await asyncio.wait(self._closing)
         if self._service.current is not None:
@@ -116,25 +116,25 @@ class Swapper:
         directory = self._settings.models_dir
         if directory is None:
             raise RefusedError(403, "models_dir", "this server has no directory of models")
-        # Unlike Path.resolve, this takes links that lead in a circle.
+        # Unlike Path.resolve, this accepts circular links.
         directory = Path(os.path.realpath(directory))
         path = directory / name
-        # Also a link must not lead out of the directory.
+        # A link must not lead out of the directory either.
         if not _NAME.fullmatch(name) or not Path(os.path.realpath(path)).is_relative_to(directory):
             raise RefusedError(
                 422, "name", "a model is named by letters, digits, '.', '_' and '-', without a path"
             )
-        if not os.path.isdir(path):  # unlike Path.is_dir, never an error
+        if not os.path.isdir(path):  # unlike Path.is_dir, never raises
             raise RefusedError(404, "no_model", f"there is no model {name!r}")
         return path
 
     async def _try(self, name: str, path: Path) -> bool:
-        """Load a bundle. Raises RefusedError, which says why, but not where on this machine."""
+        """Load a bundle. Raise RefusedError with the reason, but without paths of this machine."""
         try:
             return await self._load(str(path))
         except NewsieError as error:
             said, why = str(error), {"why": str(error)}
-        except Exception as error:  # an error of a library may name anything: only the log has it
+        except Exception as error:  # a library's message may hold anything, so only the log gets it
             said, why = "the log says why", {"fault": place_of(error)}
         write_line({"level": "error", "event": "model not loaded", **why})
         said = said.replace(str(path), repr(name)).replace(str(path.parent), "models_dir")
@@ -164,7 +164,7 @@ class Swapper:
         return True
 
     def _open(self, source: str | None) -> ServedModel | None:
-        """A model that was verified, warmed and tested; None if it answers like the current one."""
+        """Return a verified, warmed and tested model, or None if it is the same as the current one."""
         current = self._service.current
         known = current is not None and source is not None and Path(source).is_dir()
         if known and current and read_bundle(source or "").fingerprint == current.fingerprint:
@@ -180,14 +180,14 @@ class Swapper:
         return model
 
     def _note(self, model: ServedModel | None) -> None:
-        """Let the other workers know which model answers here."""
+        """Publish the model of this worker to the other workers."""
         if self._shared is not None and model is not None:
             self._shared.note_model(model.fingerprint)
             (self._shared.directory / READY).touch()
 
     @contextmanager
     def _only_chooser(self) -> Iterator[None]:
-        """Raises RefusedError while another worker makes a choice."""
+        """Raise RefusedError if another worker is swapping models."""
         if self._shared is None:
             yield
             return
@@ -197,9 +197,10 @@ class Swapper:
             yield
 
     async def _tell_workers(self, fingerprint: str) -> tuple[int, int]:
-        """Let all workers load what was loaded here: the number of workers, and of those that did.
+        """Let all workers load the model. Return the number of workers and of those that loaded it.
 
-        The process that started them passes SIGHUP on. Returns when each has swapped or failed.
+        The parent process passes SIGHUP on to them. Return when each worker has swapped or failed, or after
+        `load_timeout_seconds`.
         """
         if self._shared is None:
             return 1, 1
@@ -221,6 +222,6 @@ def _busy() -> RefusedError:
 
 
 def _discard(model: ServedModel | None) -> None:
-    """Close a model that will not answer."""
+    """Close a model that will not be served."""
     if model is not None:
         model.discard()

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, where the environment names a collector. They hold times and routes, no text."""
+"""OpenTelemetry traces, sent if the environment names a collector. They hold times and routes, never text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def trace(app: FastAPI) -> None:
     """Send a span for each request to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names, if any.
 
     Raises:
-        MissingExtraError: one is named, and the extra `trace` is not installed.
+        MissingExtraError: a collector is named, but the extra `trace` is not installed.
     """
     if not any(os.environ.get(name) for name in VARIABLES):
         return

@@ -1,7 +1,7 @@
-"""Fields of requests that may have one of several forms.
+"""Request fields that accept one of several forms.
 
-The form is chosen by looking at the value, before it is validated. Only that form is validated, so that
-errors are about the form that the client used, and cost no more than those of one form.
+The form is chosen from the value before validation. Only that form is validated, so that errors are about
+the form that the client used, and cost no more than those of one form.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["TAGS", "ArticleOrText", "TextLists", "TextOrTextLists", "TextOrTexts
 
 TEXT, TEXTS, LISTS, ARTICLE = "(text)", "(texts)", "(lists)", "(article)"
 TAGS = frozenset({TEXT, TEXTS, LISTS, ARTICLE, "(own)", "(hub)"})
-"""The names of the forms. pydantic puts them into the places of errors."""
+"""The names of the forms. pydantic includes them in the location of an error."""
 
 
 def _form_of(value: object) -> str | None:
@@ -44,7 +44,7 @@ def _form_of_article(value: object) -> str | None:
 
 
 def body_form(value: Any) -> str | None:
-    """Return the form of a body at /invocations: Newsie's own or the hub's."""
+    """Return the form of a body at /invocations: Newsie's own, the hub's, or None for anything else."""
     if not isinstance(value, dict):
         return None
     if "articles" in value:

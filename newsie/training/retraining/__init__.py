@@ -1,1 +1,1 @@
-"""Retraining: from a newsroom's own file to a student that is at least as good as the one before."""
+"""Retraining of a student on a newsroom's own file, with a check that the new one is no worse."""

@@ -1,7 +1,7 @@
-"""The student as it is: what it makes of articles, and new heads on top of that.
+"""Hidden states of a frozen student, and new heads on top of them.
 
-The graph of the bundle itself is run and added to. So new heads see the numbers that they will see when
-they serve, and the answers of all other heads stay as they are, bit for bit.
+Both work on the ONNX graph of the bundle itself. New heads are therefore fitted on the same numbers that
+they see when they serve, and the predictions of all other heads stay bit-identical.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class HeadWeights:
 
 @dataclass(frozen=True)
 class States:
-    """What the frozen student makes of N articles.
+    """The hidden states of the frozen student for N articles.
 
     Attributes:
-        first: hidden state of the first token, (N, H): what all heads read.
-        inner: task -> relu(x A' + a) of its head, (N, H): what it answers from; of the tasks asked for.
+        first: hidden state of the first token, (N, H), the input of all heads.
+        inner: task -> relu(x A' + a) of its head, (N, H), for the requested tasks.
     """
 
     first: Floats
@@ -65,14 +65,14 @@ def read_states(
     tasks: Sequence[str] = (),
     pad_id: int = 0,
 ) -> States:
-    """The states of articles, by one pass of the student, on all cores.
+    """Return the states of articles, computed by one pass of the student on all cores.
 
     Args:
         bundle: the student.
         ids: token ids of N articles.
-        scratch: a folder for a graph that answers with states.
-        tasks: whose inner states are wanted, too.
-        pad_id: the id that fills up shorter rows.
+        scratch: a folder for a graph whose outputs are states.
+        tasks: the tasks whose inner states are returned as well.
+        pad_id: the id of padding.
 
     Raises:
         BundleError: the graph is not one that this version of Newsie exports.
@@ -80,7 +80,7 @@ def read_states(
     graph = _Heads(bundle)
     path = scratch / "states.onnx"
     width = graph.write_states(path, tasks)
-    # A state is read as an answer is: the scores of H "labels".
+    # A state is read in the same way as logits: as the scores of H "labels".
     units = tuple(map(str, range(width)))
     names = (FIRST, *(INNER + task for task in tasks))
     space = LabelSpace(tuple(Task(name, units) for name in names))
@@ -92,7 +92,7 @@ def read_states(
 def write_heads(
     bundle: Bundle, heads: Mapping[str, HeadWeights], labels: LabelSpace, target: Path
 ) -> None:
-    """Write the graph of a bundle with further heads, or others in place of those it has.
+    """Write the graph of a bundle with heads added or replaced.
 
     Args:
         bundle: the student.
@@ -111,7 +111,7 @@ def write_heads(
 
 
 class _Heads:
-    """The graph of a bundle, and where its heads are."""
+    """The graph of a bundle, with access to its heads."""
 
     def __init__(self, bundle: Bundle) -> None:
         try:
@@ -130,7 +130,7 @@ class _Heads:
         self._first = self._read_by(products[-2])
 
     def write_states(self, path: Path, tasks: Sequence[str]) -> int:
-        """Write a graph that answers with states; returns their width."""
+        """Write a graph whose outputs are states, and return their width."""
         sources = {FIRST: self._first}
         sources |= {INNER + task: self._read_by(self._product(task)) for task in tasks}
         width = self._width()
@@ -142,7 +142,7 @@ class _Heads:
         return width
 
     def put(self, task: str, head: HeadWeights) -> None:
-        """Add a head, or put one in the place of the one that is there, in float32."""
+        """Add a head in float32, or replace the existing one."""
         place = self._remove(task) if task in self._makers else len(self._graph.node)
         names = [f"{task}/{part}" for part in ("A", "a", "W", "w", "linear", "relu")]
         values = (head.inner, head.inner_bias, head.outer, head.outer_bias)
@@ -168,7 +168,7 @@ class _Heads:
         exact.unlink()
 
     def _remove(self, task: str) -> int:
-        """Remove a head; returns where it ended, among the nodes that are left."""
+        """Remove a head, and return the position of its end among the remaining nodes."""
         used = {output.name for output in self._graph.output if output.name != task} | {self._first}
         kept: list[Any] = []
         behind = 0
@@ -189,7 +189,7 @@ class _Heads:
         return helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, ["batch", width])
 
     def _product(self, task: str) -> Any:
-        """The product that the answers to a task come from: before the bias and the scales."""
+        """Return the matrix product that yields the logits of a task, before bias and scales."""
         node = self._makers[task]
         while node.op_type != "MatMulIntegerToFloat":
             made = [self._makers[name] for name in node.input if name in self._makers]
@@ -199,7 +199,7 @@ class _Heads:
         return node
 
     def _read_by(self, product: Any) -> str:
-        """Name of the activation that a product multiplies."""
+        """Return the name of the activation that a product multiplies."""
         quantized = self._makers[product.input[0]]
         if quantized.op_type != "QuantizeLinear":
             raise self._unknown()

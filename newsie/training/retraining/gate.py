@@ -1,20 +1,20 @@
-"""The promotion gate: the old student and the new one on the same articles, which neither learnt from.
+"""The promotion gate, which compares the old student and the new one on the same held-out articles.
 
-A student is not promoted where it is shown to be worse:
+A student is not promoted if it is shown to be worse:
 
-- a task with gold labels here: no label may lose more than `max_fall` points of recall beyond chance,
-  and the task no more than `max_task_fall` points of accuracy beyond chance (paired 95 % intervals);
-- a task without: the new student must give the old one's label to `min_agreement` of the articles, but
-  for chance;
-- a label that the file has no articles of, in a task that it teaches: with no gold labels of it here
-  either, of the articles without any to which the old student answers that label, the new one must do so
-  for `min_agreement`. Fewer than `MEASURED` of them measure nothing, and then it is not promoted;
-- a task that the file teaches: there must be articles to measure it on, and accuracy must not be below
-  that of TF-IDF and logistic regression, or of the old student, beyond chance.
+- Tasks with gold labels in the test articles: no label may lose more than `max_fall` points of recall, and
+  the task no more than `max_task_fall` points of accuracy, beyond chance (paired 95 % intervals).
+- Tasks without gold labels: the new student must predict the old one's label for `min_agreement` of the
+  articles, allowing for chance.
+- Labels of a taught task that neither the file nor the test articles have: among the articles without a
+  gold label for which the old student predicts the label, the new one must predict it for `min_agreement`.
+  With fewer than `MEASURED` such articles nothing is measured, and the student is not promoted.
+- Tasks that the file teaches: there must be test articles, and accuracy must not be below that of TF-IDF
+  with logistic regression, or of the old student, beyond chance.
 
-It is proven where, in each task that the file teaches, accuracy is above that of TF-IDF, and of the old
-student if that has the task, beyond chance. `FEW` articles or fewer neither refuse a student nor prove it:
-even if all of them changed, chance could have done it (sign test).
+A student is proven if, in each task that the file teaches, its accuracy is above that of TF-IDF, and of the
+old student if that has the task, beyond chance. `FEW` articles or fewer neither fail a student nor prove it:
+even if all of them changed, this could be chance (sign test).
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from newsie.printable import one_line
 __all__ = ["Limits", "Promotion", "TaskReport", "compare_students"]
 
 MEASURED = 10
-"""Articles from which on they show whether the answers of a label are kept."""
+"""The number of articles needed to measure whether the predictions of a label are kept."""
 
 FEW = 5
-"""Articles up to which no difference is beyond chance: five of five have p = 0.06 in a sign test."""
+"""The number of articles up to which no difference is significant: 5 of 5 have p = 0.06 in a sign test."""
 
 TF_IDF, OLD = "TF-IDF", "the old student"
-"""What a new student must be better than to be proven."""
+"""The models that a new student must beat to be proven."""
 
 FURTHER = ("macro-F1", "change", "ECE", "agreement")
 """The last columns of the table."""
@@ -58,12 +58,12 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a student must keep to be promoted.
+    """The limits that a student must keep to be promoted.
 
     Attributes:
         max_fall: points of recall that a label may lose.
         max_task_fall: points of accuracy that a task may lose.
-        min_agreement: share of articles that must keep their label, where there are no gold labels.
+        min_agreement: share of articles that must keep their label if there are no gold labels.
     """
 
     max_fall: float = 2.0
@@ -73,7 +73,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class LabelReport:
-    """Recall of a label before and after, and after - before with its paired interval.
+    """The recall of a label before and after, and after - before with its paired interval.
 
     `before` and `change` are None for a label that the old student does not have.
     """
@@ -86,8 +86,12 @@ class LabelReport:
 
 @dataclass(frozen=True)
 class KeptReport:
-    """Articles without a gold label to which the old student answers a label, and the share to which the
-    new one does; None of no articles."""
+    """The agreement of the new student with the old one on one label.
+
+    Attributes:
+        support: articles without a gold label for which the old student predicts the label.
+        kept: share of these for which the new student predicts it; None without articles.
+    """
 
     support: int
     kept: Estimate | None
@@ -95,28 +99,29 @@ class KeptReport:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """A task before and after.
+    """The metrics of a task before and after.
 
     Attributes:
         taught: whether the file has gold labels for it.
         after: the new student's metrics; None without gold labels.
-        before: the old student's, on the articles whose label it has; None without any.
-        after_same: the new student's, on those same articles.
+        before: the old student's metrics on the articles whose label it has; None without any.
+        after_same: the new student's metrics on those same articles.
         change: after_same - before, accuracy, with its paired interval.
         f1_change: after_same - before, macro-F1, with its paired interval.
-        calibration_change: likewise, expected calibration error, with its bootstrap interval.
+        calibration_change: after_same - before, expected calibration error, with its bootstrap interval.
         labels: label -> its report.
         baseline: accuracy of TF-IDF and logistic regression; None for a task that is not taught.
-        gains: "TF-IDF" and, where it has the task, "the old student" -> accuracy after less theirs on all
-            articles with a gold label, with its paired interval; empty for a task that is not taught.
-        unmeasured: labels without a test article, of a task that has some.
-        never_predicted: labels that some test article has and none is given.
-        silent: labels given to no test article and to none of the articles that they were learnt from.
-        agreement: share of the articles without a gold label to which both give the same one; None for
-            a new task, and where there are none.
-        agreement_articles: number of these articles.
-        kept: label that was not learnt and has no gold labels -> whether its answers are kept.
-        failures: why it is not good enough, in sentences; empty if it is.
+        gains: "TF-IDF" and, if it has the task, "the old student" -> the new student's accuracy minus that
+            model's on all articles with a gold label, with its paired interval; empty for a task that is
+            not taught.
+        unmeasured: labels without a test article, in a task that has test articles.
+        never_predicted: labels that some test article has but that are predicted for none.
+        silent: labels predicted for no test article and for none of the articles they were learnt from.
+        agreement: share of the articles without a gold label for which both students predict the same one;
+            None for a new task, and if there are no such articles.
+        agreement_articles: number of articles without a gold label.
+        kept: label that was not learnt and has no gold labels -> whether its predictions are kept.
+        failures: the reasons why the task is not good enough, as sentences; empty if it is.
     """
 
     taught: bool
@@ -139,7 +144,7 @@ class TaskReport:
 
     @property
     def proven(self) -> bool:
-        """Whether all gains are beyond chance; a task that is not taught has none to prove."""
+        """True if all gains are beyond chance, or if the task is not taught."""
         measured = self.after is not None and self.after.support > FEW
         return not self.taught or (measured and all(gain.low > 0 for gain in self.gains.values()))
 
@@ -149,8 +154,8 @@ class Promotion:
     """The verdict on a new student.
 
     Attributes:
-        articles: test articles.
-        limits: what it had to keep.
+        articles: number of test articles.
+        limits: the limits that it had to keep.
         tasks: the report of each task.
     """
 
@@ -160,17 +165,16 @@ class Promotion:
 
     @property
     def failures(self) -> list[str]:
-        """Why it is not promoted; empty if it is."""
+        """The reasons why the student is not promoted; empty if it is."""
         return [text for report in self.tasks.values() for text in report.failures]
 
     @property
     def proven(self) -> bool:
-        """Whether every task that the file teaches is shown to be answered better than before, and than
-        by TF-IDF."""
+        """True if every task that the file teaches is shown to beat the old student and TF-IDF."""
         return not self.failures and all(report.proven for report in self.tasks.values())
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return the promotion as plain JSON values."""
         return {**asdict(self), "promoted": not self.failures, "proven": self.proven}
 
     def check(self) -> None:
@@ -180,7 +184,7 @@ class Promotion:
             raise QualityGateError(f"the new student is not promoted:\n{reasons}\n{self.table()}")
 
     def table(self) -> str:
-        """The figures of all tasks, for people."""
+        """Return the figures of all tasks as a readable table."""
         header = ("task", "articles", "before", "after", "change", "TF-IDF", *FURTHER)
         rows = [header, *(row for name, r in self.tasks.items() for row in _rows(name, r))]
         widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
@@ -236,17 +240,17 @@ def compare_students(
     absent: Mapping[str, Sequence[int]] | None = None,
     silent: Mapping[str, Sequence[str]] | None = None,
 ) -> Promotion:
-    """Measure both on the same N articles.
+    """Compare two students on the same N articles.
 
     Args:
         old: the old student's probabilities, (N, C_old) by task.
         new: the new student's, (N, C) by task; its labels begin with the old ones.
-        gold: (N,) class indices of the new label space; IGNORE where there is none.
+        gold: (N,) class indices of the new label space; IGNORE without a gold label.
         labels: the new label space.
         taught: the tasks that the file has gold labels for.
-        baseline: probabilities of TF-IDF and logistic regression, (N, C), of these.
-        limits: what must be kept.
-        absent: task that is taught -> class indices of the old labels that there were no articles of.
+        baseline: probabilities of TF-IDF and logistic regression for the taught tasks, (N, C) by task.
+        limits: the limits to keep.
+        absent: taught task -> class indices of the old labels that no article was learnt from.
         silent: task -> see `TaskReport`.
     """
     absent, silent = absent or {}, silent or {}
@@ -293,7 +297,7 @@ def _report(
             gains[OLD] = _paired(answers, predicted, gold, known)
         agreement = _kept(answers, predicted, ~known).kept
         if baseline is not None and agreement is None and not comparable.any():
-            absent = range(old.shape[1])  # nothing at all measures what there was before
+            absent = range(old.shape[1])  # nothing else measures the old labels
         kept = {
             labels[index]: _kept(answers, predicted, ~known & (answers == index))
             for index in absent
@@ -360,13 +364,13 @@ def _label_report(
 
 
 def _paired(old: Indices, new: Indices, gold: Indices, rows: NDArray[np.bool_]) -> Estimate:
-    """Accuracy of new - old on some rows, with its paired interval."""
+    """Return the accuracy of new - old on some rows, with its paired interval."""
     was, now = old[rows] == gold[rows], new[rows] == gold[rows]
     return paired(int((now & ~was).sum()), int((was & ~now).sum()), int(rows.sum()))
 
 
 def _kept(old: Indices, new: Indices, rows: NDArray[np.bool_]) -> KeptReport:
-    """Some articles, and the share of them to which both answer the same."""
+    """Return the number of some articles, and the share for which both predict the same label."""
     support = int(rows.sum())
     return KeptReport(support, share(int((old[rows] == new[rows]).sum()), support))
 
@@ -374,7 +378,7 @@ def _kept(old: Indices, new: Indices, rows: NDArray[np.bool_]) -> KeptReport:
 def _calibration_change(
     old: NDArray[np.floating[Any]], new: NDArray[np.floating[Any]], gold: Indices
 ) -> Estimate:
-    """Expected calibration error of new - old, with its paired interval."""
+    """Return the expected calibration error of new - old, with its paired interval."""
     found = calibration_difference(new, old, gold)
     change = expected_calibration_error(new, gold) - expected_calibration_error(old, gold)
     return Estimate(change, found.low, found.high)
@@ -431,7 +435,7 @@ def _failures(name: str, report: TaskReport, limits: Limits) -> list[str]:
 
 
 def _below(name: str, report: TaskReport, rival: str, gain: Estimate) -> str:
-    """The sentence that a student is worse than something else beyond chance, with advice."""
+    """Return the sentence that a student is worse than another model beyond chance, with advice."""
     assert report.after is not None
     advice = "give more articles, look the labels over with newsie doctor, or train deeper "
     advice += "(--student, --full)"
@@ -444,14 +448,14 @@ def _below(name: str, report: TaskReport, rival: str, gain: Estimate) -> str:
 
 
 def _falls(change: Estimate | None, articles: int, limit: float) -> bool:
-    """Whether it is lower by more than some points, and lower beyond chance."""
+    """Return True if a change is a fall by more than `limit` points that is beyond chance."""
     if change is None or articles <= FEW:
         return False
     return 100 * change.value < -limit and change.high < 0
 
 
 def _gains(name: str, report: TaskReport) -> Iterator[str]:
-    """Whether a task that is taught is answered better, in a line for each rival."""
+    """Yield a line for each rival that says if a taught task has improved on it."""
     articles = report.after.support if report.after else 0
     for rival, gain in report.gains.items():
         verdict = "shown" if gain.low > 0 else "NOT shown"
@@ -463,7 +467,7 @@ def _gains(name: str, report: TaskReport) -> Iterator[str]:
 
 
 def _gaps(name: str, report: TaskReport) -> Iterator[str]:
-    """What the figures of a task leave out."""
+    """Yield notes on the labels that the figures of a task leave out."""
     if report.after and report.unmeasured:
         total = report.after.measured + len(report.unmeasured)
         yield (
@@ -483,8 +487,11 @@ def _gaps(name: str, report: TaskReport) -> Iterator[str]:
 
 
 def _rows(name: str, report: TaskReport) -> Iterator[tuple[str, ...]]:
-    """Each row is about the same articles in all its columns: the ones whose label the old student has,
-    then all of them, if these are more."""
+    """Yield the table rows of a task.
+
+    All columns of a row are about the same articles: first those whose label the old student has, then all
+    of them, if there are more.
+    """
     before, same, after = report.before, report.after_same, report.after
     more = bool(before and after and before.support < after.support)
     baseline = _percent(report.baseline)

@@ -1,7 +1,7 @@
-"""A head for a few articles: logistic regression on what the frozen student makes of them.
+"""Heads for a few articles: logistic regression on the hidden states of the frozen student.
 
-How much it is regularised is chosen by cross-validation on the articles at hand. The regression is
-written as the two layers of a `Head`, so that a quick student is a student like all others.
+The penalty is chosen by cross-validation. The regression is written as the two layers of a `Head`, so that
+a quick student has the same form as any other.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 PENALTIES = (1e4, 1e3, 1e2, 1e1, 1e0, 1e-1)
-"""Lambda of lambda / 2 * |W|^2 beside the sum of the losses; states are standardised."""
+"""The values of lambda in lambda / 2 * |W|^2, added to the sum of the losses; states are standardised."""
 
 MAX_CHOOSING = 2_000
-"""Articles on which the penalty is chosen, or up to twice as many; the head is then fitted on all."""
+"""The penalty is chosen on this many articles, or up to twice as many. The head is fitted on all."""
 
 FOLDS = 5
 
 TOLERANCE, CHOOSING_TOLERANCE = 1e-7, 1e-5
-"""The solver stops when a step lowers the loss by less than this share. The loss that chooses the penalty
-differs by more than 1 % from one penalty to the next, so a looser one is enough there, in half the time."""
+"""The solver stops when a step lowers the loss by less than this share. Losses differ by more than 1 % from
+one penalty to the next, so a looser tolerance is enough to choose one, and takes half the time."""
 
 FLOOR = 0.5
-"""Added to the deviation of a state, as squares, in medians of all deviations. Some states hardly move; by
-their deviation alone they would get weights so large that the rounding of int8 decides."""
+"""The floor of a state's deviation, in medians of all deviations; the squares of both are added. Some states
+hardly vary. Divided by their deviation alone, they would get weights so large that int8 rounding decides."""
 
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Logits x W' + b, fitted.
+    """A fitted linear classifier with logits x W' + b.
 
     Attributes:
         weights: W, (C, F).
@@ -54,20 +54,20 @@ class LinearFit:
     bias: Floats
 
     def logits(self, x: NDArray[np.floating]) -> Floats:
-        """(N, F) -> (N, C)."""
+        """Return the logits (N, C) of x (N, F)."""
         return np.asarray(x @ self.weights.T + self.bias, np.float64)
 
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A fit, and how it was chosen.
+    """A fit, with the penalty chosen for it and its scores on left-out articles.
 
     Attributes:
-        fit: on all articles.
+        fit: the fit on all articles.
         penalty: lambda.
-        temperature: calibration temperature, from articles that each fit had not seen.
-        loss: mean cross entropy on those.
-        accuracy: on those.
+        temperature: calibration temperature, fitted on left-out articles.
+        loss: mean cross entropy on left-out articles.
+        accuracy: accuracy on left-out articles.
     """
 
     fit: LinearFit
@@ -87,33 +87,32 @@ def fit_linear(
     absent: Sequence[int] = (),
     start: Floats | None = None,
 ) -> LinearFit:
-    """Logistic regression, minimised by L-BFGS:
+    """Fit logistic regression by L-BFGS, which minimises
 
         sum_n -log softmax(x_n W' + b)[y_n]  +  penalty / 2 * |(W - W_0) s|^2
 
-    where s is nearly the standard deviation of each column of x, so that none weighs more for its scale:
-    see `FLOOR`.
+    where s is nearly the standard deviation of each column of x, so that its scale does not matter; see
+    `FLOOR`.
 
-    Labels that are there before and that no article has would be unlearnt by this, since every article
-    speaks against them. Their weights stay as they are, and so does what they weigh beside the others:
-    an article with a label of before must leave them the probability that W_0 gives them (learning
-    without forgetting), one with a new label is not compared with them.
+    Old labels without articles would be unlearnt, since every article counts against them. Their weights are
+    therefore frozen. Articles with an old label must leave them the probability that W_0 gives them (learning
+    without forgetting). Articles with a new label are not compared with them.
 
     Args:
         x: (N, F).
         y: (N,) class indices.
         classes: C.
         penalty: lambda.
-        prior: W_0 and b_0 of the first labels, those of before; zeros for the others. None: for all.
-        absent: labels of before that no article has.
-        start: where to begin, see `_solve`.
+        prior: W_0 and b_0 of the old labels, which come first; the others get zeros. None means all zeros.
+        absent: old labels that no article has.
+        start: the solution to start from, see `_solve`.
     """
     return _solve(_Problem.of(x, y, classes, prior, absent), penalty, start)[0]
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """Standardised articles and what is added to their logits."""
+    """Standardised inputs, targets and the offset of the logits."""
 
     z: Floats  # (N, F + 1), the last column 1
     targets: Floats  # (N, C), rows that sum to 1
@@ -150,13 +149,13 @@ class _Problem:
         return cls(z, targets, offset, free, mean, scale, whole)
 
     def mean_loss(self, logits: Floats) -> float:
-        """Mean cross entropy of the targets with softmax(logits), (N, C)."""
+        """Return the mean cross entropy of the targets and softmax(logits); logits are (N, C)."""
         p = softmax(np.where(np.isfinite(self.offset), logits, -np.inf))
         return float(-(self.targets * np.log(np.maximum(p, 1e-12))).sum(axis=1).mean())
 
 
 def _scale(x: NDArray[np.floating]) -> Floats:
-    """(N, F) -> (F,), above 0."""
+    """Return the scale (F,) of each column of x (N, F); it is above 0."""
     deviations = np.asarray(x.std(axis=0, dtype=np.float64), np.float64)
     floor = FLOOR * float(np.median(deviations))
     return np.hypot(deviations, floor) if floor else np.ones(len(deviations))
@@ -165,7 +164,7 @@ def _scale(x: NDArray[np.floating]) -> Floats:
 def _solve(
     problem: _Problem, penalty: float, start: Floats | None, tolerance: float = TOLERANCE
 ) -> tuple[LinearFit, Floats]:
-    """The fit, and its solution (C, F + 1) to begin the next one from."""
+    """Return the fit, and its solution (C, F + 1), from which the next one can start."""
     try:
         from scipy.optimize import minimize
     except ImportError as error:
@@ -205,17 +204,17 @@ def choose_linear(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> FittedHead:
-    """Logistic regression with the penalty that does best on articles left out.
+    """Fit logistic regression with the penalty that has the lowest loss on left-out articles.
 
-    Penalties are tried from the strongest to the weakest, until the loss on left-out articles rises: weak
-    penalties take most of the time, and a head that overfits already overfits more with a weaker one.
+    Penalties are tried from the strongest to the weakest, until the loss on left-out articles rises. Weak
+    penalties take most of the time, and a head that already overfits would overfit more with a weaker one.
 
     Args:
         x: (N, F).
         y: (N,) class indices.
         classes: C.
-        prior: what there is to begin with, see `fit_linear`; its labels that no article has are kept.
-        seed: of the folds.
+        prior: the old weights, see `fit_linear`; those of labels without articles are kept.
+        seed: seed of the folds.
         progress: called with a line of text after each penalty.
     """
     there = np.bincount(y, minlength=classes) > 0
@@ -251,7 +250,7 @@ def _held_out_logits(
     absent: Sequence[int],
     seed: int,
 ) -> Iterator[tuple[float, Floats]]:
-    """Each penalty with the (N, C) logits of each article by a fit that had not seen it."""
+    """Yield each penalty with the logits (N, C) of left-out articles."""
     present = np.bincount(y, minlength=classes)
     folds = int(np.clip(present[present > 0].min(), 2, FOLDS))
     fold = deal_folds(y, folds, seed)
@@ -268,8 +267,11 @@ def _held_out_logits(
 
 
 def _one_thread() -> AbstractContextManager[object]:
-    """Compute on one thread: the products here take a millisecond, and a second thread that has to wait
-    for a busy core makes each of thousands take a hundred."""
+    """Limit BLAS to one thread.
+
+    The products here take a millisecond. A second thread that waits for a busy core would make each of
+    thousands take a hundred.
+    """
     try:
         import scipy.optimize  # noqa: F401  # it brings a BLAS of its own, which is limited only once loaded
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -279,16 +281,16 @@ def _one_thread() -> AbstractContextManager[object]:
 
 
 def _sample(y: Indices, seed: int) -> Indices:
-    """Rows to choose on: all, or as many as are enough, of each label in proportion."""
+    """Return the rows to choose the penalty on: all, or a stratified sample if there are many."""
     parts = max(1, len(y) // MAX_CHOOSING)
     return np.flatnonzero(deal_folds(y, parts, seed) == 0)
 
 
 def as_head(fit: LinearFit) -> HeadWeights:
-    """x W' + b as the two layers of a head of H units: relu(z) - relu(-z) = z, two units for each z.
+    """Return x W' + b as the two layers of a head of H units.
 
-    Where there are more than H / 2 labels, z are the H / 2 directions in which W answers most (its
-    singular vectors), and the rest is left out.
+    Each z takes two units, since relu(z) - relu(-z) = z. With more than H / 2 labels, z are the H / 2
+    largest singular directions of W, and the rest is left out.
     """
     classes, width = fit.weights.shape
     inner_weights, inner_bias, outer_weights = fit.weights, fit.bias, np.eye(classes)

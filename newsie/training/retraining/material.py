@@ -1,8 +1,8 @@
-"""What is learnt from and measured on: the given files, read once and put into one form.
+"""The dataset of a retraining: the given files, read once and written in one form.
 
-The form is that of a corpus of a recipe, so that the pipeline cleans, splits and encodes it as it does
-all others. Which articles are held out depends on their ids or, without ids, on their texts alone:
-the same article is a test article whenever the file is read.
+The form is that of a recipe's corpus, so the pipeline cleans, splits and encodes it like any other. The
+held-out articles are chosen by their ids or, without ids, by their texts alone, so an article that is a test
+article stays one each time the file is read.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from newsie.training.sources import FIELDS
 __all__ = ["UNLABELLED", "Material", "Sources", "gather_material"]
 
 FEW_ARTICLES = 500
-"""Below this, more of the articles are held out to calibrate on: a tenth would be a handful."""
+"""Below this number a larger share is held out for calibration, since a tenth would be only a handful."""
 
 HELD_OUT = 0.2
 MAX_OTHER = 0.05
-"""Share of the labelled test articles that may have a label that is not learnt."""
+"""The share of the labelled test articles that may have a label that is not learnt."""
 
 OWN = "the newsroom's own"
 UNLABELLED = "unlabelled"
@@ -50,26 +50,26 @@ ORIGINS = {
     "replay": "Old articles with their labels, so that old tasks are not unlearnt.",
     UNLABELLED: "Articles without labels.",
 }
-"""For the model card."""
+"""Descriptions of the corpora for the model card."""
 
 GOLD = "gold:"
-"""Before the names of the columns of gold labels, which may be called as fields of articles."""
+"""The prefix of columns with gold labels, since a task may have the name of an article's field."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The files that a retraining is given; each may be a folder of texts by label.
+    """The input files of a retraining; each may be a folder of texts by label.
 
     Attributes:
-        file: articles with gold labels; rows without are used as text.
+        file: articles with gold labels; rows without a label are used as text.
         tasks: columns of labels, as COLUMN or TASK=COLUMN; empty means those with a usual name.
-        columns: field of the article -> column, where the names do not tell.
+        columns: field of the article -> column, for columns without a usual name.
         mapping: label in the file -> label of the task.
-        replay: files with articles of the tasks that the base has, with their gold labels.
-        unlabelled: files with articles whose labels, if any, are not looked at.
-        test: a file to measure on; without one, a share of `file` is held out.
+        replay: files of articles with gold labels of the base's tasks.
+        unlabelled: files of articles whose labels, if any, are ignored.
+        test: the test file; without one, a share of `file` is held out.
     """
 
     file: Path
@@ -81,7 +81,7 @@ class Sources:
     test: Path | None = None
 
     def fingerprint(self) -> str:
-        """Hex digest of all that decides what is learnt: the bytes of the files, and how they are read."""
+        """Return a hex digest of the bytes of the files and of the options to read them with."""
         options = [list(self.tasks), dict(self.columns), dict(self.mapping)]
         digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
         for role, path in self._files():
@@ -93,7 +93,7 @@ class Sources:
         return digest.hexdigest()[:16]
 
     def check(self) -> None:
-        """Raise ReadError where a file is not there, or can be read only once."""
+        """Raise ReadError unless every file exists and can be read more than once."""
         for _, path in self._files():
             if is_stream(path):
                 name = "stdin" if str(path) == "-" else path
@@ -102,7 +102,7 @@ class Sources:
                 raise ReadError(path, "there is no such file")
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        """(what it is for, file)"""
+        """Yield the role and the path of each file."""
         yield "file", self.file
         yield from (("replay", path) for path in self.replay)
         yield from (("unlabelled", path) for path in self.unlabelled)
@@ -112,13 +112,13 @@ class Sources:
 
 @dataclass(frozen=True)
 class Material:
-    """What is learnt from, on disk.
+    """The dataset of a retraining, on disk.
 
     Attributes:
-        directory: of the files; its name holds the fingerprint of the sources.
-        questions: the tasks that the file answers.
+        directory: folder of the files; its name holds the fingerprint of the sources.
+        questions: the tasks that the file has gold labels for.
         labels: the base's label space, extended.
-        data: the files and tasks as a recipe names them.
+        data: the files and tasks in the form of a recipe.
     """
 
     directory: Path
@@ -128,18 +128,18 @@ class Material:
 
     @property
     def labelled(self) -> int:
-        """Labelled articles of the task that has the most."""
+        """The number of labelled articles of the task that has the most."""
         return max(question.articles for question in self.questions)
 
 
 def gather_material(sources: Sources, base: Bundle, directory: Path, *, say: Say) -> Material:
-    """Read the given files, and write what is in them beside each other.
+    """Read the given files, and write their articles into one folder.
 
     Args:
         sources: the files.
         base: the bundle that is retrained.
-        directory: where a folder for the material is made, or found where it is complete.
-        say: told what was found, in lines for people.
+        directory: parent of the dataset's folder, which is reused if it is complete.
+        say: called with lines of progress.
 
     Raises:
         ReadError, LabelError, InputError: see `find_questions`; or the test file has other labels.
@@ -173,7 +173,7 @@ def gather_material(sources: Sources, base: Bundle, directory: Path, *, say: Say
 
 
 def _answered(target: Path) -> dict[str, dict[str, dict[str, int]]]:
-    """What a file is for -> task -> label -> number of articles."""
+    """Return role of a file -> task -> label -> number of articles."""
     content: dict[str, dict[str, dict[str, int]]] = json.loads(
         (target / "answered.json").read_text(encoding="utf-8")
     )
@@ -181,7 +181,7 @@ def _answered(target: Path) -> dict[str, dict[str, dict[str, int]]]:
 
 
 def _describe(question: Question) -> Iterator[str]:
-    """What is done with it, and what may not be meant so, in lines for people."""
+    """Yield lines that describe a task and warn of labels that look like mistakes."""
     yield question.describe()
     if question.rare:
         rare = ", ".join(f"{label} ({n})" for label, n in list(question.rare.items())[:8])
@@ -219,7 +219,7 @@ def _write(
     usual = {task.name: task.rule or LabelRule(task.name) for task in space.tasks}
     file = ArticleReader(sources.file, columns=sources.columns, rules=own)
     say(f"{sources.file}: {file.columns.describe()}")
-    # Rare labels are left out, also known ones: next to nothing speaks for them, and all else against.
+    # Rare labels are left out, even known ones: almost no article counts for them, and all others against.
     enough = {**kept, **{q.name: kept[q.name] - set(q.rare) for q in questions}}
     answered = {"file": _copy([file], enough, target / "file.jsonl").learnt}
     if summary := file.problems.summary():
@@ -243,7 +243,7 @@ def _write(
 
 
 def _open(path: Path, columns: Mapping[str, str], rules: Mapping[str, LabelRule]) -> ArticleReader:
-    """A reader of a file beside the main one; a column that is named for a field counts where it is."""
+    """Return a reader of a file other than the main one; options for columns that it lacks are ignored."""
     names = open_records(path, max_field_chars=MAX_FIELD_CHARS).columns
     there = {name: column for name, column in columns.items() if find_column(names, column)}
     return ArticleReader(path, columns=there, rules=rules)
@@ -251,7 +251,7 @@ def _open(path: Path, columns: Mapping[str, str], rules: Mapping[str, LabelRule]
 
 @dataclass(frozen=True)
 class _Copied:
-    """Number of articles by label, by task: of labels that are learnt, and of others."""
+    """The number of articles by task and label: for labels that are learnt, and for others."""
 
     learnt: dict[str, dict[str, int]]
     other: dict[str, dict[str, int]]
@@ -280,7 +280,7 @@ def _copy(
 
 
 def _digest(article: Article) -> str:
-    """An id for an article that has none: the same text is the same article."""
+    """Return an id for an article without one, which depends on its text alone."""
     text = f"{article.headline}\0{article.body}".encode("utf-8", "surrogatepass")
     return hashlib.sha256(text).hexdigest()[:16]
 
@@ -312,7 +312,7 @@ def _check_test(
 def _check_other(
     path: Path, question: Question, found: Mapping[str, int], other: Mapping[str, int], say: Say
 ) -> None:
-    """Tell of test articles whose label is not learnt; refuse them where they are more than a few."""
+    """Report test articles whose label is not learnt, and raise ReadError if they are more than a few."""
     lost = sum(other.values())
     if not lost:
         return
@@ -332,7 +332,7 @@ def _check_other(
 
 
 def _some(counts: Mapping[str, int]) -> str:
-    """Labels with their numbers of articles, most first."""
+    """Return the labels with their numbers of articles, most frequent first, as text."""
     first = sorted(counts.items(), key=lambda item: -item[1])[:8]
     more = f" and {len(counts) - 8:,} more" if len(counts) > 8 else ""
     return ", ".join(f"{label} ({n:,})" for label, n in first) + more
@@ -355,7 +355,7 @@ def _data_config(
     questions: Sequence[Question],
     labels: LabelSpace,
 ) -> DataConfig:
-    """The material as a recipe describes it."""
+    """Return the dataset in the form of a recipe."""
     test = "test.jsonl" if "test" in answered else ""
     corpora = [
         CorpusConfig(

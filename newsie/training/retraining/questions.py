@@ -1,4 +1,4 @@
-"""Which tasks a newsroom's file has gold labels for, and whether they are labels to learn from."""
+"""The tasks that a newsroom's file has gold labels for, with checks that the labels can be learnt."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from newsie.labels import LabelRule, LabelSpace, Task
 __all__ = ["MAX_LABELS", "MIN_ARTICLES", "Question", "extend_labels", "find_questions"]
 
 MIN_ARTICLES = 4
-"""Labels with fewer articles are left out: their articles count as unlabelled."""
+"""The number of articles that a label needs. Articles with a rarer label count as unlabelled."""
 
 MAX_LABELS = 1_000
 
 KNOWN_SHARE = 0.5
-"""A column that is called as a task extends it where the task knows the labels of so many articles."""
+"""A column with the name of a task extends it if the task knows the labels of this share of its articles."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Question:
     """A task that a file has gold labels for.
 
     Attributes:
-        name: of the task.
-        rule: where its labels are in the file, and what they are called here.
-        counts: label -> number of articles, of labels with enough of them, most first.
-        rare: the same of the labels that are left out.
+        name: the name of the task.
+        rule: the column of its labels in the file, and their mapping to labels of the task.
+        counts: label -> number of articles, for labels with enough articles, most frequent first.
+        rare: the same for the labels that are left out.
         known: the labels that the base has for this task; empty for a new task.
     """
 
@@ -48,17 +48,17 @@ class Question:
 
     @property
     def articles(self) -> int:
-        """Articles with a label that is learnt."""
+        """The number of articles with a label that is learnt."""
         return sum(self.counts.values())
 
     @property
     def new_labels(self) -> list[str]:
-        """Labels that the base does not have, sorted."""
+        """The labels that the base does not have, sorted."""
         return sorted(set(self.counts) - set(self.known))
 
     @property
     def doubtful(self) -> list[str]:
-        """Warnings of new labels that may be known ones, misspelt in the file or in the mapping."""
+        """Warnings about new labels that may be known ones, misspelt in the file or in the mapping."""
         named = set(self.rule.merge.values())
         found = []
         for label in self.new_labels if self.known else ():
@@ -75,7 +75,7 @@ class Question:
         return found
 
     def describe(self) -> str:
-        """What is done with it, in a line."""
+        """Return a line that says if the task is new, extended or known."""
         column = f"column {self.rule.column!r}, {self.articles:,} articles"
         if not self.known:
             return f"task {self.name}: new, {len(self.counts)} labels ({column})"
@@ -92,26 +92,26 @@ def find_questions(
     columns: Mapping[str, str] | None = None,
     mapping: Mapping[str, str] | None = None,
 ) -> list[Question]:
-    """The tasks that a file answers.
+    """Return the tasks that a file has gold labels for.
 
-    A column extends a task of the base where `tasks` says so (TASK=COLUMN), or where it has the
-    task's name and the task knows the labels of half of its articles; any other is a new task.
+    A column extends a task of the base if `tasks` says so (TASK=COLUMN), or if it has the task's name and
+    the task knows the labels of half of its articles. Any other column is a new task.
 
     Args:
         file: articles with gold labels.
         base: the label space that is extended.
         tasks: columns of labels, as COLUMN or TASK=COLUMN; None means those with a usual name.
-        columns: field of the article -> column, where the names do not tell.
+        columns: field of the article -> column, for columns without a usual name.
         mapping: label in the file -> label of the task.
 
     Raises:
         ReadError: the file cannot be read, or its labels cannot be learnt from.
-        LabelError: a task cannot be called so.
+        LabelError: the name of a task is not allowed, or most labels are unknown to the task of that name.
         InputError: the mapping names a label that no row has.
     """
     known = {task.name: task.rule or LabelRule(task.name) for task in base.tasks}
     rules = find_rules(file, tasks, known, columns)
-    heads = nn.ModuleDict()  # it has names of its own, which none of the heads can have
+    heads = nn.ModuleDict()  # its attributes' names cannot be names of heads
     if taken := [name for name in rules if hasattr(heads, name)]:
         raise LabelError(
             f"a task cannot be called {taken[0]!r}, a name that PyTorch uses; give it another one: "
@@ -129,7 +129,7 @@ def find_questions(
 
 
 def extend_labels(base: LabelSpace, questions: Sequence[Question]) -> LabelSpace:
-    """The base's tasks and labels in their order, new labels and tasks behind them."""
+    """Return the base's tasks and labels in their order, followed by new labels and tasks."""
     labels = base.extend({question.name: sorted(question.counts) for question in questions})
     rules = {question.name: question.rule for question in questions if not question.known}
     return LabelSpace(
@@ -228,7 +228,7 @@ def _check_known(
 def _check_spelling(
     path: str, name: str, rule: LabelRule, counts: Counter[str], known: Sequence[str]
 ) -> None:
-    """Refuse labels that the model knows in another case or with other spaces: they would be new ones."""
+    """Raise LabelError if new labels differ from known ones in case or spaces only."""
     plain = {plain_label(other): other for other in known}
     other = {
         label: plain[plain_label(label)]
@@ -244,7 +244,7 @@ def _check_spelling(
 
 
 def _maps(same: Mapping[str, str], rule: LabelRule) -> str:
-    """The options that make labels others; of labels that `--map` names, what it makes into them."""
+    """Return the `--map` options that rename labels, including labels that are already mapped to them."""
     merged = {theirs: same[ours] for theirs, ours in rule.merge.items() if ours in same}
     own = {label: ours for label, ours in same.items() if label not in rule.merge.values()}
     return " ".join(f"--map {shlex.quote(f'{a}={b}')}" for a, b in {**own, **merged}.items())

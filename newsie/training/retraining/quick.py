@@ -1,4 +1,4 @@
-"""The quick student: the base as it is, with heads for what is new."""
+"""The quick student: the frozen base with new heads."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from newsie.training.revival import read_weights
 __all__ = ["QUICK_ARTICLES", "quick_student"]
 
 QUICK_ARTICLES = 20_000
-"""Labelled articles that heads are fitted on at most, drawn at random: more change little, and take
-minutes."""
+"""The maximum number of labelled articles, drawn at random, to fit heads on. More articles change little and
+take minutes."""
 
 
 def quick_student(
@@ -40,19 +40,18 @@ def quick_student(
 ) -> Bundle:
     """Fit heads for tasks on the states of the frozen base, and write the bundle.
 
-    A task that the base has keeps its inner layer, and its outer layer is what the new one is drawn
-    towards; a label that none of the articles has is kept, see `fit_linear`. All other tasks answer as
-    before, bit for bit.
+    A task of the base keeps its inner layer, and its new outer layer is regularised towards the old one.
+    Labels without articles are kept, see `fit_linear`. The predictions of all other tasks stay bit-identical.
 
     Args:
         base: the student.
-        articles: to learn from.
+        articles: the articles to learn from.
         labels: the base's label space, extended.
-        tasks: those that get a head.
-        directory: where the bundle goes.
+        tasks: the tasks that get a head.
+        directory: folder of the new bundle.
         name: the model's name.
-        lineage: where it comes from.
-        seed: of the folds, and of the choice where there are many articles.
+        lineage: the origin of the model.
+        seed: seed of the folds, and of the sample if there are many articles.
         say: called with lines of progress.
 
     Raises:
@@ -97,7 +96,7 @@ def quick_student(
 
 
 def _choose(articles: Sequence[Article], tasks: Sequence[str], seed: int) -> list[Article]:
-    """The articles with a label in one of the tasks, or as many of them as are enough."""
+    """Return the articles with a label in one of the tasks, or a sample of them if there are many."""
     found = [article for article in articles if any(task in article.labels for task in tasks)]
     if len(found) <= QUICK_ARTICLES:
         return found
@@ -140,7 +139,7 @@ def _fit(
 
 
 def _describe(found: FittedHead) -> dict[str, float]:
-    """How a head was chosen, on articles left out in turn."""
+    """Return the penalty of a head and its scores on left-out articles."""
     return {
         "penalty": found.penalty,
         "left_out_accuracy": found.accuracy,

@@ -1,4 +1,4 @@
-"""Retrain: one call from a newsroom's file to a new student and its comparison with the old one."""
+"""Retraining in one call, from a newsroom's file to a new student compared with the old one."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Retrained:
 
     Attributes:
         bundle: the new student; its metrics hold the promotion.
-        promotion: how it compares with the old one.
-        depth: how deep it was trained.
+        promotion: its comparison with the old student.
+        depth: the depth of the training.
     """
 
     bundle: Bundle
@@ -69,21 +69,21 @@ def retrain(
 ) -> Retrained:
     """Retrain a student on a newsroom's file, and promote it if it is good enough.
 
-    Killed at any moment and called again with the same arguments, it goes on where it was and ends with
-    the same weights; nothing is ever half there under the name `output`.
+    A run that was killed resumes if it is called again with the same arguments, and ends with the same
+    weights. `output` is never left half-written.
 
     Args:
         sources: the files.
-        output: where the new bundle goes; where its folder has a `current` that is the base, that moves
-            on to it. Where it is the base itself, which a retraining has become that was started again, its
-            parent is the base.
+        output: folder of the new bundle. If `current` in its parent folder is the base, and the new student
+            is proven, `current` moves on to it. If the output is the base itself, because a finished
+            retraining was started again, the base is its parent.
         base: the student that is retrained.
-        depth: how deep; None decides by the number of labelled articles.
-        encoder: of the teacher, with depth "full": see `load_encoder`.
-        runs: folder for what is computed on the way; that of this retraining is `runs/NAME`.
-        limits: what must be kept; None means the defaults.
-        force: write the bundle also where it does not.
-        seed: of the splits, and of all that is drawn.
+        depth: the depth of the training; None chooses by the number of labelled articles.
+        encoder: the teacher's encoder with depth "full"; see `load_encoder`.
+        runs: folder for intermediate results; those of this retraining go to `runs/NAME`.
+        limits: the limits for promotion; None means the defaults.
+        force: write the bundle even if it is not promoted.
+        seed: seed of the splits, and of everything drawn.
 
     Raises:
         QualityGateError: the new student is not promoted; it stays in `runs`.
@@ -126,8 +126,10 @@ def retrain(
 
 
 def _quick_is_better(run: Retraining, student: Bundle) -> bool:
-    """Whether the student of a deeper training is right less often than the quick student that it began
-    as, on the articles that neither learnt from and that are not those to measure on. Says so."""
+    """Return True if the quick student is more accurate than the student trained further from it.
+
+    Both are measured on the validation articles, which neither has learnt from. If so, this is reported.
+    """
     articles = list(run.corpora.articles("validation"))
     gold = run.corpora.labels.encode(articles)
     right = [
@@ -152,9 +154,9 @@ def _quick_is_better(run: Retraining, student: Bundle) -> bool:
 
 
 def _move_current(bundle: Bundle, promotion: Promotion, *, new: bool) -> None:
-    """Make a proven student the current one in its parent's place, and say what was done.
+    """Make a proven student the current one in its parent's place, and report what was done.
 
-    One that was there already stays as it is: `current` may have been rolled back from it.
+    `current` does not move to a bundle that already existed, since it may have been rolled back from it.
     """
     directory, name = bundle.path.parent, bundle.path.name
     link = directory / CURRENT
@@ -177,7 +179,7 @@ def _move_current(bundle: Bundle, promotion: Promotion, *, new: bool) -> None:
 
 
 def judge(run: Retraining, candidate: Bundle, limits: Limits) -> Promotion:
-    """Compare the base and a candidate on the articles that were held out."""
+    """Compare the base and a candidate on the held-out articles."""
     labels = run.corpora.labels
     test = list(run.corpora.articles("test"))
     gold, taught = labels.encode(test), run.taught
@@ -198,8 +200,10 @@ def judge(run: Retraining, candidate: Bundle, limits: Limits) -> Promotion:
 def _silent(
     run: Retraining, candidate: Bundle, test: Mapping[str, NDArray[np.float64]]
 ) -> dict[str, list[str]]:
-    """Task that is taught -> labels that the candidate gives to no test article and to none of the
-    articles that they were learnt from."""
+    """Return taught task -> labels that the candidate never predicts.
+
+    It predicts them for no test article and for none of the articles that they were learnt from.
+    """
     labels = run.corpora.labels
     found = {}
     for task in run.taught:
@@ -220,7 +224,7 @@ def _probabilities(bundle: Bundle, articles: Sequence[Article]) -> dict[str, NDA
 
 
 def _baseline(run: Retraining, test: Sequence[Article]) -> dict[str, NDArray[np.float32]]:
-    """Probabilities of TF-IDF and logistic regression that learnt from the same articles."""
+    """Return the probabilities of TF-IDF and logistic regression, fitted on the same articles."""
     suffixes = frozenset(run.corpora.site_suffixes)
     learnt, labels = run.learnt, run.corpora.labels
     gold = labels.encode(learnt)
@@ -228,14 +232,14 @@ def _baseline(run: Retraining, test: Sequence[Article]) -> dict[str, NDArray[np.
         [view_text(article, "full", suffixes) for article in learnt],
         {task: gold[task] for task in run.taught},
         {task: len(labels[task].labels) for task in run.taught},
-        # Of a few articles every word counts; with a word in all of them the solver takes longer.
+        # With few articles every word counts; a word that all of them have slows the solver down.
         BaselineConfig(min_articles=1, max_iterations=5_000),
     )
     return fitted.probabilities([view_text(article, "full", suffixes) for article in test])
 
 
 def _name(output: Path) -> str:
-    """The student's name: that of its folder."""
+    """Return the student's name, which is that of its folder."""
     name = output.absolute().name
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):
         raise InputError(
@@ -249,7 +253,7 @@ def _name(output: Path) -> str:
 
 
 def _origin(base: Bundle, output: Path) -> Bundle:
-    """The base; where that is the output, which `current` has moved on to, its parent."""
+    """Return the base, or its parent if `current` has moved on to the output and so made it the base."""
     if base.path.resolve() != output.resolve():
         return base
     parent = Shelf.of(output.absolute().parent).parent(base)
@@ -263,7 +267,7 @@ def _origin(base: Bundle, output: Path) -> Bundle:
 
 
 def _check_output(output: Path, *runs: Retraining) -> None:
-    """Refuse to write over a bundle that none of these runs makes: it may be the one to roll back to."""
+    """Raise BundleError if the output holds a bundle of another run, which may be needed to roll back."""
     if not output.exists():
         return
     existing = read_bundle(output).manifest.lineage
@@ -280,7 +284,7 @@ def _check_output(output: Path, *runs: Retraining) -> None:
 
 @contextmanager
 def _full_disk_told(directory: Path) -> Iterator[None]:
-    """Say what to do where the disk is full, whoever notices it first."""
+    """Turn any error about a full disk into a TrainingError that says what to do."""
     try:
         yield
     except (OSError, SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""Retrain a student in stages: those of training, with the base for a student to begin with."""
+"""The stages of a retraining: those of training, with the base as the initial student."""
 
 from __future__ import annotations
 
@@ -64,28 +64,28 @@ __all__ = [
 Depth = Literal["quick", "student", "full"]
 
 BASE = "base"
-"""What the recipe calls the student that is retrained."""
+"""The name of the retrained student in the recipe."""
 
 FEW, MANY = 1_000, 50_000
 PASSES_OVER = 30_000
-"""Articles that a student or teacher reads in all, where one pass is less and ten are more."""
+"""The total number of articles that a student or teacher reads, within one and ten passes."""
 
 
 def choose_depth(labelled: int) -> Depth:
-    """How deep to go for a number of labelled articles, where nobody says."""
+    """Return the default depth for a number of labelled articles."""
     return "quick" if labelled < FEW else "student" if labelled < MANY else "full"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What decides a retrained student besides the articles.
+    """The settings of a retraining.
 
     Attributes:
-        name: of the student.
+        name: the student's name.
         depth: "quick" fits heads on the frozen base; "student" fits the whole student; "full" fits a
             teacher first, whose soft labels the student learns.
-        encoder: of the teacher.
-        seed: of the splits, and of all that is drawn.
+        encoder: the teacher's encoder.
+        seed: seed of the splits, and of everything drawn.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Plan:
     seed: int = 0
 
     def recipe(self, data: DataConfig, base: Bundle, labelled: int) -> Recipe:
-        """The recipe of the retraining; `labelled` articles of the task that has the most."""
+        """Return the recipe; `labelled` is the number of articles of the task that has the most."""
         fit = FitConfig(
             epochs=float(np.clip(PASSES_OVER / max(labelled, 1), 1, 10)),
             batch_size=32,
@@ -117,23 +117,23 @@ class Plan:
                 fit=fit,
             ),
             seed=self.seed,
-            precision="fp32",  # which one is faster may be measured otherwise next time
-            # Of a few articles a single one may be half a point or more.
+            precision="fp32",  # a measured choice might differ in a resumed run
+            # With few articles a single one may be half a point or more.
             quality=QualityConfig(max(2.0, 600 / max(labelled, 1))),
         )
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """All that the stages of a retraining depend on.
+    """The inputs of all stages of a retraining.
 
     Attributes:
-        material: what is learnt from.
+        material: the dataset.
         base: the student that is retrained.
-        plan: what else decides the result.
+        plan: the settings.
         recipe: sizes and schedules.
-        store: where the results go.
-        corpora: the articles, cleaned and split; sites' names are those that the base removes.
+        store: the store of the results.
+        corpora: the articles, cleaned and split; the site suffixes are those of the base.
     """
 
     material: Material
@@ -152,16 +152,16 @@ class Retraining:
     def head_splits(self) -> tuple[str, ...]:
         """The splits that quick heads are fitted on.
 
-        A student that begins with them is chosen and calibrated on the validation articles, which its heads
-        must not know then.
+        A student that is trained further from them is chosen and calibrated on the validation articles, so
+        its heads must not learn from these.
         """
         return ("train", "validation") if self.plan.depth == "quick" else ("train",)
 
     @cached_property
     def absent(self) -> dict[str, list[int]]:
-        """Task of the base -> class indices of its labels that heads are fitted on no article of.
+        """Task of the base -> class indices of its labels without an article to fit heads on.
 
-        Only of tasks that have articles of other labels: what could be unlearnt.
+        Tasks without any labelled article are left out, since nothing of them could be unlearnt.
         """
         targets = [self.corpora.targets(split) for split in self.head_splits]
         absent = {}
@@ -174,19 +174,19 @@ class Retraining:
 
     @property
     def learnt(self) -> list[Article]:
-        """All articles that are not held out to measure on."""
+        """The training and validation articles."""
         return list(split_articles(self.corpora, ("train", "validation")))
 
     def encoder(self, max_tokens: int) -> Encoder:
-        """The base's tokenizer, with the longest input in tokens."""
+        """Return the base's tokenizer for inputs of up to `max_tokens`."""
         policy = EncodingPolicy(max_tokens, self.corpora.site_suffixes)
         return Encoder.from_file(self.base.tokenizer_path, policy)
 
     def lineage(self, teacher: str = "") -> Lineage:
-        """Return where the student comes from.
+        """Return the origin of the student.
 
-        The corpora of the base stay named, since the student learnt from them, too. The own ones are named
-        after the student, so that those of one retraining are not those of the next.
+        The corpora of the base are listed, since the student learnt from them, too. New ones are named
+        after the student, so that the corpora of several retrainings have different names.
         """
         recipe = self.recipe.to_json()
         recipe["retrained"] = {"depth": self.plan.depth, "tasks": self.taught}
@@ -210,9 +210,9 @@ def open_retraining(material: Material, base: Bundle, plan: Plan, *, runs: Path)
     """Read, clean and split the articles of a retraining.
 
     Args:
-        material: what is learnt from.
+        material: the dataset.
         base: the student that is retrained.
-        plan: what else decides the result.
+        plan: the settings.
         runs: folder for the results; those of this retraining go to `runs/NAME`.
 
     Raises:
@@ -246,12 +246,11 @@ def open_retraining(material: Material, base: Bundle, plan: Plan, *, runs: Path)
 
 
 def retrain_student(run: Retraining) -> Bundle:
-    """Retrain the base, as deep as the plan says.
+    """Retrain the base to the depth of the plan.
 
-    The student begins as the base, with quick heads for what is new. Its soft labels are the predictions of
-    just that model, so that old tasks stay as they are on the new text (learning without forgetting,
-    Li & Hoiem 2016, arXiv 1606.09282); with depth "full" a teacher gives those of the tasks that the file
-    has gold labels for.
+    The student starts as the base with quick heads for the taught tasks. Its soft labels are the predictions
+    of that same model, so that old tasks are kept on the new text (learning without forgetting, Li & Hoiem
+    2016, arXiv 1606.09282). With depth "full" a teacher gives the soft labels of the taught tasks.
     """
     recipe, store, corpora = run.recipe, run.store, run.corpora
     config, seed = recipe.student, recipe.seed
@@ -348,11 +347,11 @@ def split_articles(corpora: Corpora, splits: Sequence[str]) -> Iterator[Article]
 
 @dataclass(frozen=True)
 class RevivedStudent:
-    """A student that begins as a bundle.
+    """A student that starts from the weights of a bundle.
 
     Attributes:
         bundle: the base with quick heads.
-        seed: of the dithering that undoes the rounding of int8.
+        seed: seed of the dithering that undoes the rounding of int8.
     """
 
     bundle: Bundle
@@ -367,12 +366,12 @@ class RevivedStudent:
 
 @dataclass(frozen=True)
 class MergedTeachers:
-    """Soft labels of the student as it begins, and of a teacher for the tasks that it was taught.
+    """Soft labels of the initial student, and of a teacher for the tasks that it was taught.
 
     Attributes:
-        own: the student as it begins.
+        own: the initial student.
         taught: the teacher.
-        tasks: that the teacher was taught.
+        tasks: the tasks that the teacher was taught.
         absent: see `Retraining.absent`.
     """
 
@@ -401,17 +400,17 @@ class MergedTeachers:
 
 
 def _use(corpus: str) -> dict[str, str]:
-    """What a corpus is for, where it is not for all: texts without labels measure nothing."""
+    """Return the `use` of a corpus if it is limited: texts without labels cannot be measured on."""
     return {"use": "training"} if corpus == UNLABELLED else {}
 
 
 def with_own_answers(
     teacher: NDArray[np.float16], own: NDArray[np.float16], absent: Sequence[int]
 ) -> NDArray[np.float16]:
-    """A teacher's logits (N, C), and the student's own for labels that the teacher has not met.
+    """Return a teacher's logits (N, C), with the student's own for labels that the teacher has not seen.
 
-    Among themselves the labels that it has met are as probable as the teacher says; together they are
-    as probable, beside the others, as the student says.
+    The teacher decides how the probability of the labels that it has seen is shared among them. The student
+    decides their total probability.
     """
     if not absent:
         return teacher
@@ -423,5 +422,5 @@ def with_own_answers(
 
 
 def _log_sum(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, C) -> (N, 1): log of the sum of the exponentials."""
+    """Return the log of the sum of the exponentials: (N, C) -> (N, 1)."""
     return np.logaddexp.reduce(logits, axis=1, keepdims=True)

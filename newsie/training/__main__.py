@@ -1,4 +1,4 @@
-"""For launchers: `accelerate launch -m newsie.training RECIPE.toml --data DIR` is `newsie train`."""
+"""Run `newsie train` under a launcher: `accelerate launch -m newsie.training RECIPE.toml --data DIR`."""
 
 from newsie.cli.train import main
 

@@ -1,8 +1,8 @@
-"""Which articles, in which view and order, make up each optimizer step.
+"""Training sets, and the order in which their articles make up the batches.
 
-Everything here is a pure function of (seed, epoch, step): nothing is drawn while training runs, so a
-run that was killed goes on exactly where it was, and each of several processes knows its part of every
-batch without asking the others.
+Everything here is a pure function of (seed, epoch, step) and keeps no random state. So a killed run
+resumes exactly where it stopped, and each of several processes can compute its part of every batch
+without communicating.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from newsie.labels import IGNORE
 __all__ = ["Batches", "MicroBatch", "TokenStore", "TrainingSet"]
 
 WINDOW_BATCHES = 50
-"""Articles are sorted by length within windows of this many batches: enough for batches of like length,
-few enough that an epoch stays well mixed."""
+"""The number of batches in a window within which articles are sorted by length: enough for batches of
+similar length, few enough to keep an epoch well mixed."""
 
 
 @dataclass(frozen=True)
 class TokenStore:
-    """Token ids of N articles in one view, end to end.
+    """The token ids of N articles in one view, concatenated.
 
     Attributes:
-        ids: (sum of lengths,) all ids; may be a memory map.
-        offsets: (N + 1,) where each article begins; the last one is the end.
-        pad_id: the id that fills up shorter rows.
+        ids: (sum of lengths,) all token ids; may be a memory map.
+        offsets: (N + 1,) the start of each article, followed by the end of the last one.
+        pad_id: the id of the padding token.
     """
 
     ids: NDArray[np.int32]
@@ -44,7 +44,7 @@ class TokenStore:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[int]], pad_id: int) -> TokenStore:
-        """Put N sequences of token ids end to end."""
+        """Concatenate N sequences of token ids."""
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
         ids = np.fromiter((token for row in rows for token in row), np.int32, count=offsets[-1])
         return cls(ids, offsets, pad_id)
@@ -53,23 +53,23 @@ class TokenStore:
         return len(self.offsets) - 1
 
     def join(self, other: TokenStore) -> TokenStore:
-        """These articles, then others encoded by the same tokenizer."""
+        """Return these articles, followed by others encoded with the same tokenizer."""
         offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
         return TokenStore(np.concatenate([self.ids, other.ids]), offsets, self.pad_id)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(N,) tokens of each article."""
+        """The number of tokens of each article, (N,)."""
         return np.diff(self.offsets)
 
     def take(self, rows: NDArray[np.int64]) -> TokenStore:
-        """The given articles alone."""
+        """Return only the given articles."""
         ids = [self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows]
         offsets = np.concatenate([[0], np.cumsum(self.lengths[rows])])
         return TokenStore(np.concatenate([*ids, np.empty(0, np.int32)]), offsets, self.pad_id)
 
     def row(self, index: int, max_tokens: int) -> NDArray[np.int32]:
-        """Ids of one article, at most `max_tokens`; a cut one still ends in its closing token."""
+        """Return the ids of one article, at most `max_tokens`. A truncated one keeps its closing token."""
         start, end = self.offsets[index], self.offsets[index + 1]
         if end - start <= max_tokens:
             return self.ids[start:end]
@@ -78,15 +78,15 @@ class TokenStore:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """The b articles that one process works on at once, of a batch of `size`.
+    """The b articles of one forward and backward pass of a process, out of a batch of `size`.
 
     Attributes:
         input_ids, attention_mask: (b, T).
-        labels: (b,) class index by task.
-        soft: (b, C) logits of the teacher by task, or None.
-        labelled: number of articles with a gold label by task, in the whole batch of the step.
-        size: number of articles in the whole batch of the step.
-        progress: share of the run's steps that are done, 0 to 1.
+        labels: (b,) class indices by task.
+        soft: (b, C) teacher logits by task, or None.
+        labelled: the number of articles in the whole batch that have a gold label, by task.
+        size: the number of articles in the whole batch.
+        progress: the share of the run's steps that are done, 0 to 1.
     """
 
     input_ids: Tensor
@@ -118,9 +118,9 @@ class TrainingSet:
 
     Attributes:
         tokens: token ids by view.
-        labels: (N,) class index by task; IGNORE where there is none.
+        labels: (N,) class indices by task; IGNORE where an article has no label.
         soft: the teacher's logits by view and task, (N, C) float16; None without a teacher.
-        corpus: (N,) number of the corpus that each article comes from.
+        corpus: (N,) the index of the corpus that each article comes from.
     """
 
     tokens: Mapping[View, TokenStore]
@@ -132,7 +132,7 @@ class TrainingSet:
         return len(self.corpus)
 
     def take(self, rows: NDArray[np.int64]) -> TrainingSet:
-        """Return the given articles alone."""
+        """Return only the given articles."""
         return TrainingSet(
             {view: tokens.take(rows) for view, tokens in self.tokens.items()},
             {task: labels[rows] for task, labels in self.labels.items()},
@@ -178,9 +178,9 @@ class TrainingSet:
         """Return the given articles as tensors.
 
         Args:
-            indices: (b,) which articles.
-            headline_only: (b,) True for those shown without their body.
-            max_tokens: longest input in tokens.
+            indices: (b,) the rows of the articles.
+            headline_only: (b,) True for articles that are shown without their body.
+            max_tokens: the longest input in tokens.
             labelled, size, progress: see `MicroBatch`.
         """
         rows = [
@@ -201,7 +201,7 @@ class TrainingSet:
     def _soft_labels(
         self, indices: NDArray[np.int64], headline_only: NDArray[np.bool_]
     ) -> dict[str, Tensor] | None:
-        """Return the teacher's logits for what is shown of each article, (b, C) by task."""
+        """Return the teacher's logits for the view that is shown of each article, (b, C) by task."""
         if self.soft is None:
             return None
         full, headline = (self.soft[view] for view in VIEWS)
@@ -216,16 +216,16 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Batches:
-    """The order of a training set.
+    """The batches of a training set in their order.
 
     Attributes:
         data: the articles.
-        batch_size: articles in one optimizer step, at most: an epoch is cut into batches of equal
-            size, give or take one.
-        max_tokens: longest input in tokens.
-        headline_share: share of the articles shown without their body, drawn anew each epoch.
-        sampling_temperature: 1 takes every article once an epoch; above, see DataConfig.
-        seed: of everything drawn.
+        batch_size: the largest number of articles in one optimizer step. An epoch is split into batches
+            whose sizes differ by at most one.
+        max_tokens: the longest input in tokens.
+        headline_share: the share of articles shown without their body, drawn again each epoch.
+        sampling_temperature: 1 uses every article once per epoch; for higher values see DataConfig.
+        seed: the seed of all random draws.
     """
 
     data: TrainingSet
@@ -241,17 +241,18 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps in an epoch."""
+        """The number of optimizer steps in an epoch."""
         return math.ceil(len(self.data) / self.batch_size)
 
     def epoch(self, epoch: int) -> tuple[list[NDArray[np.int64]], NDArray[np.bool_]]:
-        """The batches of an epoch, each (size,) article indices; and (N,) True: headline only."""
+        """Return the batches of an epoch, each (size,) article indices, and the (N,) mask of articles
+        that are shown without their body."""
         random = np.random.default_rng([self.seed, epoch])
         headline_only = random.random(len(self.data)) < self.headline_share
         lengths = np.where(
             headline_only, self.data.tokens["headline"].lengths, self.data.tokens["full"].lengths
         )
-        # Sorted by length within a window, with the window's order breaking ties.
+        # The sort is stable, so articles of equal length keep their random order.
         order = self._draw(random)
         window = WINDOW_BATCHES * self.batch_size
         for start in range(0, len(order), window):
@@ -268,11 +269,11 @@ class Batches:
         weights = np.array([len(c) for c in corpora]) ** (1 / self.sampling_temperature)
         wanted = np.round(len(self.data) * weights / weights.sum()).astype(int)
         drawn = [np.resize(random.permutation(c), n) for c, n in zip(corpora, wanted, strict=True)]
-        # Rounding may have drawn one or two too many, which would not fit into the batches.
+        # Rounding may draw one or two articles too many, which would not fit into the batches.
         return random.permutation(np.concatenate(drawn))[: len(self.data)]
 
     def from_step(self, step: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-        """Batches without end, from the given step of the run: (article indices, headline only)."""
+        """Yield endless batches from a step of the run on: (article indices, headline only)."""
         while True:
             epoch, offset = divmod(step, self.steps)
             batches, headline_only = self.epoch(epoch)
@@ -290,7 +291,7 @@ class Batches:
         processes: int = 1,
         progress: float = 0.0,
     ) -> list[MicroBatch]:
-        """One process's part of a batch, in pieces of at most `micro_batch_size` articles."""
+        """Return one process's part of a batch, in micro-batches of at most `micro_batch_size` articles."""
         if len(indices) < processes:
             raise TrainingError(
                 f"a batch of {len(indices)} articles cannot be shared by {processes} processes; "

@@ -1,4 +1,4 @@
-"""One calibration temperature a task, and what int8 costs: the last looks before a bundle is written."""
+"""Calibration temperatures, and the check of the accuracy that int8 loses."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Labels = Mapping[str, NDArray[np.int64]]
 def calibrate(
     logits: Logits, labels: Labels, otherwise: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """The temperature by task that makes held-out articles' gold labels most likely.
+    """Return the temperature of each task that maximises the likelihood of held-out gold labels.
 
     Guo et al. 2017 (arXiv 1706.04599).
 
     Args:
         logits: (N, C) by task, of articles that were not trained on.
-        labels: (N,) class indices by task; IGNORE where there is none.
-        otherwise: temperature by task without labelled articles; 1 where none is given.
+        labels: (N,) class indices by task; IGNORE where an article has no label.
+        otherwise: temperatures for tasks without labelled articles; the default is 1.
     """
     temperatures = {}
     for task, values in logits.items():
@@ -41,7 +41,7 @@ def calibrate(
 
 
 def labelled_rows(labels: Labels, most: Mapping[str, int], seed: int = 0) -> NDArray[np.int64]:
-    """Rows, ascending, such that every task has up to `most` labelled articles, drawn at random."""
+    """Return ascending rows such that every task has up to `most` labelled articles, drawn at random."""
     random = np.random.default_rng(seed)
     chosen = [
         random.permutation(np.flatnonzero(column != IGNORE))[: most[task]]
@@ -51,7 +51,7 @@ def labelled_rows(labels: Labels, most: Mapping[str, int], seed: int = 0) -> NDA
 
 
 def accuracy_lost(before: Logits, after: Logits, labels: Labels) -> dict[str, float]:
-    """Points of accuracy (0.5 = half a per cent) that each task loses from `before` to `after`."""
+    """Return the accuracy each task loses from `before` to `after`, in points (0.5 = half a per cent)."""
     lost = {}
     for task, column in labels.items():
         known = column != IGNORE
@@ -64,11 +64,7 @@ def accuracy_lost(before: Logits, after: Logits, labels: Labels) -> dict[str, fl
 
 
 def check_quality(lost: Mapping[str, float], limit: float) -> None:
-    """Refuse a student that lost too much on its way to int8.
-
-    Raises:
-        QualityGateError: a task lost more than `limit` points of accuracy.
-    """
+    """Raise QualityGateError if int8 costs a task more than `limit` points of accuracy."""
     failed = {task: points for task, points in lost.items() if points > limit}
     if failed:
         table = "\n".join(f"  {task:<16}{points:+.2f} points" for task, points in lost.items())

@@ -1,4 +1,4 @@
-"""The model card: the README.md of a bundle, with the header that the Hugging Face hub reads."""
+"""The model card: a bundle's README.md, with the metadata header for the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from newsie.training.figures import SERVED, TEACHER, Figures, Score
 __all__ = ["PLACE", "model_card", "recipe_corpora", "transformers_card", "write_card"]
 
 WATTS_A_CORE = 15
-"""Assumed, for an idea of the energy; nothing is measured."""
+"""The power assumed for the energy estimate; it is not measured."""
 
 HUB_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
-"""Encoders that the recipe names in its own way -> their id on the hub."""
+"""The hub ids of encoders that recipes refer to by a short name."""
 
 _NOT_STATED, _UNKNOWN = "not stated in the recipe", "unknown"
 
 PLACE = '"DIRECTORY")  # of this file'
-"""How the example in a card ends that opens the bundle; in a repository, its id stands there."""
+"""The placeholder for the bundle's location in a card's example. Uploading puts in the repository."""
 
 TERMS = """\
 The bundle holds weights and figures, none of the articles. Its own licence is Apache-2.0, which is what
@@ -33,12 +33,12 @@ rights to (`newsie train`)."""
 
 
 def model_card(manifest: Manifest, figures: Figures | None = None, *, promotion: str = "") -> str:
-    """The text of a bundle's README.md.
+    """Return the text of a bundle's README.md.
 
     Args:
-        manifest: of the bundle; what it learnt from is taken from the recipe in its lineage.
-        figures: how good it is; None leaves them out.
-        promotion: the table of a retrained student beside the one before it; empty leaves it out.
+        manifest: the bundle's manifest. The recipe in its lineage describes the training data.
+        figures: the measured figures; None leaves them out.
+        promotion: the table that compares a retrained student with its parent; empty leaves it out.
     """
     recipe = manifest.lineage.recipe
     parts = [
@@ -68,7 +68,7 @@ def model_card(manifest: Manifest, figures: Figures | None = None, *, promotion:
 
 
 def transformers_card(manifest: Manifest, task: str) -> str:
-    """The text of README.md in a folder that holds one task of a bundle for plain transformers."""
+    """Return the README.md of a folder that holds one task of a bundle for plain transformers."""
     labels = ", ".join(manifest.label_space[task].labels)
     return (
         "\n\n".join(
@@ -110,9 +110,9 @@ def _transformers_usage(manifest: Manifest) -> str:
 
 
 def write_card(bundle: Bundle, figures: Figures) -> Bundle:
-    """Write a bundle anew, in its place, with a card and metrics that hold the figures.
+    """Rewrite a bundle in place, with a card and metrics that include the figures.
 
-    Weights, labels and calibration stay, and so does the fingerprint.
+    Weights, labels, calibration and fingerprint do not change.
     """
     manifest = bundle.manifest
     scores = {
@@ -129,7 +129,7 @@ def write_card(bundle: Bundle, figures: Figures) -> Bundle:
 
 
 def _header(manifest: Manifest, figures: Figures | None, library: str = "newsie") -> str:
-    """The YAML that the hub reads; values are written as JSON, which is YAML."""
+    """Return the YAML header for the hub. Values are written as JSON, which is valid YAML."""
     recipe = manifest.lineage.recipe
     content: dict[str, Any] = {
         "language": "en",
@@ -143,13 +143,13 @@ def _header(manifest: Manifest, figures: Figures | None, library: str = "newsie"
     encoder = _part(recipe, "teacher").get("encoder")
     if (
         isinstance(encoder, str) and encoder and "retrained" not in recipe
-    ):  # what that began as is a bundle, and none of the hub's
+    ):  # a retrained student starts from a bundle, not from a model on the hub
         content["base_model"] = HUB_NAMES.get(encoder, encoder)
     content["datasets"] = [corpus["name"] for corpus in recipe_corpora(recipe)]
     content["metrics"] = ["accuracy", "f1"]
     lines = [f"{key}: {_json(value)}" for key, value in content.items()]
     if figures is not None:
-        # Whole articles are left out: what they are labelled with is our own reading.
+        # Whole articles are left out, because their labels are our own mapping.
         results = [
             _result(score)
             for score in figures.scores
@@ -284,10 +284,9 @@ def _cost(figures: Figures) -> str:
 
 
 def recipe_corpora(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the corpora of the recipe of a bundle, each with a name.
+    """Return the corpora of a bundle's recipe, each with a name.
 
-    Only the seal of a bundle is checked, not the shape of its recipe: a corpus whose entry has another
-    shape is called "unknown".
+    The recipe in a bundle is not validated, so a corpus without a usable name is called "unknown".
     """
     corpora = _part(recipe, "data").get("corpora")
     entries = [
@@ -298,7 +297,7 @@ def recipe_corpora(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _part(recipe: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a part of a recipe; empty where it is missing or has another shape."""
+    """Return a section of a recipe; empty if it is missing or is not a table."""
     part = recipe.get(name)
     return part if isinstance(part, Mapping) else {}
 
@@ -308,7 +307,7 @@ def _text(value: object, default: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """Return text as Markdown that shows it as it is, in one line."""
+    """Return text escaped for Markdown, in one line."""
     return re.sub(r"([\\`*\[\]<>~#|]|(?<!\w)_|_(?!\w))", r"\\\1", one_line(text))
 
 
@@ -318,5 +317,5 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return text with the pipes escaped that would end a cell of a table."""
+    """Return text with its pipes escaped, so that it fits into a table cell."""
     return re.sub(r"(?<!\\)\|", r"\\|", one_line(text))

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written aside and renamed, in safetensors and JSON, nothing pickled."""
+"""Checkpoints of a run, written atomically as safetensors and JSON; nothing is pickled."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["Checkpoints"]
 
 
 class Checkpoints:
-    """The checkpoints in one directory; the newest replaces the one before.
+    """The checkpoints in one directory. Each new one replaces the previous one.
 
     Args:
-        directory: belongs to one run alone.
-        main: whether this process writes; all of them read.
+        directory: a directory that belongs to one run alone.
+        main: True if this process writes; all processes read.
     """
 
     def __init__(self, directory: Path, *, main: bool = True) -> None:
@@ -33,7 +33,7 @@ class Checkpoints:
     def save(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
     ) -> None:
-        """Write weights, optimizer and state as one unit; all processes call this."""
+        """Write weights, optimizer and state atomically; all processes must call this."""
         weights, moments = whole(model.state_dict()), whole(_optimizer_tensors(optimizer))
         if not self.main:
             return
@@ -47,7 +47,7 @@ class Checkpoints:
                 shutil.rmtree(older)
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-        """Restore the newest checkpoint into model and optimizer; None when there is none."""
+        """Restore the newest checkpoint into model and optimizer. Return its state, or None without one."""
         found = self._all()
         if not found:
             return None
@@ -57,7 +57,7 @@ class Checkpoints:
         return state
 
     def save_best(self, model: nn.Module) -> None:
-        """Keep the present weights as the best; all processes call this."""
+        """Save the current weights as the best ones; all processes must call this."""
         weights = whole(model.state_dict())
         if self.main:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -65,11 +65,11 @@ class Checkpoints:
                 _save(weights, aside)
 
     def load_best(self, model: nn.Module) -> None:
-        """Restore the weights that `save_best` kept."""
+        """Restore the weights that `save_best` saved."""
         _load(model, self._best)
 
     def clear(self) -> None:
-        """Remove all of them, with what a killed process left half-written."""
+        """Remove all checkpoints, including those that a killed process left half-written."""
         for path in (*self._all(), *self.directory.glob(".step-*.aside")):
             shutil.rmtree(path)
         self._best.unlink(missing_ok=True)
@@ -89,7 +89,7 @@ def _load(model: nn.Module, path: Path) -> None:
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The moments by position of the parameter: "17.exp_avg" and so on."""
+    """Return the optimizer's moments, keyed by parameter index and name: "17.exp_avg" and so on."""
     state = optimizer.state_dict()["state"]
     return {f"{i}.{name}": value for i, values in state.items() for name, value in values.items()}
 

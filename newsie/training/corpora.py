@@ -1,4 +1,4 @@
-"""From the files that a recipe names to articles on disk, ready to train on and to measure with."""
+"""The corpora of a recipe: read, cleaned, split and stored on disk for training and evaluation."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class DataSource:
-    """The files that a recipe names, in the folder where they are.
+    """The data files of a recipe and the folder that holds them.
 
     Attributes:
         config: the corpora and tasks.
-        root: folder of the corpora.
+        root: the folder of the corpora.
     """
 
     config: DataConfig
     root: Path
 
     def fingerprint(self) -> str:
-        """Return a digest of the files and of all that decides what is read from them."""
+        """Return a digest of the files and of all settings that affect how they are read."""
         return data_fingerprint(self.config, self.root)
 
 
 @dataclass(frozen=True)
 class Corpora:
-    """Articles on disk, memory-mapped.
+    """Memory-mapped articles on disk.
 
     Attributes:
-        directory: where they are.
+        directory: the folder of the articles.
         labels: the tasks, with the labels that have enough articles.
         site_suffixes: outlets' names at the end of headlines, learnt from the training articles.
         splits: "train", "validation" and "test", each a `datasets.Dataset` with the fields of an article,
             `corpus`, and a column `label:TASK` for each task.
-        report: what was read, dropped and why.
+        report: counts of what was read and dropped, and why.
     """
 
     directory: Path
@@ -67,11 +67,11 @@ class Corpora:
     report: dict[str, Any]
 
     def fingerprint(self) -> str:
-        """Return what identifies the articles and how their headlines are read."""
+        """Return a digest of the articles and of the suffixes removed from their headlines."""
         return digest(self.directory.name, self.site_suffixes)
 
     def articles(self, split: str) -> Iterable[Article]:
-        """The articles of a split, in order."""
+        """Yield the articles of a split, in order."""
         names = self.labels.names
         for row in self.splits[split]:
             labels = {n: row[f"label:{n}"] for n in names if row[f"label:{n}"] is not None}
@@ -79,7 +79,7 @@ class Corpora:
 
     @property
     def summary(self) -> str:
-        """How many articles are for what, in a line for people."""
+        """The number of articles in each split, as a line of text."""
         train, validation, test = (len(self.splits[split]) for split in SPLITS)
         copies = sum(self.report["duplicates_dropped"].values())
         return (
@@ -88,11 +88,11 @@ class Corpora:
         )
 
     def corpus_names(self, split: str) -> list[str]:
-        """(N,) name of the corpus of each article."""
+        """Return the name of each article's corpus, (N,)."""
         return cast(list[str], list(self.splits[split]["corpus"]))
 
     def targets(self, split: str) -> dict[str, NDArray[np.int64]]:
-        """(N,) class index by task, IGNORE where there is none."""
+        """Return the class indices by task, (N,); IGNORE where an article has no label."""
         result = {}
         for task in self.labels.tasks:
             index = {label: i for i, label in enumerate(task.labels)} | {None: IGNORE}
@@ -113,25 +113,24 @@ def prepare_corpora(
     learnt_whole: Collection[str] = (),
     test_once: bool = False,
 ) -> Corpora:
-    """Read, clean, drop duplicates, split, and write everything to a new directory.
+    """Read, clean, deduplicate and split the articles, and write them to a new directory.
 
-    Test articles stay as they are, unless `test_once`; training articles that duplicate one are dropped, so
-    that no article is in two splits. The report counts everything that was left out.
+    Duplicates among test articles are kept, unless `test_once`. Training articles that duplicate a test
+    article are dropped, so that no article is in two splits. The report counts all dropped articles.
 
     Args:
         config: the corpora and tasks.
-        root: folder of the corpora.
-        directory: where everything is written; it must not be there.
-        say: told how far it is, in lines for people.
-        seed: of the splits, and of the choice where a corpus is limited.
-        labels: the label space, where it is decided; None makes one of the labels of the training articles.
-        learnt_whole: corpora that are all for training: none of their articles is held out.
-        test_once: whether of test articles that are duplicates only the first is kept.
+        root: the folder of the corpora.
+        directory: the folder to write, which must not exist.
+        say: called with lines that report progress.
+        seed: the seed of the splits, and of the sample of a limited corpus.
+        labels: the label space; None builds one from the labels of the training articles.
+        learnt_whole: corpora used entirely for training; none of their articles is held out.
+        test_once: keep only the first of several duplicate test articles.
 
     Raises:
-        RecipeError: a file is missing, a task is left with fewer than two labels, or a split with no
-            articles.
-        ReadError: a file cannot be read; with `config.strict` also a row.
+        RecipeError: a file is missing, a task has fewer than two labels left, or a split has no articles.
+        ReadError: a file cannot be read or, with `config.strict`, a row.
     """
     report: dict[str, Any] = {"corpora": {}}
     articles, given, corpora = read_sources(config, root, report, say, seed)
@@ -205,7 +204,7 @@ def read_corpora(
     test_once: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Read, clean and split the articles of a recipe; see `prepare_corpora`. `quiet` tells nothing."""
+    """Read, clean and split the articles of a recipe; see `prepare_corpora`. `quiet` reports no progress."""
     prepare_corpora(
         source.config,
         source.root,
@@ -221,10 +220,10 @@ def read_corpora(
 def build_label_space(
     tasks: Sequence[TaskConfig], articles: Sequence[Article], report: dict[str, Any]
 ) -> LabelSpace:
-    """The tasks with all labels that have at least `min_count` articles, in alphabetical order.
+    """Return the tasks with all labels that have at least `min_count` articles, in alphabetical order.
 
     Tasks that read the same column with the same merges and drops share one label set, so that their
-    answers can be compared label by label.
+    predictions can be compared label by label.
     """
 
     def key(task: TaskConfig) -> tuple[str, dict[str, str], set[str]]:
@@ -237,7 +236,7 @@ def build_label_space(
         siblings = [t for t in tasks if key(t) == key(task)]
         total: Counter[str] = Counter()
         for sibling in siblings:
-            # The same article may answer several siblings, so the largest count is what there is.
+            # Siblings may share articles, so counts are not added up.
             for label, count in counts[sibling.name].items():
                 if label is not None and count >= sibling.min_count:
                     total[label] = max(total[label], count)
@@ -257,7 +256,7 @@ def build_label_space(
 
 
 def _unseen_labels(labels: LabelSpace, articles: Sequence[Article]) -> dict[str, dict[str, int]]:
-    """Labels of the given articles that no task holds, with their counts; the articles stay, unlabelled."""
+    """Return the counts of labels that are not in the label space; their articles stay, unlabelled."""
     unseen = {
         task.name: Counter(a.labels[task.name] for a in articles if task.name in a.labels)
         for task in labels.tasks
@@ -271,8 +270,8 @@ def _unseen_labels(labels: LabelSpace, articles: Sequence[Article]) -> dict[str,
 def _find_duplicates(
     articles: Sequence[Article], threshold: float, say: Callable[[str], None]
 ) -> NDArray[np.int64]:
-    """(N,) group of each article. Copies may differ in the outlet's name at the end of the headline."""
-    # Learnt from test articles too, to compare with and not to train with.
+    """Return each article's group of duplicates, (N,), ignoring outlets' names at the end of headlines."""
+    # These suffixes are learnt from test articles too, but serve only to compare headlines.
     suffixes = frozenset(
         learn_site_suffixes([a.headline for a in articles], [a.publisher for a in articles])
     )
@@ -299,7 +298,7 @@ def _assign_splits(
     learnt_whole: Collection[str],
     seed: int,
 ) -> NDArray[np.str_]:
-    """(N,) the split of each article; "" for a training article that duplicates a test article."""
+    """Return the split of each article, (N,); "" for a training article that duplicates a test article."""
     keys = [article.id or str(i) for i, article in enumerate(articles)]
     part = split_by_hash(
         keys,
@@ -318,7 +317,7 @@ def _assign_splits(
             dates = [articles[int(i)].published for i in own]
             test[own] = split_by_date(dates, {"train": corpus.test_from, "test": None}) == "test"
         elif corpus.name in learnt_whole:
-            others = groups[~np.isin(names, list(learnt_whole))]  # a copy of theirs goes with it
+            others = groups[~np.isin(names, list(learnt_whole))]  # duplicates stay in one split
             part[own[~np.isin(groups[own], others)]] = "train"
         elif not corpus.test:
             test[own] = held_out[own] == "test"
@@ -327,7 +326,7 @@ def _assign_splits(
 
 
 def _first_of_group(chosen: NDArray[np.bool_], groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows of the chosen articles, one of each group of duplicates."""
+    """Return the rows of the chosen articles, one per group of duplicates."""
     rows = np.flatnonzero(chosen)
     _, first = np.unique(groups[rows], return_index=True)
     return rows[np.sort(first)]

@@ -1,4 +1,4 @@
-"""Authentication: with keys set, everything but health is refused without one of them."""
+"""Authentication by key. If keys are set, every route except health requires one of them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from newsie.serving.refusals import RefusedError, send_refusal
 __all__ = ["OPEN_PATHS", "Auth"]
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/ping"})
-"""What can be read without a key, so that those who watch over the server need none."""
+"""Paths that can be read without a key, so that health checks need none."""
 
 _PAGES = frozenset({"/", "/docs"})
 
 
 class Auth:
-    """Lets requests pass that bring a key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+    """Middleware that requires a key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
 
-    A browser, which can send neither when it opens a page, is asked for a password: a key.
+    A browser can send neither when it opens a page. It is asked for a password, which is a key.
 
     Args:
-        app: the rest.
-        keys: each of them lets a request pass; without any, everything passes.
-        open_paths: what can be read without.
+        app: the wrapped app.
+        keys: the valid keys; if there are none, every request passes.
+        open_paths: paths that can be read without a key.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Auth:
             return False
         if scope["path"] in self.open_paths and scope["method"] in ("GET", "HEAD"):
             return True
-        # Digests have one length, and each is compared, so that the time tells nothing about the keys.
+        # Digests have equal length and all are compared, so that the timing reveals nothing about the keys.
         given = [_digest(key) for key in _keys(scope)]
         matches = [hmac.compare_digest(one, known) for one in given for known in self._digests]
         return any(matches)
@@ -59,7 +59,7 @@ def _digest(key: bytes) -> bytes:
 
 
 def _keys(scope: Scope) -> list[bytes]:
-    """The keys that a request brings."""
+    """Return the keys that a request sends."""
     keys = []
     for name, value in scope["headers"]:
         if name == b"x-api-key":
@@ -69,7 +69,7 @@ def _keys(scope: Scope) -> list[bytes]:
             if scheme.lower() == b"bearer":
                 keys.append(rest.strip())
             elif scheme.lower() == b"basic" and not scope["path"].startswith("/admin/"):
-                # A browser adds its stored password to what a page of anybody else sends.
+                # Not for administration: a browser adds its stored password to requests of any page.
                 keys.append(_password(rest))
     return keys
 

@@ -1,8 +1,8 @@
-"""Batching: the texts of all requests, computed together.
+"""Batching of the texts of all requests.
 
 Threads drain a bounded queue (see `newsie.serving.queueing` for its order and its limits). A thread never
-waits for a batch to fill: it takes the texts of like length that wait, up to a budget of tokens. A lone
-request is computed at once, and a crowd in full batches.
+waits for a batch to fill: it takes the waiting texts of similar length, up to a budget of tokens. A single
+request is computed at once, and many requests in full batches.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ __all__ = ["BatchReport", "Batcher", "Row"]
 T = TypeVar("T")
 
 Row = Mapping[str, NDArray[np.float64]]
-"""The model's answer to one text: task -> the row of that text in the answer to its batch."""
+"""The output of the model for one text: task -> its row in the output of the batch."""
 
 RunBatch = Callable[[Sequence[Sequence[int]], Sequence[str]], Mapping[str, NDArray[np.float64]]]
 
 
 @dataclass(frozen=True)
 class BatchReport:
-    """What a batch was, for metrics.
+    """The size and the timing of a batch, for metrics.
 
     Attributes:
-        articles: how many.
-        tokens: of them, padding not included.
-        seconds: the model took for it.
-        waits_seconds: how long each article had waited.
-        error: why it failed, or None.
+        articles: number of articles.
+        tokens: number of tokens, without padding.
+        seconds: time that the model took.
+        waits_seconds: time that each article had waited.
+        error: the error if the batch failed, or None.
     """
 
     articles: int
@@ -53,7 +53,7 @@ class BatchReport:
 
 @dataclass(eq=False)
 class _Request:
-    """A request whose texts are queued, and the answers to them so far."""
+    """A request whose texts are queued, with the rows computed so far."""
 
     ticket: Ticket
     tasks: tuple[str, ...]
@@ -62,16 +62,16 @@ class _Request:
     loop: asyncio.AbstractEventLoop
     started: float
     left: int
-    queue_seconds: float = 0.0  # until its last batch was begun
-    inference_seconds: float = 0.0  # of the model, for that batch
+    queue_seconds: float = 0.0  # the longest wait until a batch began
+    inference_seconds: float = 0.0  # time of the model for that batch
 
     def finish(self) -> None:
-        """In the loop: hand over the answer, unless nobody waits any more."""
+        """Set the result, unless the request was cancelled. Call it in the event loop."""
         if not self.future.done():
             self.future.set_result([row for row in self.rows if row is not None])
 
     def fail(self, error: Exception) -> None:
-        """In the loop: the same for an error."""
+        """Set the error, unless the request was cancelled. Call it in the event loop."""
         if not self.future.done():
             self.future.set_exception(error)
 
@@ -80,10 +80,10 @@ class Batcher:
     """A queue of texts and the threads that compute them.
 
     Args:
-        run_batch: token ids of B texts and tasks -> task -> (B, ...); called from several threads.
+        run_batch: maps token ids of B texts and tasks to task -> (B, ...); called from several threads.
         limits: limits of the queue, and the number of threads.
         report: called after every batch, from its thread.
-        waiting: called with the number of texts that wait, whenever it changes, from any thread.
+        waiting: called from any thread with the number of waiting texts, whenever it changes.
     """
 
     def __init__(
@@ -107,19 +107,19 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Texts in the queue."""
+        """The number of texts in the queue."""
         return self._queue.articles
 
     @contextmanager
     def admitted(self, articles: int, tokens: int) -> Iterator[Ticket]:
-        """A place in the queue for a request that is still to be tokenised. It is given up at the end.
+        """Hold a place in the queue for a request that is still to be tokenised.
 
         Args:
-            articles: texts of the request.
-            tokens: an estimate.
+            articles: number of texts of the request.
+            tokens: estimated number of their tokens.
 
         Raises:
-            OverloadedError: there is no room, or the request would wait too long.
+            OverloadedError: the queue has no room, or the request would wait too long.
         """
         with self._changed:
             self._check_open()
@@ -133,15 +133,15 @@ class Batcher:
     async def run(
         self, ids: Sequence[Sequence[int]], tasks: Sequence[str], ticket: Ticket | None = None
     ) -> list[Row]:
-        """The model's answers to texts, in their order. Cancelling takes them out of the queue.
+        """Return the model's output for each text, in order. Cancelling removes the texts from the queue.
 
         Args:
             ids: token ids of each text.
-            tasks: tasks to answer.
-            ticket: the place of the request; None asks for one now.
+            tasks: tasks to compute.
+            ticket: the place of the request; None requests one now.
 
         Raises:
-            OverloadedError: there is no room, or the request would wait too long.
+            OverloadedError: the queue has no room, or the request would wait too long.
             TooMuchError: the request could not be computed in time by an idle server.
             BundleError: the model fails.
         """
@@ -159,7 +159,7 @@ class Batcher:
         return rows
 
     def close(self) -> None:
-        """Compute what is in the queue, take nothing more, and end the threads."""
+        """Refuse new texts, compute those in the queue, then end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -198,7 +198,7 @@ class Batcher:
             self._compute(batch)
 
     def _take(self) -> list[Text[_Request]]:
-        """The next batch; empty when the batcher is closed and there is nothing left."""
+        """Wait for the next batch and return it; empty if the batcher is closed and no text is left."""
         with self._changed:
             while not (batch := self._queue.take()):
                 if self._closed:
@@ -216,7 +216,7 @@ class Batcher:
         error: Exception | None = None
         try:
             answers = self._run_batch([text.ids for text in batch], list(tasks))
-        except Exception as caught:  # whatever it is, those who wait must hear of it
+        except Exception as caught:  # any error must reach the waiting requests
             error = caught
         seconds = time.monotonic() - begun
         tokens = sum(len(text.ids) for text in batch)
@@ -228,14 +228,14 @@ class Batcher:
             self._fail(batch[0].owner, error)
         waits = [begun - text.owner.started for text in batch]
         self._watch(self._report, BatchReport(len(batch), tokens, seconds, waits, error))
-        failed, error = error is not None, None  # its traceback would hold this frame
+        failed, error = error is not None, None  # its traceback would keep this frame alive
         if failed and len(batch) > 1:
-            for text in batch:  # one text must not spoil the answers of others
+            for text in batch:  # one text must not spoil the results of others
                 if not text.ticket.gone:
                     self._compute([text])
 
     def _watch(self, watcher: Callable[[T], None], seen: T) -> None:
-        """Those who watch must not end a thread, which answers requests."""
+        """Call a watcher. Its errors are logged, as they must not end the thread."""
         try:
             watcher(seen)
         except Exception as error:
@@ -268,6 +268,6 @@ class Batcher:
 
 
 def _call(request: _Request, function: Callable[[], None]) -> None:
-    """Call in the request's loop; where that has ended, nobody waits."""
+    """Call a function in the request's event loop. Do nothing if the loop is closed."""
     with contextlib.suppress(RuntimeError):
         request.loop.call_soon_threadsafe(function)

@@ -1,5 +1,5 @@
-"""What is wrong with a request, in our own words: what was given, what is allowed. Never the text that
-was sent, which could be an article's."""
+"""Descriptions of invalid requests: what was given and what is allowed. They never quote the text that was
+sent, which may be an article's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WANTED: dict[str, str] = {
     "model_type": "an object",
     "string_type": "a text",
 }
-"""pydantic's name of a fault -> what should have been given."""
+"""pydantic's type of an error -> the expected value."""
 
 _OTHERS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
     "missing": lambda place, _: f"{place} is missing; add it",
@@ -56,7 +56,7 @@ _OTHERS: dict[str, Callable[[str, Mapping[str, Any]], str]] = {
 
 
 def describe_fault(fault: Fault) -> str:
-    """One of pydantic's errors, as "articles.0.headline is a number; give a text".
+    """Return a pydantic error as a sentence, such as "articles.0.headline is a number; give a text".
 
     Args:
         fault: an item of `ValidationError.errors()`.
@@ -71,7 +71,7 @@ def describe_fault(fault: Fault) -> str:
 
 
 def _kind_of(value: object) -> str:
-    """What a JSON value is."""
+    """Return the type of a JSON value in words."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,7 +1,7 @@
 """Metrics for Prometheus. Labels never hold text.
 
-Count = success + failure always: every request is counted once in `newsie_http_requests_total`, under the
-code that it was answered with (499: the client had gone).
+Every request is counted once in `newsie_http_requests_total`, under the status of its response (499 if the
+client had disconnected), so that successes and failures add up to the total.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["CONTENT_TYPE", "MULTIPROCESS_VARIABLE", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Where this is set, before this module is imported, the workers add up their metrics in that directory."""
+"""The variable with the directory where workers add up metrics. Set it before this module is imported."""
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 ARTICLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -124,7 +124,7 @@ class Metrics:
         self._confidence = cache(self.confidence.labels)
 
     def render(self) -> bytes:
-        """All metrics in the text format; of all workers, where there are several."""
+        """Return the metrics of all workers in the text format."""
         registry = self._registry
         if os.environ.get(MULTIPROCESS_VARIABLE):
             registry = CollectorRegistry()
@@ -134,17 +134,17 @@ class Metrics:
     def answered(
         self, route: str, method: str, code: int, seconds: float, refused: str | None
     ) -> None:
-        """A request came to its end, one way or another."""
+        """Count a request that has ended, answered or not."""
         self.requests.labels(route, method, str(code)).inc()
-        if method == "POST":  # probes and pages would hide those that are slow
+        if method == "POST":  # fast probes and pages would hide slow requests
             self.request_seconds.observe(seconds)
         if refused is not None:
             self.rejected.labels(refused).inc()
 
     def loaded(self, fingerprint: str) -> None:
-        """A model answers from now on."""
+        """Record that a model was loaded and is now served."""
         if self._model and self._model != fingerprint:
-            # 0 where workers share their metrics, which cannot take anything back.
+            # Set to 0, as metrics that workers share cannot be removed.
             self.build.labels(__version__, self._model).set(0)
             if not os.environ.get(MULTIPROCESS_VARIABLE):
                 self.build.remove(__version__, self._model)
@@ -153,7 +153,7 @@ class Metrics:
         self.model_loaded.set(time.time())
 
     def batch(self, report: BatchReport) -> None:
-        """A batch was computed, or failed."""
+        """Count a batch that was computed or failed."""
         self.batch_size.observe(report.articles)
         self.batch_tokens.observe(report.tokens)
         self.inference_seconds.observe(report.seconds)
@@ -161,13 +161,13 @@ class Metrics:
             self.queue_seconds.observe(wait)
 
     def cascade(self, count: PassedOn) -> None:
-        """What the cascade that answers now has counted so far."""
+        """Update the count of the current cascade from its running total."""
         with self._lock:
             self.passed_on.inc(max(0, count.passed_on - self._passed_on))
             self._passed_on = count.passed_on
 
     def predicted(self, prediction: Prediction) -> None:
-        """An article was answered."""
+        """Count the prediction for an article."""
         for task, probabilities in prediction.probabilities.items():
             best = int(probabilities.argmax())
             self._predictions(task, prediction.labels[task].labels[best]).inc()
@@ -177,7 +177,7 @@ class Metrics:
 
 
 class _Workers(Collector):
-    """The metrics of all workers, without the models that answer no more."""
+    """The metrics of all workers, without models that are no longer served."""
 
     def collect(self) -> Iterator[Metric]:
         for metric in MultiProcessCollector(None).collect():  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What is seen of each request: its id, its metrics, its line in the log, and no text of it."""
+"""The id, the metrics and the log line of each request. None of them holds its text."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["GONE", "Observing", "request_id_of"]
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 GONE = 499
-"""The code, as nginx has it, of a request whose client left before the answer."""
+"""The status, as in nginx, of a request whose client disconnected before the response."""
 
 _PROCESS, _NUMBERS = uuid.uuid4().hex[:16], itertools.count(1)
-"""Ids of ours: unique by process and number. Random ones would cost a call of the system each."""
+"""The parts of a new request id, unique by process and number. A random id would cost a system call."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 
 def request_id_of(scope: Scope) -> str:
-    """The id of a request: the client's, if it is a plain word of up to 64 characters; else a new one."""
+    """Return the id that the client sent if it is a plain word of up to 64 characters, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode("ascii"))
@@ -39,13 +39,13 @@ def request_id_of(scope: Scope) -> str:
 
 
 class Observing:
-    """The outermost layer: gives a request its id, counts it once, logs it, and hides faults.
+    """The outermost middleware: assigns a request id, counts and logs each request once, and hides faults.
 
     Args:
-        app: the rest.
-        metrics: where to count.
-        log: takes the fields of a line.
-        draining: whether connections should be closed after their answer.
+        app: the wrapped app.
+        metrics: metrics to update.
+        log: called with the fields of a log line.
+        draining: returns True if connections should be closed after their response.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Observing:
         except asyncio.CancelledError:
             if code != GONE or not self.draining():
                 raise
-            # The server waits for no more answers, see `shutdown_timeout_seconds`.
+            # The server waits no longer for responses, see `shutdown_timeout_seconds`.
             await refuse(_ENDING, scope["path"], request_id)(scope, receive, observed)
-        except Exception as error:  # whatever it is: the client gets an id, the log where it was
+        except Exception as error:  # any error: the client gets the id, and the log gets the place
             facts |= {"refused": "internal", "fault": place_of(error)}
             if code == GONE:
                 await refuse(_FAULT, scope["path"], request_id)(scope, receive, observed)

@@ -1,10 +1,9 @@
-"""Connections: what uvicorn does not limit by itself.
+"""The HTTP protocol of a connection, with the limits that uvicorn lacks.
 
-uvicorn has no limit to the time that headers take, none to their size with httptools, none to the number
-of connections that it accepts, none to chunks, none to the requests that a client sends without waiting for
-answers, and none to the time that a client takes to read these. It also loses the body of a request that
-offers another protocol, takes messages whose Host or Transfer-Encoding RFC 9112 tells servers to refuse, and
-hangs up on clients that close only the sending side of their connection.
+uvicorn does not limit the time that headers take, their size with httptools, the number of connections, the
+number of chunks, the number of pipelined requests, or the time that a client takes to read a response. It
+also loses the body of a request that offers another protocol, accepts messages whose Host or
+Transfer-Encoding RFC 9112 tells servers to refuse, and hangs up on clients that close only the sending side.
 """
 
 from __future__ import annotations
@@ -30,26 +29,26 @@ from newsie.serving.settings import Settings
 __all__ = ["LimitedProtocol"]
 
 READ_BYTES = 32_768
-"""The most that comes with one read, and so by how much a count may be over its limit. The parser calls back
-for each chunk and each header, which takes the event loop about 1 ms for 2,000 of them."""
+"""The maximum size of one read, and so the most by which a count can exceed its limit. The parser calls back
+for each chunk and each header, which takes about 1 ms of the event loop for 2,000 of them."""
 
 LOOK_SECONDS = 1.0
-"""How often a client that has closed its sending side is asked whether it still reads."""
+"""The interval of the checks that a client that has closed its sending side still reads."""
 
 _ABSOLUTE = re.compile(rb"[a-z][a-z0-9+.-]*://([^/?#]+)", re.IGNORECASE)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 MAX_PIPELINED = 128
-"""Requests that may wait on a connection for the answers before them; behind these it is closed."""
+"""The number of requests that may wait on a connection. With one more, the connection is closed."""
 
 
 class _StoppedError(Exception):
-    """Ends the parsing of a connection that was refused."""
+    """Raised to stop the parsing of a connection that was refused."""
 
 
 class _Flow(FlowControl):
-    """Reads on only when the last request that has come is worked on, so that none pile up."""
+    """Flow control that resumes reading only while no request waits in the pipeline."""
 
     def __init__(self, transport: asyncio.Transport, waiting: deque[Any]) -> None:
         super().__init__(transport)
@@ -61,13 +60,13 @@ class _Flow(FlowControl):
 
 
 class _Parser:
-    """httptools' parser, for a server that takes up no other protocol than HTTP/1.1.
+    """A wrapper of httptools' parser for a server that never upgrades from HTTP/1.1.
 
-    A request that offers one (`Upgrade: h2c`, as Java's client and `curl --http2` do) is one like all
-    others here. httptools takes such a message to end with its head, so that another parser of it goes on.
+    A request that offers an upgrade (`Upgrade: h2c`, as Java's client and `curl --http2` do) is served like
+    any other. httptools ends such a message with its head, so the parser is restarted to read the body.
 
     Args:
-        protocol: takes what is parsed.
+        protocol: receives the callbacks of the parser.
     """
 
     def __init__(self, protocol: LimitedProtocol) -> None:
@@ -77,27 +76,27 @@ class _Parser:
 
     @property
     def loses_body(self) -> bool:
-        """Whether the end of a message that httptools tells of is none, since its body is still to come."""
+        """True if httptools reports the end of a message whose body is still to come."""
         return bool(self._parser.should_upgrade()) and bool(self._framing())
 
     def should_upgrade(self) -> bool:
-        """Never. Called by uvicorn."""
+        """Return False. Called by uvicorn."""
         return False
 
     def should_keep_alive(self) -> bool:
-        """Called by uvicorn."""
+        """Return True if the connection may be kept open. Called by uvicorn."""
         return bool(self._parser.should_keep_alive())
 
     def get_http_version(self) -> str:
-        """Called by uvicorn."""
+        """Return the HTTP version of the message. Called by uvicorn."""
         return str(self._parser.get_http_version())
 
     def get_method(self) -> bytes:
-        """Called by uvicorn."""
+        """Return the method of the request. Called by uvicorn."""
         return bytes(self._parser.get_method())
 
     def feed_data(self, data: bytes) -> None:
-        """Parse what has come. Raises httptools.HttpParserError."""
+        """Parse received bytes. Raise httptools.HttpParserError if they are not HTTP."""
         while data:
             try:
                 self._parser.feed_data(data)
@@ -111,7 +110,7 @@ class _Parser:
                 self.in_known_head = False
 
     def _framing(self) -> bytes:
-        """The headers that say how long a body is, as they came."""
+        """Return the headers that frame the body, as received."""
         return b"".join(
             b"%b: %b\r\n" % (name, value)
             for name, value in self._protocol.headers
@@ -121,7 +120,7 @@ class _Parser:
     def _open(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self._protocol)
         with contextlib.suppress(AttributeError):  # httptools before 0.6.3
-            # As uvicorn: answer the first request of those that were sent ahead.
+            # As in uvicorn: answer the first of several pipelined requests.
             parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
 
@@ -130,9 +129,9 @@ class LimitedProtocol(HttpToolsProtocol):
     """A connection with limits.
 
     Args:
-        settings: limits.
-        refused: called with the code and the reason of a refusal that no route sees.
-        config: with the rest, as uvicorn gives it.
+        settings: limits of connections, headers and bodies.
+        refused: called with the status and the reason of a refusal that no route sees.
+        rest: arguments from uvicorn.
     """
 
     def __init__(
@@ -166,11 +165,11 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client sends no more. Return whether it is owed an answer, which it may still read."""
+        """Handle a client that sends no more. Return True if it may still read a response."""
         if self.transport.is_closing() or self._is_idle():
             return False
         if self._in_body and not self.pipeline:
-            return False  # the only request that is not answered never comes to its end
+            return False  # the only open request can never be completed
         if self._in_body:
             self._stop_body(closing(400, "malformed", "the body ends before its length"))
         self.cycle.keep_alive = False
@@ -228,7 +227,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(status, reason, message)
             raise _StoppedError
         _take_host_of_target(self.url, self.headers)
-        super().on_headers_complete()  # raises where they make no sense: there is no body then
+        super().on_headers_complete()  # raises if the headers are not valid, and then there is no body
         self._max_body_bytes, self._max_chunks = body_limits(
             cast(Scope, self.scope), self._settings
         )
@@ -249,7 +248,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP. Called by uvicorn."""
+        """Refuse a message that is not HTTP. Called by uvicorn."""
         self._refuse(400, "http", "this is not HTTP/1.1, or its headers contradict each other")
 
     @property
@@ -265,10 +264,10 @@ class LimitedProtocol(HttpToolsProtocol):
             raise _StoppedError
 
     def _look_for_client(self) -> None:
-        """Find out whether a client that sends no more has gone, or waits for its answer.
+        """Check whether a client that sends no more has gone or still waits for its response.
 
-        Both look alike until it is sent something: a system whose program has gone resets the connection. So
-        it is sent an interim response, which every client of HTTP/1.1 must be able to skip (RFC 9110, 15.2).
+        The two look alike until the server sends something: if the client has gone, its system resets the
+        connection. So an interim response is sent, which every HTTP/1.1 client must skip (RFC 9110, 15.2).
         """
         if self.transport.is_closing() or self._is_idle():
             return
@@ -285,7 +284,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._arm(self._settings.header_timeout_seconds, self._headers_are_late)
 
     def _await_sent(self) -> None:
-        """Whoever does not read what is sent must not keep the connection, and the request with it."""
+        """Start the timer that closes the connection of a client that does not read its response."""
         if self._sending is not None:
             self._sending.cancel()
         self._sending = self.loop.call_later(self._settings.send_timeout_seconds, self._cut_off)
@@ -304,21 +303,21 @@ class LimitedProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _headers_are_late(self) -> None:
-        if not self._is_idle():  # the answer to the request before is under way
+        if not self._is_idle():  # the response to the previous request is in progress
             self._await_headers()
         elif self._in_headers:
             self._refuse(408, "header_timeout", "the headers did not come in time")
         else:
-            self.transport.close()  # nothing was asked, so nothing is answered
+            self.transport.close()  # no request has begun, so no response is due
 
     def _body_is_late(self) -> None:
-        """The layer that reads bodies answers; here goes only what nobody reads."""
+        """Close the connection if it is idle. Otherwise `Bodies` refuses the late body."""
         self._arm(self._settings.body_timeout_seconds, self._body_is_late)
         if self._is_idle():
             self.transport.close()
 
     def _stop_body(self, refusal: RefusedError) -> None:
-        """Read no more of a body, and let the layer that reads it answer when its turn comes."""
+        """Stop reading a body, and let `Bodies` send the refusal when the request has its turn."""
         if self._is_idle():
             self.transport.close()
             return
@@ -333,7 +332,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refuse(431, "header_bytes", f"the headers are larger than {limit:,} bytes")
 
     def _refuse(self, status: int, reason: str, message: str) -> None:
-        """Answer without any route, and close."""
+        """Send a refusal without any route, then close the connection."""
         if self.transport.is_closing() or self._stopped:
             return
         if self._in_body and not self._is_idle():
@@ -341,7 +340,7 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._disarm()
         if not self._is_idle():
-            self.cycle.keep_alive = False  # first the answers that are under way
+            self.cycle.keep_alive = False  # responses in progress come first
             self._stopped = True
             return
         self._refused(status, reason)
@@ -360,14 +359,14 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def _take_host_of_target(target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    """Let the host of `GET http://host/path` take the place of the header Host (RFC 9112, 3.2.2)."""
+    """Replace the header Host with the host of a target such as `http://host/path` (RFC 9112, 3.2.2)."""
     if found := _ABSOLUTE.match(target):
         headers[:] = [(name, value) for name, value in headers if name != b"host"]
         headers.append((b"host", found[1]))
 
 
 def _faults(headers: Sequence[tuple[bytes, bytes]], version: str) -> list[tuple[int, str, str]]:
-    """What is wrong with the headers of a message: status, reason and message of a refusal each."""
+    """Return the faults of the headers as (status, reason, message) of a refusal each."""
     hosts = [value for name, value in headers if name == b"host"]
     codings = [value for name, value in headers if name == b"transfer-encoding"]
     needed = version != "1.0"  # RFC 9112, 3.2

@@ -1,4 +1,4 @@
-"""Answers as JSON, and the errors that the OpenAPI document lists."""
+"""JSON responses, and the errors that the OpenAPI document lists."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WHY = {
 
 
 def errors_of(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """Status -> description, for FastAPI: all errors in the form of a dialect."""
+    """Return status -> description for FastAPI, with all errors in the form of a dialect."""
     return {status: {"model": model, "description": why} for status, why in _WHY.items()}
 
 
@@ -39,10 +39,10 @@ ERRORS = errors_of(ErrorResponse)
 
 
 def encoded(content: Any) -> orjson.Fragment:
-    """A part of an answer that is JSON already. `json_response` takes it as it is."""
+    """Return content that is encoded as JSON already. `json_response` includes it unchanged."""
     return orjson.Fragment(orjson.dumps(content))
 
 
 def json_response(content: Any, status: int = 200) -> Response:
-    """Plain values as JSON."""
+    """Return a response with plain values as JSON."""
     return Response(orjson.dumps(content), status, media_type="application/json")

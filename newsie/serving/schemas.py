@@ -1,4 +1,4 @@
-"""Newsie's own formats over HTTP, as pydantic models."""
+"""Newsie's own request and response formats, as pydantic models."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ __all__ = [
 ]
 
 MAX_SLIPS = 10
-"""Fields that are not known, of one object, that are told at most."""
+"""The maximum number of unknown fields of an object that are reported."""
 
 T = TypeVar("T")
 
 Listed = Annotated[list[T], Field(fail_fast=True)]
-"""A list of which only the first fault is told: an error for each item would cost more than the request."""
+"""A list whose first fault only is reported, as an error for each item would cost more than the request."""
 
 Flag = Annotated[bool, Field(strict=True)]
-"""true or false, and neither 1 nor "yes"."""
+"""true or false, but neither 1 nor "yes"."""
 
 
 def _refuse_others(value: object) -> object:
@@ -49,10 +49,10 @@ def _refuse_others(value: object) -> object:
 
 
 Whole = Annotated[int, BeforeValidator(_refuse_others)]
-"""A whole number, as 2 or 2.0, and neither true nor "2"."""
+"""A whole number such as 2 or 2.0, but neither true nor "2"."""
 
 TopK = Annotated[Whole, Field(ge=1, le=1_000_000)] | None
-"""How many labels to give."""
+"""The number of labels to return."""
 
 _EXAMPLE: JsonValue = {
     "headline": "Rain stops play",
@@ -61,14 +61,14 @@ _EXAMPLE: JsonValue = {
 
 
 class Strict(BaseModel):
-    """What clients send: a field that is not known is an error, so that a slip is noticed."""
+    """The base of request models. An unknown field is an error, so that typing errors are noticed."""
 
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
     def _leave_out_most_slips(cls, given: object) -> object:
-        """Keep some of the fields that are not known: each costs an error, and only the first are told."""
+        """Drop all but a few unknown fields, as each costs an error and only the first are reported."""
         known = cls.model_fields
         if not isinstance(given, dict) or len(given) <= len(known):
             return given
@@ -85,7 +85,7 @@ class ArticleIn(Strict):
     id: str = Field("", max_length=256, description="Yours; not used.")
 
     def article(self) -> Article:
-        """As the library has it."""
+        """Return the article as the library's type."""
         return Article(self.headline, self.body)
 
 
@@ -174,7 +174,7 @@ class ExplainResponse(BaseModel):
 TaskQuery = Annotated[
     str | None, Query(description="The task to answer; without it, the server's first.")
 ]
-"""How a dialect with one answer a text is asked for another task."""
+"""The query parameter that selects the task in dialects that predict one task."""
 
 
 class PlainError(BaseModel):

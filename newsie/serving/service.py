@@ -1,4 +1,4 @@
-"""The service: what all dialects share. A dialect reads a request, asks here, and writes the answer."""
+"""The service that all dialects share. Dialects read requests, call the service and write responses."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["Service"]
 
 
 class Service:
-    """The model, its limits, its health and its metrics.
+    """The current model with its limits, health and metrics.
 
     Args:
-        settings: limits.
+        settings: settings of the server.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -40,10 +40,10 @@ class Service:
         self._working = 0
 
     def prepare(self, classifier: Classifier) -> ServedModel:
-        """A model with its queue, ready to `serve`.
+        """Return a model with its queue, ready for `serve`.
 
         Raises:
-            InputError: it does not have the task that the settings name.
+            InputError: the model does not have the task that the settings name.
         """
         if self.settings.task is not None:
             try:
@@ -54,10 +54,10 @@ class Service:
         return ServedModel(classifier, self.settings, self._report, waiting, self.slices)
 
     def serve(self, model: ServedModel) -> ServedModel | None:
-        """Let a model answer from now on, in one step: every request has the old or the new one.
+        """Make a model the current one. Every request uses either the old or the new model.
 
         Returns:
-            The model before, to be closed.
+            The previous model, to be closed by the caller.
         """
         self.metrics.loaded(model.fingerprint)
         before, self.current = self.current, model
@@ -66,10 +66,10 @@ class Service:
 
     @contextmanager
     def model(self) -> Iterator[ServedModel]:
-        """The model for one request, which stays the same until the request is answered.
+        """Yield the model for one request and keep it open until the request ends.
 
         Raises:
-            RefusedError: there is none yet, or it fails; or as many requests are worked on as may be.
+            RefusedError: no model is loaded yet, the model fails, or too many requests are in progress.
         """
         current = self.current
         if current is None or self.health.state == "failing":
@@ -90,7 +90,7 @@ class Service:
             self._working -= 1
 
     def tasks(self, model: ServedModel, asked: Sequence[str] | None) -> tuple[str, ...]:
-        """The tasks to answer; None means all.
+        """Return the names of the requested tasks; None means all.
 
         Raises:
             RefusedError: there is no such task.
@@ -103,7 +103,7 @@ class Service:
             raise RefusedError(422, "task", str(error)) from error
 
     def task(self, model: ServedModel, asked: str | None) -> str:
-        """The task that a dialect with one answer a text gives.
+        """Return the requested or default task for a dialect that predicts one task.
 
         Raises:
             RefusedError: there is no such task.
@@ -119,11 +119,11 @@ class Service:
         *,
         cut: bool = True,
     ) -> Answers:
-        """The answers to articles. Without `cut`, none may be longer than the model reads.
+        """Return predictions for articles. Unless `cut`, no article may be longer than the model reads.
 
         Raises:
-            RefusedError: the articles are too many or too long, or hold no text; the queue is full;
-                the answer took too long; the model fails.
+            RefusedError: the articles are too many, too long or empty; the queue is full; the prediction
+                took too long; the model fails.
         """
         note(articles=len(articles))
         self._check(articles)
@@ -145,10 +145,10 @@ class Service:
         tasks: Sequence[str],
         labels: Mapping[str, str],
     ) -> Explanation:
-        """How each word moves the answer.
+        """Return the effect of each word on the prediction.
 
         Raises:
-            RefusedError: as for `classify`; or there is no such label.
+            RefusedError: as for `classify`, or there is no such label.
         """
         note(articles=1)
         self._check([article])
@@ -166,7 +166,7 @@ class Service:
 
     @asynccontextmanager
     async def _answering(self) -> AsyncIterator[None]:
-        """Within the time that a request may take; what goes wrong becomes a refusal."""
+        """Apply the time limit of a request, and convert errors to refusals."""
         seconds = self.settings.request_timeout_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -185,7 +185,7 @@ class Service:
             raise RefusedError(424, "backend", "the model cannot answer this") from error
 
     def _too_much(self, error: TooMuchError, articles: int) -> RefusedError:
-        """The refusal of a request that could not even be computed in time by itself."""
+        """Return the refusal of a request that would miss its deadline even on an idle server."""
         limit = self.settings.request_timeout_seconds
         fit = int(articles * error.share)
         advice = f"send at most {fit} articles like these at once" if fit else "send a shorter text"
@@ -197,19 +197,19 @@ class Service:
         )
 
     async def probe(self) -> None:
-        """For ever: try a model that fails again, since nobody else asks it any more."""
+        """Test a failing model at intervals, forever, as it receives no requests any more."""
         while True:
             await asyncio.sleep(self.settings.probe_seconds)
             if self.health.state == "failing":
                 await asyncio.to_thread(self._try)
 
     def _try(self) -> bool:
-        """Whether the model works with texts that are known to work."""
+        """Return True if the model passes its self-test."""
         if self.current is None:
             return False
         try:
             self_test(self.current.classifier)
-        except Exception as error:  # whatever it is, the next trial comes
+        except Exception as error:  # any error: the next test comes anyway
             write_line({"level": "error", "event": "the model fails", "fault": place_of(error)})
             return False
         self.health.worked()
@@ -241,7 +241,7 @@ class Service:
         if report.error is None:
             self.health.worked()
             return
-        # Or is it the texts? Nobody may turn a server off by sending these, not even while it is tried.
+        # The texts may be at fault. No client may make the server unready by sending them, so test the model.
         if not (self.health.at_limit and self._try()):
             self.health.failed()
 

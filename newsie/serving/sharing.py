@@ -1,6 +1,6 @@
-"""What the workers of a server know of each other: the model that was chosen, and who answers with which.
+"""The shared state of the workers of a server: the chosen model, and the model of each worker.
 
-All of it stands in small files of the directory that they share, each written aside and renamed.
+It is kept in small files of a shared directory, each written to a temporary file and renamed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Choice:
     """A model that was chosen.
 
     Attributes:
-        number: tells this choice from all others, also from those of the same model.
-        source: where the model is.
+        number: unique, also among choices of the same model.
+        source: directory or name of the model.
     """
 
     number: str
@@ -32,10 +32,10 @@ class Choice:
 
 
 class Shared:
-    """The directory that workers share, as one of them sees it.
+    """The shared directory, as seen by this worker.
 
     Args:
-        directory: the directory.
+        directory: path of the directory.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -43,28 +43,28 @@ class Shared:
         self._state = directory / f"{STATE}{os.getpid()}"
 
     def read_choice(self) -> Choice | None:
-        """The choice that was made last."""
+        """Return the latest choice, or None if there is none."""
         with suppress(FileNotFoundError):
             number, source = (self.directory / MODEL).read_text("utf-8").split("\n", 1)
             return Choice(number, source)
         return None
 
     def choose(self, source: str) -> Choice:
-        """Make a choice for all workers."""
+        """Write a new choice for all workers, and return it."""
         choice = Choice(os.urandom(8).hex(), source)
         self._write(self.directory / MODEL, f"{choice.number}\n{source}")
         return choice
 
     def note_model(self, fingerprint: str) -> None:
-        """This worker answers with a model."""
+        """Record the model that this worker serves."""
         self._write(self._state, fingerprint)
 
     def note_failure(self, choice: Choice) -> None:
-        """This worker could not load what was chosen."""
+        """Record that this worker could not load the chosen model."""
         self._write(self._state, f"failed {choice.number}")
 
     def count(self, fingerprint: str, choice: Choice) -> tuple[int, int]:
-        """Workers that answer with a model, and workers that could not load the choice."""
+        """Return the number of workers that serve a model, and of those that could not load the choice."""
         states = []
         for path in self.directory.glob(f"{STATE}*"):
             with suppress(FileNotFoundError):  # its worker has just ended
@@ -73,8 +73,8 @@ class Shared:
 
     @contextmanager
     def choosing(self) -> Iterator[bool]:
-        """False if another worker is making a choice now."""
-        import fcntl  # here: systems without it have no workers
+        """Hold the lock on choices. Yield False if another worker holds it."""
+        import fcntl  # imported here, as systems without it have no workers
 
         with (self.directory / "choosing").open("w") as file:
             try:
@@ -93,5 +93,5 @@ class Shared:
 
 
 def forget_worker(directory: Path, pid: int) -> None:
-    """A worker has ended: it answers with no model any more."""
+    """Remove the state of a worker that has ended."""
     (directory / f"{STATE}{pid}").unlink(missing_ok=True)

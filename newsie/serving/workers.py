@@ -1,8 +1,8 @@
-"""Several processes on one port.
+"""Worker processes that share one port.
 
-The first process opens the port, starts the others, passes SIGTERM, SIGINT and SIGHUP on to them, and
-starts again what died. It loads no model, so that it can fork without harm. The workers share a directory:
-their metrics, which are added up, the name of the model that was chosen last, and whether one was loaded.
+The parent process opens the port, starts the workers, passes SIGTERM, SIGINT and SIGHUP on to them, and
+restarts those that die. It loads no model, so that it can fork safely. The workers share a directory with
+their metrics, which are added up, the model that was chosen last, and a mark once a model was loaded.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from newsie.serving.sharing import forget_worker
 __all__ = ["BACKLOG", "READY", "SHARED_VARIABLE", "Workers"]
 
 SHARED_VARIABLE = "NEWSIE_WORKERS_DIR"
-"""Tells workers which directory they share; set by `Workers` only."""
+"""The variable with the directory that workers share. Only `Workers` sets it."""
 
 READY = "ready"
-"""A file in that directory, from when a worker has loaded a model. A worker that cannot load one before ends
-all, since none could; later, it is tried again and the others go on."""
+"""The name of a file in that directory that exists once a worker has loaded a model. If a worker fails
+before, all workers end, since none could load the model. If one fails later, it is restarted."""
 
 MEMORY = "/dev/shm"
-"""A file system in memory that Linux has, also where the root is read-only."""
+"""A file system in memory on Linux, writable even if the root is read-only."""
 
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 BACKLOG = 2_048
 PAUSE_SECONDS = 0.5
-"""Before a worker that died is started again."""
+"""The pause before a worker that died is restarted."""
 
 
 class Workers:
-    """Worker processes and the one that looks after them.
+    """The worker processes, as managed by their parent.
 
     Args:
-        count: how many.
-        listener: the port they share.
-        work: what each does; it returns when it is told to end.
+        count: number of workers.
+        listener: the shared port.
+        work: function that each worker runs; it returns after SIGTERM.
     """
 
     def __init__(self, count: int, listener: socket.socket, work: Callable[[], None]) -> None:
@@ -56,11 +56,11 @@ class Workers:
         self._shared = Path()
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT, and all workers have ended.
+        """Run the workers until SIGTERM or SIGINT, and wait until all have ended.
 
         Raises:
-            InputError: there is no place for the directory that workers share.
-            NewsieError: a worker could not start; it has said why.
+            InputError: the shared directory cannot be created.
+            NewsieError: a worker could not start; it has printed the reason.
         """
         self._shared = _make_shared()
         os.environ[SHARED_VARIABLE] = os.environ[METRICS_VARIABLE] = str(self._shared)
@@ -78,7 +78,7 @@ class Workers:
             raise NewsieError("a worker could not start, so all have ended")
 
     def _start(self) -> None:
-        """Start a worker, unless the end has begun: a signal comes before all this or after it."""
+        """Start a worker, unless the end has begun. Signals are blocked meanwhile."""
         handled = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         signal.pthread_sigmask(signal.SIG_BLOCK, handled)
         if not self._ending:
@@ -86,10 +86,10 @@ class Workers:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
 
     def _fork(self, handled: set[signal.Signals]) -> None:
-        self._listener.listen(BACKLOG)  # a worker that was ended by itself has set it to 0
+        self._listener.listen(BACKLOG)  # a worker that was ended on its own has set it to 0
         pid = os.fork()
         if pid == 0:
-            os.setpgid(0, 0)  # Ctrl-C reaches the first process only, which passes on one signal
+            os.setpgid(0, 0)  # Ctrl-C reaches only the parent, which passes on one signal
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the worker handles it
             signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
@@ -116,7 +116,7 @@ class Workers:
             self._send(signal.SIGKILL)
             os._exit(128 + number)
         self._ending = True
-        self._listener.close()  # the workers have it too, and the last of them closes it in good order
+        self._listener.close()  # the workers have it too, and the last one closes it properly
         self._send(signal.SIGTERM)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
@@ -124,15 +124,15 @@ class Workers:
 
     def _send(self, number: int) -> None:
         for pid in tuple(self._running):
-            with contextlib.suppress(ProcessLookupError):  # it has ended just now
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
                 os.kill(pid, number)
 
 
 def _make_shared() -> Path:
-    """A directory for small files: the usual temporary one, or else one in memory.
+    """Create a directory for small files, in the usual temporary place or else in memory.
 
     Raises:
-        InputError: nothing can be written anywhere.
+        InputError: no place is writable.
     """
     places = [None, MEMORY, os.environ.get("XDG_RUNTIME_DIR") or MEMORY]
     for place in places:
@@ -145,19 +145,19 @@ def _make_shared() -> Path:
 
 
 def _code_of(work: Callable[[], None]) -> int:
-    """Do the work of a worker and give its exit code."""
+    """Do the work of a worker and return its exit code."""
     try:
         work()
         return 0
     except NewsieError as error:
         print(f"newsie: {error}", file=sys.stderr, flush=True)
         return error.exit_code
-    except BaseException as error:  # a forked process must not go on with its parent's code
+    except BaseException as error:  # a forked process must not continue in its parent's code
         print(f"newsie: worker: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 70  # EX_SOFTWARE
 
 
 def _forget_gauges(pid: int) -> None:
-    """What a worker that has ended says of itself; what it counted stays."""
+    """Remove the gauges of a worker that has ended. Its counters stay."""
     for path in Path(os.environ[METRICS_VARIABLE]).glob(f"gauge_live*_{pid}.db"):
         path.unlink(missing_ok=True)

@@ -1,14 +1,14 @@
-"""Articles: reading, cleaning, finding duplicates, splitting, encoding, writing.
+"""Reading, cleaning, deduplicating, splitting, encoding and writing articles.
 
-articles     the article
-formats      which format a source is in
-delimited, lines, tables     rows out of CSV, JSON and text, Parquet, Arrow and the hub
-records      what these have in common: rows, and rows that cannot be read
-columns      which column is the headline, which the body
-readers      articles out of rows, with their gold labels
-cleaning     text without markup, headlines without the name of the site
-duplicates   articles that say the same
-splits       train, validation, test
+articles     the Article class
+formats      detection of a source's format
+delimited, lines, tables     readers of CSV, JSON Lines and text, Parquet, Arrow and the hub
+records      the rows these readers return, and rows that cannot be read
+columns      the choice of the headline column, the body column and so on
+readers      articles and their gold labels from rows
+cleaning     removal of markup, and of site names in headlines
+duplicates   exact and near duplicates
+splits       train, validation and test splits
 encoding     articles to token ids
-writers      rows into files
+writers      writers of JSON Lines, CSV and Parquet
 """

@@ -1,4 +1,4 @@
-"""The article: what every part of Newsie works on."""
+"""The Article class, which every part of Newsie works on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Article:
         id: the caller's identifier, carried through unchanged.
         publisher: name of the outlet. Never shown to a model.
         published: date as ISO 8601 (YYYY-MM-DD...), or None.
-        url: address. Shown to no model but to those that are made to read nothing else (view "url").
+        url: address. Shown only to models with the view "url", which read nothing else.
         labels: gold label by task name; an absent task means unlabelled.
     """
 
@@ -35,21 +35,21 @@ class Article:
 
     @classmethod
     def from_text(cls, text: str) -> Article:
-        """A text as an article: its first line is the headline, the rest the body."""
+        """Return an article whose headline is the first line of a text, and whose body is the rest."""
         headline, _, body = text.partition("\n")
         return cls(headline, body)
 
 
 def check_articles(articles: object, call: str) -> None:
-    """Refuse what can be iterated over but is no sequence of articles.
+    """Raise an error unless an argument can be a sequence of articles.
 
     Args:
-        articles: what a caller gave in the place of articles.
-        call: the name of what was called, for the message.
+        articles: the argument that the caller passed.
+        call: the name of the called function, for the message.
 
     Raises:
-        InputError: a single article or text, a table, a mapping, a set or bytes are given, or nothing that
-            can be iterated over.
+        InputError: the argument is a single article or text, a table, a mapping, a set, bytes, or not
+            iterable.
     """
     kind = type(articles).__name__
     if isinstance(articles, str | Article):
@@ -70,19 +70,19 @@ def check_articles(articles: object, call: str) -> None:
 
 
 def is_table(value: object) -> bool:
-    """Return True for a table of pandas, polars or pyarrow, which gives its columns instead of its rows."""
+    """Return True for a pandas, polars or pyarrow table, which iterates over columns instead of rows."""
     return hasattr(value, "columns") and hasattr(value, "shape")
 
 
 def as_article(value: object, number: int) -> Article:
-    """Return an article for a text or an article; None and NaN in its headline or body are no text.
+    """Return a text or an article as an article. None and NaN in its headline or body become empty text.
 
     Args:
         value: an Article, or a text, whose first line is the headline.
-        number: the position of the article in what the caller gave, from 1, for messages.
+        number: the 1-based position of the article in the input, for messages.
 
     Raises:
-        InputError: it is something else, or its headline or body is.
+        InputError: the value is neither, or its headline or body is not text.
     """
     if isinstance(value, str):
         return Article.from_text(value)

@@ -1,4 +1,4 @@
-"""The bytes of files and open streams, decompressed and in UTF-8."""
+"""Binary access to files and open streams: decompressed, and converted to UTF-8."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
 
 COMPRESSIONS = (".gz", ".zst")
 DAMAGE = (EOFError, zlib.error, OSError)
-"""What reading raises where a file is damaged or ends early."""
+"""The exceptions that reading raises if a file is damaged or ends early."""
 
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
-# UTF-32 before UTF-16, whose little-endian mark its own begins with.
+# UTF-32 comes before UTF-16, because its little-endian mark begins with that of UTF-16.
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -39,7 +39,7 @@ MARKS = {
 CHUNK_BYTES = 2**16
 
 MAX_PEEKED_BYTES = 128 * 2**20
-"""What is read of a stream to find its first row is held in memory."""
+"""The most bytes of a stream to search for its first row; they are held in memory."""
 
 
 class Watch:
@@ -50,22 +50,22 @@ class Watch:
         self._bytes = 0
 
     def start(self, file: IO[bytes]) -> None:
-        """Watch a file that was just opened."""
+        """Start watching a file that was just opened."""
         self._file, self._bytes = file, os.fstat(file.fileno()).st_size
 
     def share(self) -> float:
-        """The share of the file that was read, from 0 to 1."""
+        """Return the share of the file read so far, from 0 to 1."""
         if self._file is None or not self._bytes:
             return 0.0
         return 1.0 if self._file.closed else self._file.tell() / self._bytes
 
 
 class Source(Protocol):
-    """A file or an open stream, as the readers of all text formats see it.
+    """A file or an open stream: the interface that the readers of all text formats use.
 
     Attributes:
         name: the name for messages.
-        once: the content can be read only once, and only as it comes in.
+        once: True if the content can be read only once, and only as it arrives.
     """
 
     @property
@@ -75,7 +75,7 @@ class Source(Protocol):
     def once(self) -> bool: ...
 
     def peek(self) -> IO[bytes]:
-        """Open the content to look at its start; `open` still gives all of it."""
+        """Open the content to look at its start. `open` still returns all of it."""
         ...
 
     def open(self, watch: Watch | None = None) -> IO[bytes]:
@@ -84,7 +84,7 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A regular file, which is opened anew each time."""
+    """A regular file, which is reopened each time."""
 
     once = False
 
@@ -107,7 +107,7 @@ class StreamSource:
         stream: the stream.
         name: the name for messages.
         max_bytes: the most bytes that it may hold once decompressed; None means no limit.
-        owned: the stream is closed once it was read.
+        owned: close the stream once it has been read.
     """
 
     once = True
@@ -121,16 +121,16 @@ class StreamSource:
         self._opened = False
 
     def peek(self) -> IO[bytes]:
-        """Open the start of the stream, which is kept and given again."""
+        """Open the start of the stream. The bytes read are kept, and `open` returns them again."""
         return self._unpack(_Peeked(self._raw, self.name))
 
     def open(self, watch: Watch | None = None) -> IO[bytes]:
         """Open the stream.
 
         Raises:
-            InputError: it was opened before.
+            InputError: the stream was opened before.
         """
-        del watch  # nobody knows how long a stream is
+        del watch  # the length of a stream is unknown
         if self._opened:
             raise InputError(f"{self.name} can be read only once; keep the articles in a list")
         self._opened = True
@@ -144,10 +144,10 @@ class StreamSource:
 
 
 class _Raw:
-    """The bytes of a stream as they come in.
+    """The bytes of a stream as they arrive.
 
     Attributes:
-        seen: all that was read so far while the stream was peeked at.
+        seen: all bytes read so far by peeking.
     """
 
     def __init__(self, stream: IO[Any]) -> None:
@@ -159,9 +159,9 @@ class _Raw:
         self.seen = bytearray()
 
     def read(self, size: int) -> bytes:
-        """Up to so many bytes, at least one unless the stream is at its end."""
+        """Return up to `size` bytes, and at least one unless the stream is at its end."""
         chunk = self._rest or self._next(size)
-        if not self._started:  # the mark of an encoding takes up to 4 bytes
+        if not self._started:  # a byte order mark takes up to 4 bytes
             while len(chunk) < 4 and chunk[-1:] not in (b"", b"\n") and (more := self._next(size)):
                 chunk += more
             self._started = True
@@ -176,13 +176,13 @@ class _Raw:
             return str(chunk).encode("utf-8")
         except (
             UnicodeEncodeError
-        ):  # bytes that were decoded with "surrogateescape", or half characters
+        ):  # bytes that were decoded with "surrogateescape", or lone surrogates
             escaped = all("\udc80" <= c <= "\udcff" for c in chunk if "\ud800" <= c <= "\udfff")
             return str(chunk).encode("utf-8", "surrogateescape" if escaped else "replace")
 
 
 class _Peeked(io.RawIOBase):
-    """A stream from its first byte on; what is read of it is kept."""
+    """A stream from its first byte on. The bytes read are kept."""
 
     def __init__(self, raw: _Raw, name: str) -> None:
         self._raw, self._name, self._position = raw, name, 0
@@ -206,7 +206,7 @@ class _Peeked(io.RawIOBase):
 
 
 class _Whole(io.RawIOBase):
-    """A stream from its first byte on, for the last time."""
+    """A stream from its first byte on. The bytes read are not kept."""
 
     def __init__(self, raw: _Raw, owned: IO[Any] | None) -> None:
         self._owned = owned
@@ -229,7 +229,7 @@ class _Whole(io.RawIOBase):
 
 
 class _Limited(io.RawIOBase):
-    """A stream that is refused once it holds more than so many bytes."""
+    """A stream that raises an error once more than `max_bytes` are read from it."""
 
     def __init__(self, file: IO[bytes], max_bytes: int, name: str) -> None:
         self._file, self._left, self._max, self._name = file, max_bytes, max_bytes, name
@@ -255,11 +255,11 @@ class _Limited(io.RawIOBase):
 
 
 def open_binary(path: Path, watch: Watch | None = None) -> IO[bytes]:
-    """Open a file for reading: decompressed if it is a gzip or Zstandard file, in UTF-8 if it is
-    marked as UTF-16 or UTF-32. `watch` is told of it.
+    """Open a file for reading. Gzip and Zstandard files are decompressed, and files with a UTF-16 or
+    UTF-32 byte order mark are converted to UTF-8. `watch` follows the file.
 
     Raises:
-        ReadError: the file cannot be opened, or is not compressed as its ending says.
+        ReadError: the file cannot be opened, or is not compressed as its suffix says.
         MissingExtraError: a Zstandard file needs a package that is not installed.
     """
     try:
@@ -272,10 +272,10 @@ def open_binary(path: Path, watch: Watch | None = None) -> IO[bytes]:
 
 
 def read_whole(source: Source, max_bytes: int, advice: str) -> bytes:
-    """All bytes of a source that has to be held in memory.
+    """Return all bytes of a source that has to be held in memory.
 
     Raises:
-        ReadError: it holds more than so many bytes, or is damaged.
+        ReadError: the source holds more than `max_bytes`, or is damaged.
     """
     with source.open() as stream:
         try:
@@ -288,7 +288,7 @@ def read_whole(source: Source, max_bytes: int, advice: str) -> bytes:
 
 
 def _unpack(name: str, file: io.BufferedReader, suffix: str = "") -> IO[bytes]:
-    """The decompressed content of a file, in UTF-8 where a byte order mark tells another encoding."""
+    """Return the content of a file, decompressed, and in UTF-8 if it begins with a byte order mark."""
     try:
         head = file.peek(4)[:4]
         content: io.BufferedReader = file
@@ -308,7 +308,7 @@ def _unpack(name: str, file: io.BufferedReader, suffix: str = "") -> IO[bytes]:
 
 
 class _Unzipped(gzip.GzipFile):
-    """A gzip file that closes the file below it, too."""
+    """A gzip file that also closes the underlying file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(fileobj=file, mode="rb")
@@ -329,7 +329,7 @@ def _open_zstandard(file: IO[bytes]) -> io.BufferedReader:
 
 
 class _Recoded(io.RawIOBase):
-    """The content of a file in UTF-8."""
+    """The content of a file, converted to UTF-8."""
 
     def __init__(self, file: IO[bytes], encoding: str) -> None:
         self._file, self._encoding = file, encoding

@@ -1,4 +1,4 @@
-"""Text as people meant it: no markup, no invisible characters, no name of the site at the end."""
+"""Cleaning text: removing markup, invisible characters and site names at the end of headlines."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = [
     "strip_site_suffix",
 ]
 
-# Every pattern below takes time in proportion to the text, whatever the text: no repetition can
-# start again within what another one has read ("<" ends each), and find() gives up for good once
-# an end is missing.
+# Every pattern below runs in linear time on any text: no repetition can start again within a
+# stretch that another one has read ("<" ends each), and the search for a closing mark is not
+# repeated once it has failed.
 _AMPERSANDS = re.compile(r"&(?:(?:amp|#0{0,5}38|#x0{0,5}26);)+", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-# What a text that is cut somewhere may end in: half an entity, half a tag.
+# A truncated text may end in half an entity or half a tag.
 _HALF_ENTITY = re.compile(r"&[#\w]{0,32}\Z")
 _HALF_TAG = re.compile(r"<(?:[a-z/!?][^<>]*+)?\Z", re.IGNORECASE)
 _INLINE_NAMES = (
@@ -39,8 +39,8 @@ _BLOCK_NAMES = (
     "tfoot|th|thead|title|tr|track|ul|video|[a-z]+[:-][a-z][a-z:-]*"
 )
 # A tag is a known name alone, a name with an attribute ("="), or a closing tag. Everything else in
-# angle brackets is text: "<3", "5 < 6 and 7 > 3", "x <b and c> d", "<unk>". The look ahead spares
-# a "<" that starts no tag from trying every name.
+# angle brackets is text: "<3", "5 < 6 and 7 > 3", "x <b and c> d", "<unk>". The lookahead avoids
+# trying every name at a "<" that starts no tag.
 _INLINE_TAG = re.compile(
     rf"<(?=[a-z/])(?:/(?:{_INLINE_NAMES})\s*+|(?:{_INLINE_NAMES})(?:\s*+/?|\s[^<>=]*+=[^<>]*+))>",
     re.IGNORECASE,
@@ -64,22 +64,23 @@ _INVISIBLE = re.compile(
 _UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]+")
 
 MAX_MARKS = 30
-"""Combining marks kept in a row, the limit of Unicode's stream-safe text: normalising sorts each
-run, which takes time in proportion to the square of its length."""
+"""The most combining marks kept in a row, the limit of Unicode's stream-safe text format.
+Normalising sorts each run of marks in quadratic time."""
 _MARKS = re.compile(rf"[^\x00-\u02ff\w\s]{{{MAX_MARKS + 1},}}")  # marks are not \w in Python
 
 
 def clean_text(text: str) -> str:
-    """One line of plain text: no HTML, no control or invisible characters, single spaces, NFC.
+    """Return a text as one line of plain text: no HTML, no control or invisible characters, single
+    spaces, NFC.
 
-    Never raises, and takes time in proportion to the length of the text.
+    Never raises, and runs in linear time.
     """
     return _clean(text, cut=False)
 
 
 def clean_start(text: str, characters: int) -> str:
-    """More than so many characters of what `clean_text` gives, or all of it where it is shorter,
-    without cleaning more than needed. The few behind those characters may differ."""
+    """Return the start of what `clean_text` returns, or all of it if it is short, without cleaning much
+    more than needed. The first `characters` characters are the same; the few after them may differ."""
     size = 4 * (characters + MAX_MARKS)  # generous, because cleaning shortens
     while size < len(text):
         # Further marks might still combine with the last characters and reorder them.
@@ -91,8 +92,8 @@ def clean_start(text: str, characters: int) -> str:
 
 
 def blank_markup(text: str) -> str:
-    """A text of the same length with blanks for comments, scripts, styles and tags: what is left
-    stands where it stood."""
+    """Replace comments, scripts, styles and tags by spaces, so that all other characters keep their
+    positions."""
 
     def blank(match: re.Match[str]) -> str:
         return " " * len(match[0])
@@ -109,7 +110,7 @@ def blank_markup(text: str) -> str:
 
 
 def _clean(text: str, *, cut: bool) -> str:
-    """A clean text; what it ends in is dropped if it is unfinished and the text is `cut`."""
+    """Clean a text. An unfinished entity or tag at its end is dropped if the text is `cut`."""
     if _is_plain(text):
         return text
     if _is_plain(line := " ".join(text.split())):  # it had line breaks, and nothing worse
@@ -123,12 +124,13 @@ def _clean(text: str, *, cut: bool) -> str:
     return text if text.isascii() else _normalise(text)
 
 
-# Neither invisible nor a mark, and the same in NFC: Latin letters, quotes, dashes, signs of currencies.
+# Any character except Latin letters, quotes, dashes and currency signs. Those are visible, are no marks,
+# and do not change in NFC.
 _UNUSUAL = re.compile("[^ -\u02ff\u2010-\u2027\u2030-\u205e\u20a0-\u20bf\u2122]")
 
 
 def _is_plain(text: str) -> bool:
-    """Whether cleaning would change nothing; a few fast scans, true for most articles."""
+    """Return True if cleaning would change nothing. A few fast scans, which most articles pass."""
     return (
         text.isprintable()  # false for control, invisible and blank characters other than " "
         and "<" not in text
@@ -141,7 +143,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _unescape(text: str, cut: bool) -> str:
-    """Entities as characters, also when escaped more than once ("&amp;amp;quot;")."""
+    """Replace entities by characters, even those escaped more than once ("&amp;amp;quot;")."""
     text = _AMPERSANDS.sub("&", text)
     return _ENTITY.sub(_unescape_entity, _HALF_ENTITY.sub("", text) if cut else text)
 
@@ -162,8 +164,8 @@ def _remove_tags(text: str, cut: bool) -> str:
 
 
 def _remove_hidden(text: str, cut: bool) -> str:
-    """Without comments, scripts and styles. One that does not end is left alone, or if the text is
-    `cut`, all from there on is dropped: the end may be behind the cut."""
+    """Remove comments, scripts and styles. One that is never closed is kept. If the text is `cut`, it is
+    dropped instead, with all text after it, because its end may lie beyond the cut."""
     kept, position = [], 0
     for start, end in _find_hidden(text):
         if end is None:
@@ -178,7 +180,8 @@ def _remove_hidden(text: str, cut: bool) -> str:
 
 
 def _find_hidden(text: str) -> Iterator[tuple[int, int | None]]:
-    """Where comments, scripts and styles start and end; None for the first of a kind without end."""
+    """Yield the start and end of each comment, script and style. The end is None for the first of each
+    kind that is never closed."""
     position, endless = 0, set[str]()
     for opening in _HIDDEN.finditer(text):
         kind = opening[1].lower()
@@ -208,7 +211,7 @@ def _limit_marks(match: re.Match[str]) -> str:
     return "".join(kept)
 
 
-# --- names of sites at the end of headlines ---------------------------------------------------
+# --- site names at the end of headlines -------------------------------------------------------
 
 _DASHES = (" - ", " – ", " — ")
 _MAX_STRIPPED = 4
@@ -229,7 +232,7 @@ _SMALL_WORDS = frozenset({"of", "the", "and", "&", "in", "for"})
 
 
 def _split_suffix(headline: str) -> tuple[str, str, bool]:
-    """(what is before the last separator, what is behind it, whether that is a bar)."""
+    """Return the text before the last separator, the text after it, and True if the separator is a bar."""
     bar = headline.rfind("|")
     dash = max(headline.rfind(separator) for separator in _DASHES)
     if bar < 0 and dash < 0:
@@ -240,11 +243,11 @@ def _split_suffix(headline: str) -> tuple[str, str, bool]:
 
 
 def strip_site_suffix(headline: str, suffixes: frozenset[str]) -> str:
-    """A cleaned headline without the names of sites at its end; never empty if it was not.
+    """Remove site names from the end of a cleaned headline. The result is empty only if the headline is.
 
     Args:
-        headline: a headline, as `clean_text` gives it.
-        suffixes: the endings to remove, as `learn_site_suffixes` gives them.
+        headline: a headline that `clean_text` returned.
+        suffixes: the suffixes to remove, from `learn_site_suffixes`.
     """
     if not suffixes:
         return headline
@@ -259,29 +262,29 @@ def strip_site_suffix(headline: str, suffixes: frozenset[str]) -> str:
 def learn_site_suffixes(
     headlines: Iterable[str], publishers: Iterable[str] | None = None, min_count: int = 20
 ) -> tuple[str, ...]:
-    """The endings of headlines that name a site ("BBC News" in "... | BBC News"), sorted.
+    """Return the suffixes of headlines that name a site ("BBC News" in "... | BBC News"), sorted.
 
-    An ending is what follows the last bar or the last dash between spaces. It counts when it
-    recurs and is short, and
-    - behind a bar: it starts with a capital or looks like a domain;
-    - behind a dash, where real text stands too ("- report", "- live updates"): it looks like a
-      domain, or most headlines that end so come from a publisher of about that name; without
-      publishers, it is written like a name, every word with a capital.
+    A suffix is the text after the last bar, or after the last dash between spaces. It names a site
+    if it is short and recurs, and
+    - after a bar, it starts with a capital or looks like a domain;
+    - after a dash, which real text may also follow ("- report", "- live updates"), it looks like a
+      domain, or most headlines with this suffix come from a publisher of about that name; without
+      publishers, every word of it is capitalised.
 
     Args:
         headlines: the training headlines.
-        publishers: the publisher of each headline ("" where unknown), or None.
-        min_count: how often an ending must occur.
+        publishers: the publisher of each headline ("" if unknown), or None.
+        min_count: the fewest times a suffix must occur.
 
     Raises:
-        InputError: not as many publishers as headlines.
+        InputError: the numbers of publishers and headlines differ.
     """
     texts = [clean_text(headline) for headline in headlines]
     names = None if publishers is None else list(publishers)
     if names is not None and len(names) != len(texts):
         raise InputError(f"{len(texts)} headlines but {len(names)} publishers; one for each")
     found: frozenset[str] = frozenset()
-    for _ in range(_MAX_STRIPPED):  # "A | B - C": B is seen once C is known
+    for _ in range(_MAX_STRIPPED):  # in "A | B - C", B is found once C is known
         new = _find_suffixes([strip_site_suffix(text, found) for text in texts], names, min_count)
         if new <= found:
             break
@@ -316,7 +319,7 @@ def _starts_like_name(suffix: str) -> bool:
 
 
 def _is_site(suffix: str, sources: Counter[str] | None) -> bool:
-    """Whether an ending behind a dash names a site; `sources`: how often by publisher."""
+    """Return True if a suffix after a dash names a site. `sources` counts it by publisher."""
     if _DOMAIN.fullmatch(suffix):
         return True
     words = suffix.split()
@@ -329,14 +332,14 @@ def _is_site(suffix: str, sources: Counter[str] | None) -> bool:
 
 
 def _is_publisher(suffix: str, publisher: str) -> bool:
-    """Whether an ending is the name of the publisher, or of a part ("Jakarta Post - World")."""
+    """Return True if a suffix names the publisher, or a section of it ("Jakarta Post - World")."""
     ending = _letters(suffix)
     parts = [publisher, *re.split(r" [-–—|] ", publisher)]
     return any(_is_same_name(ending, _letters(part)) for part in parts)
 
 
 def _letters(name: str) -> str:
-    """A name for comparing: "The Jakarta Post", "jakartapost.com" -> "jakartapost"."""
+    """Return a name in a form to compare: "The Jakarta Post", "jakartapost.com" -> "jakartapost"."""
     parts = name.casefold().strip().removeprefix("www.").split(".")
     while len(parts) > 1 and parts[-1] in _TOP_LEVELS:
         parts.pop()
@@ -346,7 +349,7 @@ def _letters(name: str) -> str:
 
 
 def _is_same_name(a: str, b: str) -> bool:
-    """Equal, or the one within the other and at least half as long."""
+    """Return True if names are equal, or one contains the other, which is at least half as long."""
     if len(a) > len(b):
         a, b = b, a
     return len(a) >= 2 and a in b and 2 * len(a) >= len(b)

@@ -1,4 +1,4 @@
-"""Which column of a file is the headline, which the body, and so on."""
+"""Choosing the columns of a file that hold the headline, the body and so on."""
 
 from __future__ import annotations
 
@@ -53,24 +53,24 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     ),
     "url": ("url", "link", "web_url", "article_url", "news_url", "permalink"),
 }
-"""Names that each field of an article is found by, the best first. Case, spaces and the characters _ - : . /
-and accents do not count."""
+"""The usual column names of each field of an article, best first. Case, accents, spaces and the characters
+_ - : . / are ignored."""
 
 MAX_COLUMNS = 2_000
-"""The most columns of a source."""
+"""The most columns that a source may have."""
 MAX_ALTERNATIVES = 50
-"""The most columns that are read in turn where the best one of a field is empty."""
+"""The most alternative columns to try if the best column of a field is empty."""
 
 SHOWN_NAMES, SHOWN_CHARS, SHOWN_ALIASES = 30, 60, 8
-"""Columns, characters of each, and usual names that a message lists at most."""
+"""The most columns, characters of each name, and usual names that a message lists."""
 TEXT_WORDS = 4
-"""A name of so many words is a text, where no column has a usual name."""
+"""The fewest words of a column name that is taken for text, if no column has a usual name."""
 CLOSE = 0.75
-"""How alike a name is to a usual one at least, for a message to show it first (see difflib)."""
+"""The lowest similarity to a usual name at which a message lists a name first (see difflib)."""
 
 
 class Names(Sequence[str]):
-    """The names of columns in order, each found by its plain spelling without looking at all others."""
+    """Column names in order, indexed by their plain spelling."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names: dict[str, None] = {}
@@ -94,24 +94,24 @@ class Names(Sequence[str]):
         return list(self._names)[index]
 
     def add(self, names: Iterable[str]) -> None:
-        """Append the names that are not there yet."""
+        """Append the names that are new."""
         for name in names:
             if name not in self._names:
                 self._names[name] = None
                 self._spelled.setdefault(_plain(name), []).append(name)
 
     def cover(self, row: Mapping[str, object]) -> bool:
-        """Whether all columns of a row are among the names."""
+        """Return True if all columns of a row are among the names."""
         return row.keys() <= self._names.keys()
 
     def spelled(self, plain: str) -> Sequence[str]:
-        """The names of a plain spelling."""
+        """Return the names with a plain spelling."""
         return self._spelled.get(plain, ())
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The column that each field of an article is read from; None where the file has none."""
+    """The column that each field of an article is read from, or None if the file has none."""
 
     headline: str | None = None
     body: str | None = None
@@ -121,12 +121,12 @@ class Columns:
     url: str | None = None
 
     def chosen(self) -> dict[str, str]:
-        """Field -> column, for the fields that there are."""
+        """Return field -> column, for the fields that have one."""
         pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: column for name, column in pairs if column is not None}
 
     def describe(self) -> str:
-        """One line to show: "headline <- 'Title', body <- 'text'"."""
+        """Return one line such as "headline <- 'Title', body <- 'text'"."""
         return ", ".join(f"{name} <- {column!r}" for name, column in self.chosen().items())
 
 
@@ -137,7 +137,7 @@ def find_columns(
 
     Args:
         names: the columns of the file.
-        overrides: field -> column, where the names do not tell.
+        overrides: field -> column, for columns without a usual name.
         path: the file, for messages.
 
     Raises:
@@ -164,7 +164,7 @@ def find_columns(
 
 
 def check_width(names: Sequence[str], path: str) -> None:
-    """Refuse a source with more than `MAX_COLUMNS` columns.
+    """Raise an error if a source has more than `MAX_COLUMNS` columns.
 
     Raises:
         ReadError: there are more.
@@ -180,14 +180,14 @@ def check_width(names: Sequence[str], path: str) -> None:
 def find_alternatives(
     names: Sequence[str], columns: Columns, fixed: Container[str] = ()
 ) -> dict[str, tuple[str, ...]]:
-    """For each field, the further columns to read it from where the chosen one is empty, the best
-    first, at most `MAX_ALTERNATIVES`.
+    """Return the columns to read each field from if the chosen one is empty, best first, at most
+    `MAX_ALTERNATIVES`.
 
     Args:
         names: the columns of the file.
         columns: the chosen ones.
-        fixed: fields that are read from the chosen column only. So is an id: those of two columns
-            would not fit together.
+        fixed: fields to read from the chosen column only. Ids always are, because those of two
+            columns do not mix.
     """
     names = names if isinstance(names, Names) else Names(names)
     chosen = columns.chosen()
@@ -202,17 +202,17 @@ def find_alternatives(
 
 
 def has_text_column(names: Iterable[str]) -> bool:
-    """Whether a headline or a body is found among these names."""
+    """Return True if one of the names is a usual one for a headline or a body."""
     return any(_plain(name) in _TEXT_NAMES for name in names)
 
 
 def count_known(names: Iterable[str]) -> int:
-    """The number of names by which some field of an article is found."""
+    """Return the number of names that are usual ones for a field of an article."""
     return sum(_plain(name) in _KNOWN_NAMES for name in names)
 
 
 def find_column(names: Sequence[str], name: str) -> str | None:
-    """The column of that very name, or else of that name but for case, accents, spaces and _ - : . /"""
+    """Return the column with a name, or else with that name up to case, accents, spaces and _ - : . /"""
     if name in names:
         return name
     plain = _plain(name)
@@ -222,7 +222,7 @@ def find_column(names: Sequence[str], name: str) -> str | None:
 
 
 def _no_text(names: Sequence[str], path: str) -> ReadError:
-    """The error for columns none of which is a headline or a body."""
+    """Return the error for columns without a headline or a body."""
     text = next((name for name in names if len(name.split()) >= TEXT_WORDS), None)
     if text is not None:
         return ReadError(
@@ -242,7 +242,7 @@ def _no_text(names: Sequence[str], path: str) -> ReadError:
 
 
 def _is_close(name: str) -> bool:
-    """Whether a name is nearly one by which a text is found."""
+    """Return True if a name is similar to a usual one for a headline or a body."""
     return len(name) <= SHOWN_CHARS and bool(
         difflib.get_close_matches(_plain(name), _TEXT_NAMES, n=1, cutoff=CLOSE)
     )
@@ -272,7 +272,7 @@ def _short(name: str) -> str:
 
 
 def _list(names: Sequence[str] | Mapping[str, object], first: Sequence[str] = ()) -> str:
-    """The names to show, those of `first` in front."""
+    """Return the names to show in a message, starting with those in `first`."""
     shown = [_short(name) for name in dict.fromkeys((*first, *names))]
     more = len(shown) - SHOWN_NAMES
     return (
@@ -285,7 +285,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 _IGNORED = dict.fromkeys([*map(ord, " _-:./"), *range(0x300, 0x370)])
-"""Characters that do not count, the combining accents among them."""
+"""The characters that are ignored, combining accents included."""
 _PLAIN_ALIASES = {
     field: tuple(dict.fromkeys(map(_plain, aliases))) for field, aliases in ALIASES.items()
 }

@@ -1,4 +1,4 @@
-"""Dates of publication, in the ways that files and feeds write them."""
+"""Parsing publication dates in the formats that files and feeds use."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ MAX_CHARACTERS = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS = re.compile(r"([+-]?)([0-9]{8,19})(?:\.[0-9]{1,9})?")
 _COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-"""Formats of dates that are digits alone, by their number; GDELT writes the last."""
+"""The formats of all-digit dates, by number of digits. GDELT writes the last one."""
 
 _UNITS = {9: 1, 10: 1, 11: 1e3, 12: 1e3, 13: 1e3, 15: 1e6, 16: 1e6, 18: 1e9, 19: 1e9}
-"""Units in a second, by number of digits, of a time since 1970: seconds, milliseconds (pandas' `to_json`),
-microseconds, nanoseconds."""
+"""The units per second of a Unix time, by its number of digits: seconds, milliseconds (pandas'
+`to_json`), microseconds, nanoseconds."""
 
 
 def read_date(text: str | None) -> datetime | None:
-    """The moment that a text names; UTC where it names no zone. None where it is no date.
+    """Parse a date, in UTC if it names no zone. Return None if the text is not a date.
 
-    Understood are ISO 8601, dates of RSS and mail (RFC 822: "Tue, 10 Jan 2017 08:00:00 GMT"), dates of
-    8, 12 or 14 digits (20170110083000), and seconds, milliseconds, microseconds or nanoseconds since
+    The formats are ISO 8601, the dates of RSS and mail (RFC 822: "Tue, 10 Jan 2017 08:00:00 GMT"), dates
+    of 8, 12 or 14 digits (20170110083000), and seconds, milliseconds, microseconds or nanoseconds since
     1970.
     """
     text = (text or "").strip()
@@ -51,7 +51,7 @@ def _from_digits(sign: str, digits: str) -> datetime | None:
     if len(digits) in _COMPACT and not sign and digits[:2] in ("19", "20"):
         try:
             return datetime.strptime(digits, _COMPACT[len(digits)]).replace(tzinfo=UTC)
-        except ValueError:  # 12 digits may be milliseconds as well
+        except ValueError:  # 12 digits may also be milliseconds
             pass
     if len(digits) not in _UNITS:
         return None

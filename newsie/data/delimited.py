@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV files, read as a spreadsheet reads them."""
+"""Readers of CSV and TSV files, which read rows as a spreadsheet does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["holds_table", "open_delimited", "read_dialect"]
 SAMPLE_CHARS = 2**18
 MAX_RETRIED_LINES = 1_000_000
 MAX_RETRIED_CHARS, RETRIED_CHARS_A_CHAR = 2**23, 4
-"""What may be given twice of a file: so many lines, and so many characters at once and for each one read."""
+"""The limits on the characters of a file that may be parsed again: at the start, and per character read."""
 
 SHORT_ROW = "row shorter than the header: the missing cells are empty"
 LONG_ROW = "row with empty cells beyond the header"
@@ -39,16 +39,16 @@ ESCAPED_ROW = "row with \\ before quotation marks inside quotation marks"
 BLANK_LINES = "line above the header, skipped"
 SAME_NAME = "column with the name of another one: the first of them that is not empty is read"
 
-# Bytes that are not UTF-8, as the error handler "surrogateescape" leaves them.
+# Bytes that are not UTF-8, as the error handler "surrogateescape" decodes them.
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
 
 def open_delimited(source: Source, delimiter: str, limit: int) -> Records:
-    """The rows of a CSV or TSV file whose first line with text names the columns.
+    """Open the rows of a CSV or TSV file whose first line with text names the columns.
 
     Args:
         source: the file or stream.
-        delimiter: the usual delimiter of such files; the one that makes the rows even is used.
+        delimiter: the usual delimiter of such files; another is used if it makes the rows more even.
         limit: longest line in characters.
 
     Raises:
@@ -72,14 +72,14 @@ def open_delimited(source: Source, delimiter: str, limit: int) -> Records:
 
 
 def _unprotected(records: Records) -> Records:
-    """The same records, without the apostrophes that keep a spreadsheet from running cells."""
+    """Remove the apostrophes that keep a spreadsheet from running cells as formulas."""
 
     renamed = any(name[:1] == "'" for name in records.columns)
 
     def read(columns: Sequence[str]) -> Iterator[Record]:
         for number, row in records.read(columns):
             if not isinstance(row, BadRow):
-                # Few cells begin so, and a new row for each one would cost a quarter of the reading.
+                # Few cells begin with one. A new dictionary for every row would take a quarter longer.
                 for name in [name for name, cell in row.items() if cell[:1] == "'"]:
                     row[name] = unprotect(row[name])
                 if renamed:
@@ -90,12 +90,12 @@ def _unprotected(records: Records) -> Records:
 
 
 def read_dialect(source: Source, delimiter: str, limit: int) -> Dialect:
-    """The dialect of a CSV or TSV file; the arguments are those of `open_delimited`."""
+    """Return the dialect of a CSV or TSV file. The arguments are those of `open_delimited`."""
     return _read_header(source, delimiter, limit)[0]
 
 
 def holds_table(source: Source, delimiter: str, limit: int) -> bool:
-    """Whether the first lines are even rows with this delimiter."""
+    """Return True if the first lines are even rows with this delimiter."""
     with _as_text(source.peek()) as stream:
         return is_table(_first_lines(stream, limit), delimiter)
 
@@ -124,14 +124,14 @@ def _read_header(source: Source, delimiter: str, limit: int) -> tuple[Dialect, l
 
 
 def _first_lines(stream: IO[str], limit: int) -> list[str]:
-    """The first lines; the last one may be cut off."""
+    """Return the first lines. The last one may be cut off."""
     lines: list[str] = []
     size, longest = 0, min(limit, SAMPLE_CHARS)
     try:
         while (
             len(lines) < SAMPLE_LINES and size < SAMPLE_CHARS and (line := stream.readline(longest))
         ):
-            if lines and len(line) == longest:  # cut off, and so no even row
+            if lines and len(line) == longest:  # cut off, so it cannot be an even row
                 break
             lines.append(line)
             size += len(line)
@@ -150,7 +150,7 @@ def _as_text(stream: IO[bytes]) -> io.TextIOWrapper:
 
 
 def _text_of(cell: str) -> str | None:
-    """A cell, read anew as Windows-1252 where it is not UTF-8; None if it is not that either."""
+    """Decode a cell that is not UTF-8 as Windows-1252. Return None if it is not that either."""
     if cell.isascii() or not _UNDECODED.search(cell):
         return cell
     return recode(cell.encode("utf-8", "surrogateescape"))
@@ -168,7 +168,7 @@ def _read(
         notes[BLANK_LINES] += blank
     if same := len(header) - len(set(header)):
         notes[SAME_NAME] += same
-    # The limit of the csv module is one for the whole process, so it is only ever raised.
+    # The csv module has one limit for the whole process, so it is only ever raised.
     csv.field_size_limit(max(limit, csv.field_size_limit()))
     with _as_text(source.open(watch)) as stream:
         lines = _Lines(stream, limit)
@@ -185,7 +185,7 @@ def _read(
 
 
 class _Lines:
-    """The lines of a stream; those of the current record can be read again."""
+    """The lines of a stream. Those of the current record can be read again."""
 
     def __init__(self, stream: IO[str], limit: int) -> None:
         self.number = 0  # of lines read
@@ -208,7 +208,7 @@ class _Lines:
         return line
 
     def _read_line(self) -> str:
-        """The next line; of one beyond the limit, the start."""
+        """Return the next line, or its start if it is longer than the limit."""
         line = rest = self._stream.readline(self._limit)
         self._chars_left += RETRIED_CHARS_A_CHAR * len(line)
         while len(rest) >= self._limit and rest[-1] not in "\r\n":
@@ -220,11 +220,11 @@ class _Lines:
         self.record = []
 
     def retry(self, keep: int = 1) -> bool:
-        """Give the lines of the record once more, without the first `keep`; False where that is not
-        allowed any more.
+        """Read the lines of the record again, except the first `keep`. Return False if that would exceed
+        the limits.
 
-        A quotation mark that is never closed swallows good rows up to the next one. The lines and
-        the characters given twice are bounded, so that any file is read in time in proportion to its size.
+        A quotation mark that is never closed swallows good rows up to the next one. The number of lines
+        and characters that are read again is bounded, so that any file is read in linear time.
         """
         lines = self.record[keep:]
         chars = sum(map(len, lines))
@@ -237,8 +237,8 @@ class _Lines:
         return True
 
     def restore(self, record: list[str]) -> bool:
-        """Make a former record that began with the same line the current one again; False where that
-        is not allowed any more."""
+        """Return to an earlier record that began with the same line. Return False if that would exceed
+        the limits."""
         if not self.retry(keep=0):
             return False
         self.record = [self._again.popleft() for _ in record]
@@ -246,13 +246,13 @@ class _Lines:
         return True
 
     def refund(self, lines: Sequence[str]) -> None:
-        """Allow as many retried lines more as these: they were of use."""
+        """Raise the limits by these lines, because reading them again helped."""
         self._lines_left += len(lines)
         self._chars_left += sum(map(len, lines))
 
 
 class _RowReader:
-    """The rows of a file, each by column."""
+    """A reader of the rows of a file, each as column -> cell."""
 
     def __init__(
         self, lines: _Lines, dialect: Dialect, header: list[str], notes: Counter[str]
@@ -260,7 +260,7 @@ class _RowReader:
         self._lines, self._dialect, self._notes = lines, dialect, notes
         self._header, self._width = header, len(header)
         self._same_names = len(set(header)) < len(header)
-        self._lost = False  # lines that could not be given again
+        self._lost = False  # True if lines could not be read again
         self._rows = _parse(lines, dialect)
         self._escaped_rows = csv.reader(
             lines,
@@ -272,7 +272,7 @@ class _RowReader:
         next(self._rows)
 
     def next_row(self) -> Row | BadRow | None:
-        """The next row that is not blank, or None at the end."""
+        """Return the next row that is not blank, or None at the end."""
         row: list[str] = []
         problem = None
         try:
@@ -293,10 +293,10 @@ class _RowReader:
         return self._by_column(row)
 
     def _mend(self, row: list[str]) -> list[str] | None:
-        """The cells that a row of another size than the header's was meant to have, if that is plain;
-        an empty row is one that cannot be parsed."""
+        """Repair a row whose number of cells differs from the header's, if it is clear what was meant.
+        A row that cannot be parsed is empty."""
         lines, width = self._lines, self._width
-        if self._dialect.delimiter == "\t":  # often written without quoting: " is just text
+        if self._dialect.delimiter == "\t":  # often written without quoting, so " is just text
             cells = lines.record[0].rstrip("\r\n").split("\t")
             if len(cells) == width and lines.retry():
                 return cells
@@ -314,7 +314,7 @@ class _RowReader:
         return None
 
     def _unescape(self) -> list[str]:
-        r"""The cells of a record that writes quotation marks as \"; empty if it does not."""
+        r"""Return the cells of a record that escapes quotation marks as \", or nothing if it does not."""
         lines, mark = self._lines, "\\" + self._dialect.quote
         if not any(mark in line for line in lines.record):
             return []
@@ -334,7 +334,7 @@ class _RowReader:
         return []
 
     def _has_swallowed(self) -> bool:
-        """Whether a line of the record but the first is a row of its own: a quotation mark is missing."""
+        """Return True if a later line of the record is a row itself: a quotation mark is missing."""
         delimiters = self._width - 1
         return any(
             line.count(self._dialect.delimiter) == delimiters for line in self._lines.record[1:]
@@ -365,7 +365,7 @@ class _RowReader:
         return merged if texts == row else RecodedRow(merged)
 
     def _merge(self, row: list[str]) -> Row:
-        """The cells by column; of columns of one name, the first that is not empty."""
+        """Return the cells by column. For columns with the same name, the first non-empty cell is used."""
         cells: Row = {}
         for column, cell in zip(self._header, row, strict=True):
             if not cells.get(column, "").strip():

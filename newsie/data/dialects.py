@@ -1,4 +1,4 @@
-"""The dialect of a CSV or TSV file: its delimiter, its quotation mark and where its header is."""
+"""Detecting the dialect of a CSV or TSV file: its delimiter, quotation mark and header line."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["DELIMITERS", "SAMPLE_LINES", "Dialect", "find_dialect", "is_table"]
 
 DELIMITERS = (",", "\t", ";", "|")
 NO_DELIMITER = "\x1f"
-"""The delimiter of a file with one column, whose texts may hold all others."""
+"""The delimiter of a file with one column, whose text may contain all the usual ones."""
 
 SAMPLE_LINES = 100
 EVEN_ENOUGH = 0.8
-"""The share of even rows from which a delimiter can be right."""
+"""The lowest share of even rows with which a delimiter can be right."""
 
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the cells of a file are written.
+    """The way that the cells of a file are written.
 
     Attributes:
         delimiter: the character between two cells.
@@ -38,13 +38,13 @@ class Dialect:
 
 
 def find_dialect(lines: Sequence[str], expected: str) -> Dialect:
-    """Find the dialect by which the first lines of a file are even rows.
+    """Find the dialect with which the first lines of a file are even rows.
 
     Blank lines above the header are skipped, and so is Excel's "sep=;", which names the delimiter.
 
     Args:
-        lines: the first lines, with their ends; the last one may be cut off.
-        expected: the delimiter that the name of the file promises. It counts where others are as good.
+        lines: the first lines, with their line ends; the last one may be cut off.
+        expected: the delimiter that the file name suggests, which is preferred if others fit as well.
     """
     skipped, fixed = 0, ""
     for line in lines:
@@ -66,12 +66,12 @@ def find_dialect(lines: Sequence[str], expected: str) -> Dialect:
 
 
 def _has_cells(line: str) -> bool:
-    """Whether a line holds more than blanks and delimiters."""
+    """Return True if a line contains more than blanks and delimiters."""
     return bool(line.strip(" \t,;|\r\n"))
 
 
 def is_table(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether lines are even rows of more than one column, two of them at least."""
+    """Return True if lines are at least two even rows of more than one column."""
     return sum(map(_has_cells, lines)) > 1 and _score(lines, delimiter)[0]
 
 
@@ -80,8 +80,8 @@ NOT_POSSIBLE: Score = (False, 0.0, 0, 0.0, 0)
 
 
 def _score(lines: Sequence[str], delimiter: str) -> Score:
-    """A value that is larger the better a delimiter fits: how even the rows are, how many columns have a
-    known name, how many there are."""
+    """Return a score that is higher the better a delimiter fits: the evenness of the rows, the number of
+    columns with a known name, and the number of columns."""
     tables = [_rows(lines, delimiter, _find_quote(lines, delimiter))]
     if delimiter == "\t":  # often written without any quoting
         tables.append([line.rstrip("\r\n").split("\t") for line in lines])
@@ -100,12 +100,13 @@ def _evenness(rows: Sequence[Sequence[str]]) -> Score:
 
 
 def _is_mendable(row: Sequence[str], width: int) -> bool:
-    """Whether a row has as many cells as the header once empty ones are added or taken away."""
+    """Return True if adding or removing empty cells gives a row as many cells as the header."""
     return 1 < len(row) < width or (len(row) > width and not any(row[width:]))
 
 
 def _rows(lines: Sequence[str], delimiter: str, quote: str) -> list[list[str]]:
-    """The rows that are not blank, without the last one, which may be cut off, if there are others."""
+    """Return the rows that are not blank. If there are others, the last one is left out, as it may be
+    cut off."""
     reader = csv.reader(iter(lines), delimiter=delimiter, quotechar=quote)
     rows = list(filter(None, _until_error(reader)))
     return rows[:-1] if len(lines) >= SAMPLE_LINES and len(rows) > 1 else rows
@@ -123,7 +124,7 @@ def _is_single(lines: Sequence[str], delimiter: str) -> bool:
 
 
 def _find_quote(lines: Sequence[str], delimiter: str) -> str:
-    """A single quotation mark where the file quotes with that one, else a double one."""
+    """Return a single quotation mark if the file quotes with it, else a double one."""
     single = _count_quoted(lines, delimiter, "'")
     if 2 * single < len(lines) or single <= _count_quoted(lines, delimiter, '"'):
         return '"'
@@ -131,7 +132,7 @@ def _find_quote(lines: Sequence[str], delimiter: str) -> str:
 
 
 def _count_quoted(lines: Sequence[str], delimiter: str, quote: str) -> int:
-    """The number of lines that hold a cell in such quotation marks."""
+    """Return the number of lines with a cell in such quotation marks."""
     return sum(
         any(
             len(cell) > 1 and cell[0] == cell[-1] == quote

@@ -1,4 +1,4 @@
-"""Rows of a whole JSON document: an array, an object that holds one, or a table that pandas wrote."""
+"""Readers of whole JSON documents: an array, an object that contains one, or a table that pandas wrote."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from newsie.errors import ReadError
 __all__ = ["find_rows", "holds_lines", "open_json", "rows_of"]
 
 MAX_DOCUMENT_BYTES = 256 * 2**20
-"""A JSON document is held in memory, where it takes several times its size."""
+"""The largest JSON document, which is held in memory and takes several times its size there."""
 
 ARRAY_KEYS = (
     *("data", "articles", "items", "results", "docs", "hits", "news", "stories", "entries"),
     *("records", "rows", "value", "response"),
 )
-"""The keys under which an object keeps the array of articles, also one within another: {"response":
-{"docs": [...]}}."""
+"""The usual keys of the array of articles in an object, which may be nested: {"response": {"docs":
+[...]}}."""
 
 _OBJECT_KEYS = frozenset((*TEXT_KEYS, *TYPED_KEYS))
 
@@ -49,11 +49,11 @@ _ALLOWED = (
 
 
 def open_json(source: Source, limit: int) -> Records:
-    """The rows of a JSON document, held in memory and so at most `MAX_DOCUMENT_BYTES` long. JSON Lines
-    of any size are read, too.
+    """Open the rows of a JSON document of up to `MAX_DOCUMENT_BYTES`, which is held in memory, or of JSON
+    Lines of any size.
 
     Raises:
-        ReadError: the document is too large, damaged, or holds no rows.
+        ReadError: the document is too large or damaged, or has no rows.
     """
     if holds_lines(source, limit):
         return open_json_lines(source, limit)
@@ -64,14 +64,14 @@ def open_json(source: Source, limit: int) -> Records:
 
 
 def holds_lines(source: Source, limit: int) -> bool:
-    """Whether JSON begins with an object a line, and not with a document. Of a stream, the second line is
-    read only where the first does not tell."""
+    """Return True if JSON begins with one object per line, rather than with a document. The second line of
+    a stream is read only if the first one does not decide."""
     first, second = first_lines(source, limit, lambda line: not _is_row(line))
     return starts_object(first) and (_is_row(first) or starts_object(second))
 
 
 def _is_row(line: bytes) -> bool:
-    """Whether a line is a JSON object that stands for one article."""
+    """Return True if a line is a JSON object that is one article."""
     value = _load(line)
     return isinstance(value, dict) and not _is_table(value) and find_rows(value) is None
 
@@ -88,8 +88,8 @@ def _load(line: bytes) -> Any:
 
 
 def find_rows(content: Any, depth: int = 3) -> list[Any] | None:
-    """The array of rows in a JSON document: the document itself, or an array under one of `ARRAY_KEYS`.
-    None where there is none, or where the document is an article that holds some array."""
+    """Return the array of rows in a JSON document: the document itself, or an array under one of
+    `ARRAY_KEYS`. Return None if there is none, or if the document is an article that contains an array."""
     if isinstance(content, list):
         return content
     if not isinstance(content, dict) or not depth:
@@ -108,7 +108,7 @@ def _holds_articles(rows: list[Any], parent: dict[str, Any]) -> bool:
 
 
 def _is_table(content: dict[str, Any]) -> bool:
-    """Whether an object is what pandas' `to_json` writes by default: columns (or rows) by name."""
+    """Return True if an object is what pandas' `to_json` writes by default: columns (or rows) by name."""
     if _is_split(content):
         return True
     cells = list(content.values())
@@ -126,7 +126,7 @@ def _is_split(content: dict[str, Any]) -> bool:
 
 
 def _table_rows(content: dict[str, Any]) -> list[Any]:
-    """The rows of what pandas' `to_json` wrote with orient "split", "columns" or "index"."""
+    """Return the rows of what pandas' `to_json` wrote with orient "split", "columns" or "index"."""
     if _is_split(content):
         columns = [str(name) for name in content["columns"]]
         return [
@@ -140,7 +140,7 @@ def _table_rows(content: dict[str, Any]) -> list[Any]:
 
 
 def _document_rows(name: str, content: bytes) -> Iterator[Row | BadRow]:
-    """The rows of a document, which is read as Windows-1252 where it is not UTF-8."""
+    """Yield the rows of a document, which is decoded as Windows-1252 if it is not UTF-8."""
     try:
         yield from _parse_document(name, content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -169,10 +169,10 @@ def _parse_document(name: str, text: str) -> Iterator[Row | BadRow]:
 
 
 def rows_of(name: str, content: Any) -> list[Any]:
-    """The rows of a parsed document, each an object or something that is no row.
+    """Return the rows of a parsed document. Each is an object, unless it is not a valid row.
 
     Raises:
-        ReadError: it is no array and no object that holds one, no table and no article.
+        ReadError: the document is not an array, an object that contains one, a table, or an article.
     """
     if isinstance(content, dict) and _is_table(content):
         return _table_rows(content)
@@ -193,11 +193,11 @@ def rows_of(name: str, content: Any) -> list[Any]:
 
 
 def _parse_sequence(text: str, position: int) -> Iterator[Row | BadRow]:
-    """The objects that follow each other, up to the first one that is broken."""
+    """Yield concatenated objects, up to the first one that is broken."""
     decoder, separator = json.JSONDecoder(), re.compile(r"[\s,]*")
     while True:
         blank = separator.match(text, position)
-        assert blank is not None  # it matches nothing, too
+        assert blank is not None  # the pattern also matches the empty string
         if blank.end() == len(text) and not text.lstrip().startswith("["):
             return
         try:

@@ -1,4 +1,4 @@
-"""Articles that say the same: exact copies and near ones."""
+"""Finding exact and near duplicates among articles."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ _WORD = re.compile(r"\w+")
 def duplicate_groups(
     articles: Sequence[Article], *, threshold: float = 0.8, progress: Progress | None = None
 ) -> NDArray[np.int64]:
-    """The index of the first article of each one's group of duplicates, (N,); its own if alone.
+    """Return the index of the first article in each article's group of duplicates, (N,).
 
-    Two articles are duplicates when
-    - headline and body are the same but for case, punctuation and markup; or
-    - they have the same headline, of 5 words or more, and one has no body, or half of the pairs of
-      neighbouring words of the shorter body are in the longer one (ledes are cut and edited); or
-    - their sets of pairs of neighbouring words are alike: Jaccard similarity, which is the share
-      of common pairs among all pairs, of `threshold` or more. Texts under 5 words are left out.
+    An article without duplicates is a group of its own. Two articles are duplicates if
+    - headline and body are equal up to case, punctuation and markup; or
+    - they have the same headline of 5 words or more, and one has no body, or half of the word
+      bigrams of the shorter body occur in the longer one (ledes are cut and edited); or
+    - the Jaccard similarity of their sets of word bigrams, which is the share of common bigrams
+      among all bigrams, is at least `threshold`. Texts of fewer than 5 words are not compared.
       Candidates are found by MinHash and locality-sensitive hashing (Broder 1997; Leskovec,
-      Rajaraman and Ullman, Mining of Massive Datasets, chapter 3), then compared exactly; a pair
-      of just that similarity is missed about once in a thousand.
+      Rajaraman and Ullman, Mining of Massive Datasets, chapter 3), then compared exactly. A pair
+      at exactly the threshold is missed about once in a thousand times.
     Groups are transitive: a copy of a copy belongs to the group.
 
     Args:
         articles: N articles.
         threshold: similarity of near duplicates, above 0 and up to 1.
-        progress: called now and then with (texts compared, all that are long enough to be).
+        progress: called now and then with (texts compared, texts to compare).
 
     Raises:
-        InputError: a threshold that is not in (0, 1].
+        InputError: the threshold is not in (0, 1].
         MissingExtraError: datasketch is not installed.
     """
     if not 0 < threshold <= 1:
@@ -58,7 +58,7 @@ def duplicate_groups(
     bodies = [" ".join(_words(article.body)) for article in articles]
     groups = _Groups(len(articles))
     _join_equal(headlines, bodies, groups)
-    # Only the first of equal articles goes on: the others add nothing but time.
+    # Only the first of several equal articles is compared further: the others would add only time.
     heads = [i for i in range(len(articles)) if groups.find(i) == i]
     _join_same_headlines(headlines, bodies, groups)
     texts = {i: f"{headlines[i]} {bodies[i]}" for i in heads}
@@ -67,7 +67,7 @@ def duplicate_groups(
 
 
 class _Groups:
-    """Union-find; the representative of a group is its smallest member."""
+    """A union-find structure. The representative of a group is its smallest member."""
 
     def __init__(self, size: int) -> None:
         self._parents = list(range(size))
@@ -97,7 +97,7 @@ def _join_equal(headlines: Sequence[str], bodies: Sequence[str], groups: _Groups
 
 def _join_same_headlines(headlines: Sequence[str], bodies: Sequence[str], groups: _Groups) -> None:
     by_headline: dict[str, list[int]] = {}
-    # Those without a body come last: they join one article with their headline, not two.
+    # Articles without a body come last, so that each joins only one article with its headline.
     for i in sorted(range(len(headlines)), key=lambda i: not bodies[i]):
         if headlines[i].count(" ") + 1 < MIN_WORDS or groups.find(i) != i:
             continue
@@ -119,7 +119,7 @@ def _share_body(a: str, b: str) -> bool:
 def _join_alike(
     texts: Mapping[int, str], threshold: float, groups: _Groups, progress: Progress | None
 ) -> None:
-    """Join the articles whose texts are at least so similar."""
+    """Join the articles whose texts have a similarity of at least `threshold`."""
     try:
         from datasketch import MinHash, MinHashLSH
     except ImportError as error:
@@ -133,7 +133,7 @@ def _join_alike(
     )
     for done, (i, minhash) in enumerate(zip(usable, hashes, strict=True), start=1):
         for other in index.query(minhash):
-            # Members of one group are not compared again: there may be thousands.
+            # Members of one group are not compared again, because there may be thousands.
             if groups.find(i) == groups.find(other):
                 continue
             if _jaccard(_shingles(texts[i]), _shingles(texts[other])) >= threshold:
@@ -144,22 +144,22 @@ def _join_alike(
 
 
 def _rows_a_band(threshold: float) -> int:
-    """Hashes a band, as many as still find a pair at the threshold with a chance of 0.999.
+    """Return the most hashes per band that find a pair at the threshold with a probability of 0.999.
 
-    A band of r hashes agrees with probability s**r for similarity s, one of b bands at least with
-    1 - (1 - s**r)**b. The more hashes, the fewer candidates in vain.
+    For similarity s, a band of r hashes agrees with probability s**r, and at least one of b bands
+    with 1 - (1 - s**r)**b. More hashes give fewer false candidates.
     """
-    wanted = 1 - 0.001 ** (1 / BANDS)  # what s**r must be at least
+    wanted = 1 - 0.001 ** (1 / BANDS)  # the lower bound of s**r
     rows = MAX_ROWS if threshold == 1 else int(math.log(wanted) / math.log(threshold))
     return min(max(1, rows), MAX_ROWS)
 
 
 def _shingles(text: str) -> frozenset[bytes]:
-    """The different pairs of neighbouring words."""
+    """Return the set of word bigrams of a text."""
     return frozenset(f"{a} {b}".encode("utf-8", "surrogatepass") for a, b in pairwise(text.split()))
 
 
 def _jaccard(a: frozenset[bytes], b: frozenset[bytes]) -> float:
-    """Size of the intersection over size of the union, of two sets that are not empty."""
+    """Return the Jaccard similarity of two non-empty sets: intersection size over union size."""
     common = len(a & b)
     return common / (len(a) + len(b) - common)

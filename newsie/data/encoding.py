@@ -1,4 +1,4 @@
-"""From articles to token ids, the same for teacher, student, training and serving."""
+"""Encoding articles as token ids, the same way for teacher, student, training and serving."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ __all__ = [
 ]
 
 View = Literal["full", "headline", "url"]
-"""What a model is shown: headline and body; the headline alone (the body, if there is none); or the words
-of the address alone, for models that nothing else is told (an address without words is a blank)."""
+"""The part of an article that a model reads: "full" is headline and body, "headline" is the headline alone
+(the body, if there is none), and "url" is the words of the address alone (blank if it has none)."""
 VIEWS: tuple[View, ...] = ("full", "headline")
-"""What one model is shown in turns, so that both work."""
+"""The views that a model is trained on in turns, so that both work."""
 
 MAX_TOKENS = 131_072
-"""The largest max_tokens; more is a slip, and would be tried until memory ends."""
+"""The largest max_tokens. More would be a mistake, and would run out of memory."""
 
 CHARACTERS_A_TOKEN = 8
-"""Text beyond max_tokens times this is cut before tokenising: English has 4 to 5 characters a
-token, so the cut is far behind the last token kept, and a 10 MB body costs no more than a page."""
+"""Text beyond max_tokens times this is cut before tokenising. English has 4 to 5 characters per
+token, so the cut is well after the last token kept, and a 10 MB body costs no more than a page."""
 
 
 @dataclass(frozen=True)
 class EncodingPolicy:
-    """How text becomes token ids; part of every bundle.
+    """The rules for turning text into token ids, which are part of every bundle.
 
     Attributes:
         max_tokens: longest input in tokens, special tokens included; the rest is cut off.
-        site_suffixes: endings of headlines that name the outlet ("BBC News" in "... - BBC News"),
+        site_suffixes: suffixes of headlines that name the outlet ("BBC News" in "... - BBC News"),
             learnt from the training data and removed before classifying.
     """
 
@@ -65,12 +65,12 @@ class EncodingPolicy:
             raise InputError("site_suffixes holds something else than text; give a list of texts")
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return the policy as plain JSON values."""
         return {"max_tokens": self.max_tokens, "site_suffixes": list(self.site_suffixes)}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> EncodingPolicy:
-        """The inverse of `to_json`."""
+        """Return the policy that `to_json` gave as plain JSON values."""
         suffixes = content["site_suffixes"]
         if not isinstance(suffixes, list):
             raise InputError(f"site_suffixes is {type(suffixes).__name__}; give a list of texts")
@@ -82,7 +82,7 @@ class EncodedArticles(NamedTuple):
 
     Attributes:
         ids: N sequences of token ids, special tokens included.
-        truncated: (N,) bool, True where text was cut off; markup and blanks are no text.
+        truncated: (N,) bool, True where text was cut off; markup and blanks do not count as text.
     """
 
     ids: list[list[int]]
@@ -90,15 +90,15 @@ class EncodedArticles(NamedTuple):
 
 
 class ReadText(NamedTuple):
-    """What a model reads of one article, and which characters each token stands for.
+    """The text of one article that a model reads, with the character span of each token.
 
     Attributes:
-        headline: cleaned, as far as its characters are read; may be empty.
-        body: likewise.
+        headline: the part of the cleaned headline that is read; may be empty.
+        body: the part of the cleaned body that is read; may be empty.
         ids: (T,) token ids, special tokens included.
-        spans: (T, 2) int, first and behind the last character of each token in `text`; equal where
-            a token stands for no text.
-        truncated: whether text was cut off.
+        spans: (T, 2) int, start and end of each token in `text`, the end exclusive; equal if a token
+            stands for no text.
+        truncated: True if text was cut off.
     """
 
     headline: str
@@ -109,12 +109,12 @@ class ReadText(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Headline and body as the tokenizer was given them."""
+        """Headline and body, as they were passed to the tokenizer."""
         return _join(self.headline, self.body)
 
 
 def view_text(article: Article, view: View, suffixes: frozenset[str] = frozenset()) -> str:
-    """The text of an article that a model is shown, cleaned."""
+    """Return the cleaned text of an article that a model reads."""
     if view == "url":
         return url_words(article.url)
     headline = strip_site_suffix(clean_text(article.headline), suffixes)
@@ -128,11 +128,11 @@ def _join(headline: str, body: str) -> str:
 
 
 class Encoder:
-    """A tokenizer and the policy to use it with.
+    """A tokenizer with its encoding policy.
 
     Args:
         tokenizer: any fast tokenizer whose post-processor adds the special tokens.
-        policy: how to cut and clean.
+        policy: the rules for cutting and cleaning.
     """
 
     def __init__(self, tokenizer: Tokenizer, policy: EncodingPolicy) -> None:
@@ -152,10 +152,10 @@ class Encoder:
 
     @classmethod
     def from_file(cls, path: Path, policy: EncodingPolicy) -> Encoder:
-        """Read a tokenizer.json.
+        """Read a tokenizer.json file.
 
         Raises:
-            BundleError: it holds no tokenizer that works.
+            BundleError: the file does not contain a working tokenizer.
         """
         with _tokenizer_errors(f"{path} cannot be used"):
             return cls(Tokenizer.from_file(str(path)), policy)
@@ -165,14 +165,14 @@ class Encoder:
         """Read a tokenizer from the text of its tokenizer.json.
 
         Raises:
-            BundleError: it holds no tokenizer that works.
+            BundleError: the text does not contain a working tokenizer.
         """
         with _tokenizer_errors("it cannot be used"):
             return cls(Tokenizer.from_str(text.decode()), policy)
 
     @property
     def pad_id(self) -> int:
-        """The id that fills up shorter rows of a batch; 0 where the tokenizer names none."""
+        """The id that pads shorter rows of a batch, or 0 if the tokenizer names none."""
         for token in ("[PAD]", "<pad>"):
             token_id = self.tokenizer.token_to_id(token)
             if token_id is not None:
@@ -181,16 +181,16 @@ class Encoder:
 
     @property
     def vocabulary_size(self) -> int:
-        """Ids that it may give: 0 up to this."""
+        """The number of token ids, which start at 0."""
         return self.tokenizer.get_vocab_size(with_added_tokens=True)
 
     def encode(
         self, articles: Iterable[Article], view: View = "full", *, first: int = 1
     ) -> EncodedArticles:
-        """Token ids of each article, in order; `first` is the number of the first one in messages.
+        """Return the token ids of each article, in order. `first` is the first one's number in messages.
 
         Raises:
-            InputError: an article has no text at all, where its text is what is read.
+            InputError: an article has no text, and the view reads its text.
             BundleError: the tokenizer fails on an article.
         """
         articles = list(articles)
@@ -212,10 +212,10 @@ class Encoder:
         return EncodedArticles(ids, np.asarray(truncated, dtype=np.bool_))
 
     def read(self, article: Article) -> ReadText:
-        """One article, as `encode` gives it, with the characters behind each token.
+        """Encode one article as `encode` does, with the character span of each token.
 
         Raises:
-            InputError: the article has no text at all.
+            InputError: the article has no text.
             BundleError: the tokenizer fails on the article.
         """
         headline, body = self._parts(article, "full", 1)
@@ -233,7 +233,7 @@ class Encoder:
         )
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
-        """Ids of each text, and whether it has more than are kept."""
+        """Return the ids of each text, and for each text True if it is truncated."""
         if self._pieces is None:
             found = self.tokenizer.encode_batch_fast(texts)
             return [encoding.ids for encoding in found], [bool(e.overflowing) for e in found]
@@ -243,7 +243,7 @@ class Encoder:
         return [[*before, *ids[:room], *after] for ids in bare], [len(ids) > room for ids in bare]
 
     def _blame(self, texts: Sequence[str], articles: Sequence[Article], first: int) -> None:
-        """Tokenize each text alone, after an error with all of them, to name the article in the error.
+        """Tokenize each text alone after an error, so that the error can name the article.
 
         Raises:
             BundleError: the tokenizer fails on an article.
@@ -253,8 +253,8 @@ class Encoder:
                 self._tokenize([text])
 
     def _parts(self, article: Article, view: View, number: int) -> tuple[str, str]:
-        """Headline and body of what `view_text` gives, or as much of them as is read and a little
-        more: cleaning costs time in proportion to the length."""
+        """Return headline and body of what `view_text` returns, cut a little after the last character that
+        is read, because cleaning takes time in proportion to the length."""
         if view == "url":
             return url_words(article.url), ""
         headline = clean_start(article.headline, self._max_characters)
@@ -284,7 +284,7 @@ def _fault_of(article: Article, number: int) -> str:
 
 @contextmanager
 def _tokenizer_errors(message: str) -> Iterator[None]:
-    """Raise a BundleError with a message where the tokenizer fails.
+    """Raise a BundleError with a message if the tokenizer fails.
 
     The library raises plain `Exception`. A panic of its Rust code arrives as a PanicException, which is a
     BaseException and cannot be imported.
@@ -300,7 +300,7 @@ def _tokenizer_errors(message: str) -> Iterator[None]:
 def pad(
     ids: Sequence[Sequence[int] | NDArray[np.int32]], pad_id: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of equal length: (input_ids, attention_mask), both (B, T) with T the longest row."""
+    """Pad rows to equal length: (input_ids, attention_mask), both (B, T) with T the longest row."""
     lengths = np.fromiter(map(len, ids), np.int64, count=len(ids))
     longest = int(lengths.max(initial=0))
     input_ids = np.full((len(ids), longest), pad_id, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Folders of texts: a folder for each label."""
+"""Reading folders of text files that have one folder per label."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LOCKED = "folder left out: it cannot be opened"
 
 
 def open_folder(path: Path, limit: int) -> Records:
-    """The .txt files of a folder that holds a folder for each label, also those deeper in it. The first
-    line of a file is the headline, the rest the body.
+    """Open the .txt files of a folder that contains one folder per label, at any depth. The first line of
+    a file is the headline, and the rest is the body.
 
     Raises:
         ReadError: there is no such file.
@@ -49,12 +49,12 @@ def open_folder(path: Path, limit: int) -> Records:
 
 
 def find_texts(path: Path) -> list[Path]:
-    """The files of a folder of texts by label that `open_folder` reads, in order."""
+    """Return the files that `open_folder` reads, in order."""
     return _find_files(path)[0]
 
 
 def _find_files(path: Path) -> tuple[list[Path], Counter[str]]:
-    """The texts in order, and the number of other files by why they are left out."""
+    """Return the text files in order, and the number of other files by the reason they are left out."""
     files: list[Path] = []
     left_out = Counter[str]()
     labels: list[Path] = []
@@ -72,8 +72,8 @@ def _find_files(path: Path) -> tuple[list[Path], Counter[str]]:
 
 
 def _read_once(root: Path, labels: list[Path], left_out: Counter[str]) -> Iterator[Path]:
-    """The folders for labels without links to what is read already: the root, a folder in it or above
-    it, what another link leads to. Each text has one label."""
+    """Yield the label folders, without links to a folder that is already read: the root, a folder in it
+    or above it, or the target of another link. So each text has one label."""
     seen = {root.resolve()}
     links = {label: label.resolve() for label in labels if label.is_symlink()}
     yield from (label for label in labels if label not in links)
@@ -86,20 +86,20 @@ def _read_once(root: Path, labels: list[Path], left_out: Counter[str]) -> Iterat
 
 
 def _sort_out(file: Path, files: list[Path], left_out: Counter[str], no_text: str = "") -> None:
-    """Put a file among the texts, or count why it is left out; hidden files are neither."""
+    """Add a file to the texts, or count the reason it is left out. Hidden files are ignored."""
     if file.suffix.lower() != ".txt":
         if not file.name.startswith("."):
             left_out[OTHER_ENDING] += 1
     elif no_text:
         left_out[no_text] += 1
-    elif not _may_be_file(file):  # opening a pipe would wait for ever
+    elif not _may_be_file(file):  # opening a pipe would block forever
         left_out[NO_FILE] += 1
     else:
         files.append(file)
 
 
 def _may_be_file(path: Path) -> bool:
-    """Whether a path leads to a regular file, or to what may not be looked at: opening that says so."""
+    """Return True if a path is a regular file, or cannot be examined, in which case opening it fails."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except PermissionError:
@@ -109,8 +109,8 @@ def _may_be_file(path: Path) -> bool:
 
 
 def _readable(name: str) -> str:
-    """A name as text. One that is not UTF-8 is read as Windows-1252, with "?" for what is not that
-    either."""
+    """Return a file name as text. A name that is not UTF-8 is decoded as Windows-1252, with "?" for bytes
+    that are not that either."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

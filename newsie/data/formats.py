@@ -1,4 +1,4 @@
-"""The format of a source, by its name or by its content, and the code that reads it."""
+"""Detecting the format of a source by its name or content, and opening it with the right reader."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TABLE_SUFFIXES = (".parquet", ".arrow", ".feather")
 SUFFIXES = TEXT_SUFFIXES + TABLE_SUFFIXES
 
 MAX_HELD_BYTES = 256 * 2**20
-"""A table that comes through a stream is held in memory."""
+"""The largest table that is read from a stream, which is held in memory."""
 
 _FOREIGN = {
     re.compile(rb"PK\x03\x04"): "an Excel sheet or another zip file: save it as CSV, or unpack it",
@@ -41,7 +41,7 @@ _FOREIGN = {
     ): "an image, a program, a database or a pickle",
     re.compile(rb"[\x01\x16]"): "a wire format with control characters",
 }
-"""Starts of files that hold no rows of text, whatever they are called."""
+"""The first bytes of files without rows of text, whatever their name."""
 
 _TABLES = {b"PAR1": ".parquet", b"ARROW1": ".arrow"}
 
@@ -54,24 +54,24 @@ def open_records(
     known: Collection[str] = (),
     max_bytes: int | None = None,
 ) -> Records:
-    """The rows of a file, of a folder of texts by label, of `hub:owner/name`, of "-" (stdin), or of an
-    open stream.
+    """Open the rows of a file, a folder of texts by label, `hub:owner/name`, "-" (stdin), or an open
+    stream.
 
-    A regular file is of the format that its ending names; a stream or a pipe without such a name is of
-    the format that its content shows.
+    The suffix of a regular file names its format. The format of a stream or pipe without such a name is
+    detected from its content.
 
     Args:
-        source: where the rows are.
-        max_field_chars: the longest field that is of use.
+        source: the source of the rows.
+        max_field_chars: the longest field that the caller uses.
         name: the name of a stream, e.g. "upload.csv".
-        known: columns that are needed, which may have unusual names.
+        known: required columns, which may have unusual names.
         max_bytes: the most bytes that a stream may hold once decompressed; None means no limit.
 
     Raises:
         ReadError: the source is missing, empty, of an unknown format, or cannot be read at all.
         MissingExtraError: the format needs a package that is not installed.
     """
-    limit = 8 * max_field_chars + 65_536  # of a line: several fields, escapes, bytes of UTF-8
+    limit = 8 * max_field_chars + 65_536  # per line: several fields, escapes, UTF-8 bytes
     if not isinstance(source, str | Path):
         return _open_stream(StreamSource(source, name or "stdin", max_bytes), name, limit, known)
     if str(source) == "-":
@@ -90,7 +90,7 @@ def open_records(
             pipe = StreamSource(path.open("rb"), str(path), owned=True)
             return _open_stream(pipe, path.name, limit, known)
         return _open_file(path, _find_format(path), limit, known)
-    except OSError as error:  # a name that is too long, a folder that may not be entered, ...
+    except OSError as error:  # the name is too long, a folder may not be entered, ...
         raise ReadError(path, f"cannot be opened: {error.strerror or error}") from error
 
 
@@ -98,20 +98,20 @@ _STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
 
 def is_stream(source: str | Path) -> bool:
-    """Whether a source can be read only once: "-", a named pipe, /dev/stdin, a shell's <(...)."""
+    """Return True if a source can be read only once: "-", a named pipe, /dev/stdin, a shell's <(...)."""
     if str(source) == "-":
         return True
     if str(source).startswith("hub:"):
         return False
     try:
         mode = Path(source).stat().st_mode
-    except (OSError, ValueError):  # ValueError: a NUL character, which no name has
+    except (OSError, ValueError):  # ValueError: a NUL character, which no file name has
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or str(source).startswith(_STREAMS)
 
 
 def _ending(path: Path) -> tuple[str, bool]:
-    """The ending that tells the format, and whether one of compression follows it."""
+    """Return the suffix that names the format, and True if a compression suffix follows it."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     packed = bool(suffixes) and suffixes[-1] in COMPRESSIONS
     return next(reversed(suffixes[:-1] if packed else suffixes), ""), packed
@@ -132,7 +132,7 @@ def _find_format(path: Path) -> str:
 
 def _open_file(path: Path, format_: str, limit: int, known: Collection[str]) -> Records:
     if path.stat().st_size == 0:
-        # A table says even of no rows which columns it has, and so was never written to the end.
+        # A table file has a schema even without rows, so an empty one was not written completely.
         kind = ReadError if format_ in TABLE_SUFFIXES else EmptyFileError
         raise kind(path, "the file is empty")
     if format_ in TABLE_SUFFIXES:
@@ -174,7 +174,7 @@ def _open_stream(
 
 
 def _refuse_foreign(source: Source, head: bytes) -> None:
-    """Refuse a file that is something else than its name says, or than Newsie reads."""
+    """Raise an error if a file is not what its name says, or of a format that Newsie does not read."""
     for start, what in _FOREIGN.items():
         if start.match(head.removeprefix(b"\xef\xbb\xbf")):
             raise ReadError(
@@ -183,7 +183,7 @@ def _refuse_foreign(source: Source, head: bytes) -> None:
 
 
 def _guess(source: Source, limit: int, known: Collection[str]) -> str:
-    """The ending that a file with such a first line would have."""
+    """Return the suffix of the format that the first lines look like."""
     first, _ = first_lines(source, limit, lambda _: False)
     if _CONTROL.search(first):
         raise ReadError(
@@ -206,8 +206,8 @@ def _decode(line: bytes) -> str:
 
 
 def _table_delimiter(source: Source, limit: int, known: Collection[str]) -> str:
-    """The delimiter of a table that is saved as .txt, as spreadsheets do ("Unicode Text"); empty for
-    headlines, one a line. Of a stream, more than the first line is read only where that names columns."""
+    """Return the delimiter of a table saved as .txt ("Unicode Text" of spreadsheets), or "" for one headline
+    per line. More than the first line of a stream is read only if that line names columns."""
     line = _decode(first_lines(source, limit, lambda _: False)[0])
     named = (delimiter for delimiter in DELIMITERS if _are_known(_cells(line, delimiter), known))
     return next((delimiter for delimiter in named if holds_table(source, delimiter, limit)), "")
@@ -220,7 +220,7 @@ _COLUMN_NAME = re.compile(r"[^\W\d]\w{0,40}\Z")
 
 
 def _is_header(line: str, known: Collection[str]) -> bool:
-    """Whether a line names the columns of a CSV or TSV file, and is no headline."""
+    """Return True if a line names the columns of a CSV or TSV file, rather than being a headline."""
     if _SEPARATOR_LINE.match(line):
         return True
     if line.strip().strip('"').casefold() in ("headline", "title"):
@@ -229,16 +229,15 @@ def _is_header(line: str, known: Collection[str]) -> bool:
 
 
 def _names_columns(line: str, delimiter: str, known: Collection[str]) -> bool:
-    """Whether the cells of a line are names of columns, or more than two of them words without any blank
-    between."""
+    """Return True if the cells of a line are column names, or are more than two single words."""
     names = _cells(line, delimiter)
     words = _are_words(names) and len(names) > 2
     return _are_known(names, known) or (words and not has_text_column(names))
 
 
 def _are_known(names: Sequence[str], known: Collection[str]) -> bool:
-    """Whether one of the names is a column that is needed, or two of them are usual ones, or one is that
-    of a text and none of them more than a word."""
+    """Return True if one name is a required column, or two are usual ones, or one is a usual name of a text
+    column and all of them are single words."""
     if any(find_column(names, name) is not None for name in known):
         return True
     usual = _are_words(names) or count_known(names) > 1
@@ -250,7 +249,7 @@ def _are_words(names: Sequence[str]) -> bool:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    """The cells of a line that are not blank; none where it has only one, or is no line of a table."""
+    """Return the cells of a line that are not blank, or none if it has only one or is not a table row."""
     start = line[:10_000].strip("\r\n")
     if delimiter not in start or "\r" in start or "\n" in start:
         return []

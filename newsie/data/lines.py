@@ -1,4 +1,4 @@
-"""Rows of JSON Lines files and of plain headlines, one a line."""
+"""Readers of JSON Lines files, and of text files with one headline per line."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ Parse = Callable[[bytes], Row | BadRow]
 
 
 def open_json_lines(source: Source, limit: int) -> Records:
-    """An object a line; a row's number is its line."""
+    """Open rows with one JSON object per line. A row's number is its line number."""
     return _open_lines(source, _streamed_object if source.once else _parse_object, limit)
 
 
 def open_headlines(source: Source, limit: int) -> Records:
-    """A headline a line; a row's number is its line."""
+    """Open rows with one headline per line. A row's number is its line number."""
     return _open_lines(source, _streamed_headline if source.once else _parse_headline, limit)
 
 
 def first_lines(source: Source, limit: int, second: Callable[[bytes], bool]) -> tuple[bytes, bytes]:
-    """The first line with text, or the start of it, and the next one if the first asks for a `second`;
-    empty where there is none."""
+    """Return the first line with text, or its start, and the next one if `second` is true of the first.
+    A line that is missing is empty."""
     with source.peek() as stream:
         lines = _starts(stream, limit)
         first = next(lines, b"")
@@ -48,7 +48,7 @@ def first_lines(source: Source, limit: int, second: Callable[[bytes], bool]) -> 
 
 
 def _starts(stream: IO[bytes], limit: int) -> Iterator[bytes]:
-    """The lines that are not blank, up to the first one beyond the limit, of which the start."""
+    """Yield the lines that are not blank, up to the start of the first one beyond the limit."""
     try:
         while line := stream.readline(limit):
             text = _without_mark(line)
@@ -57,11 +57,11 @@ def _starts(stream: IO[bytes], limit: int) -> Iterator[bytes]:
             if len(line) == limit:
                 return
     except (UnicodeDecodeError, *DAMAGE):
-        return  # reading the rows says so
+        return  # reading the rows raises the error
 
 
 def _open_lines(source: Source, parse: Parse, limit: int) -> Records:
-    """Of a stream, only the lines up to the first row are read before they are asked for."""
+    """Open the rows of a source. Only the lines up to the first row of a stream are read in advance."""
     watch = Watch()
 
     def read(_wanted: Sequence[str] = ()) -> Iterator[Record]:
@@ -83,7 +83,7 @@ def _parse_lines(lines: Iterable[tuple[int, bytes | BadRow]], parse: Parse) -> I
 
 
 def _lines(stream: IO[bytes], limit: int) -> Iterator[tuple[int, bytes | BadRow]]:
-    """Numbered lines that are not blank; one beyond the limit is skipped without being held."""
+    """Yield numbered lines that are not blank. A line beyond the limit is skipped without holding it."""
     for number in itertools.count(1):
         try:
             line = stream.readline(limit + 1)
@@ -93,7 +93,7 @@ def _lines(stream: IO[bytes], limit: int) -> Iterator[tuple[int, bytes | BadRow]
         except DAMAGE as error:
             yield number, cut_off(error)
             return
-        except UnicodeDecodeError as error:  # of an open text stream
+        except UnicodeDecodeError as error:  # raised by an open text stream
             yield number, BadRow("not UTF-8", str(error), last=True)
             return
         if not line:
@@ -113,17 +113,17 @@ def _skip_line(stream: IO[bytes], line: bytes, limit: int) -> None:
 
 
 def _without_mark(line: bytes) -> bytes:
-    """A line without the byte order mark."""
+    """Return a line without its byte order mark."""
     return line.removeprefix(b"\xef\xbb\xbf")
 
 
 def starts_object(line: bytes) -> bool:
-    """Whether a line begins as a JSON object does."""
+    """Return True if a line begins like a JSON object."""
     return line.lstrip()[:1] == b"{"
 
 
 def _parse(line: bytes, parse: Callable[[str], Row | BadRow]) -> Row | BadRow:
-    """The row of a line, which is read as Windows-1252 where it is not UTF-8."""
+    """Return the row of a line, which is decoded as Windows-1252 if it is not UTF-8."""
     try:
         return parse(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -143,7 +143,7 @@ def _headline(text: str) -> Row | BadRow:
 
 
 def _parse_object(line: bytes) -> Row | BadRow:
-    """The row of a line that holds a JSON object."""
+    """Return the row of a line that contains a JSON object."""
     return _parse(line, _object)
 
 
@@ -158,7 +158,7 @@ def _object(text: str) -> Row | BadRow:
 
 
 def _streamed_headline(line: bytes) -> Row | BadRow:
-    """A headline among headlines; an object was meant to be read as one."""
+    """Parse a headline in a stream of headlines. A JSON object is a bad row."""
     if starts_object(line) and not isinstance(_parse_object(line), BadRow):
         return BadRow(
             "a JSON object among plain headlines",
@@ -168,7 +168,7 @@ def _streamed_headline(line: bytes) -> Row | BadRow:
 
 
 def _streamed_object(line: bytes) -> Row | BadRow:
-    """An object among objects; a plain line was meant to be read as a headline."""
+    """Parse an object in a stream of JSON objects. A plain line is a bad row."""
     if not starts_object(line):
         return BadRow(
             "a plain line among JSON objects",

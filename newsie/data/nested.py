@@ -1,4 +1,4 @@
-"""Nested values: the text, or the label, in a list or an object that stands in a cell."""
+"""Extracting the text or the label from a list or an object in a cell."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 __all__ = ["NestedError", "NestedText", "label_of", "text_of"]
 
 TEXT_KEYS = ("main", "rendered", "text", "content", "value", "name", "label", "title", "default")
-"""The keys under which an object keeps its text, the best first: {"main": ...} of The New York Times,
-{"rendered": ...} of WordPress, {"name": ...} of a publisher or a section."""
+"""The keys of the text in an object, best first: {"main": ...} of The New York Times, {"rendered": ...} of
+WordPress, {"name": ...} of a publisher or a section."""
 
 TYPED_KEYS = ("$date", "$oid", "$numberLong", "#text", "@value", "_")
-"""The keys under which MongoDB, XML converters and JSON-LD keep a plain value."""
+"""The keys that MongoDB, XML converters and JSON-LD use for a plain value."""
 
 MAX_DEPTH = 8
 
 
 class NestedError(ValueError):
-    """A nested value that is no text, or no single label.
+    """An error for a nested value that is not text, or not a single label.
 
     Attributes:
-        reason: why, in a few fixed words.
+        reason: the reason, in a few fixed words.
         detail: the start of the value.
     """
 
@@ -33,22 +33,22 @@ class NestedError(ValueError):
 
 
 class NestedText(str):
-    """A list or an object as JSON text, with the value itself."""
+    """A list or an object as JSON text, which also keeps the original value."""
 
     __slots__ = ("value",)
     value: Any
 
     @classmethod
     def of(cls, value: Any) -> NestedText:
-        """The JSON text of a list or object."""
+        """Return a list or an object as JSON text."""
         text = cls(json.dumps(value, ensure_ascii=False, default=str))
         text.value = value
         return text
 
 
 def text_of(cell: str) -> str:
-    """The text of a cell: that of an object is under one of `TEXT_KEYS`; a list of paragraphs is
-    joined, a line each.
+    """Return the text of a cell. The text of an object is under one of `TEXT_KEYS`. A list of paragraphs is
+    joined, one per line.
 
     Raises:
         NestedError: the value is nested in another way.
@@ -74,7 +74,7 @@ def _texts(value: Any, whole: Any, depth: int) -> Iterator[str]:
 
 
 def label_of(cell: str) -> str:
-    """The label in a cell: that of a list of one, or of an object such as {"name": "sport"}.
+    """Return the label in a cell, which may be a list of one or an object such as {"name": "sport"}.
 
     Raises:
         NestedError: there are several labels, or the value is nested in another way.

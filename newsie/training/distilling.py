@@ -1,4 +1,4 @@
-"""Distillation: the teachers' soft labels, and the student that learns from them."""
+"""Distillation: computing the teachers' soft labels and fitting the student on them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 SoftLogits = Mapping[View, Mapping[str, NDArray[np.float16]]]
-"""View -> task -> (N, C) logits of the teachers."""
+"""The teachers' logits by view and task, (N, C) each."""
 
 
 @stage("soft-labels", opens=load_soft_labels, resumable=True)
@@ -63,15 +63,15 @@ def label_softly(
     view: View,
     rows: NDArray[np.int64] | None = None,
 ) -> None:
-    """Let the teachers label the training articles in a view.
+    """Compute the teachers' soft labels of the training articles in a view.
 
     Args:
-        work: where.
-        teachers: of one label space; several are averaged as probabilities.
+        work: the store and the folder of the result.
+        teachers: models of one label space; several are averaged as probabilities.
         corpora: the articles.
-        encoder: the teachers' tokenizer, and how many tokens they read.
-        view: what they read of each article.
-        rows: (n,) which training articles; None means all.
+        encoder: the teachers' tokenizer and encoding policy.
+        view: the view of each article that the teachers read.
+        rows: (n,) the rows of the training articles to label; None means all.
     """
     tokens = encode_split(work.store, corpora, "train", encoder, view)
     data = corpora.fingerprint()
@@ -88,15 +88,15 @@ def store_soft_labels(
     data: str,
     view: View,
 ) -> None:
-    """Fill a folder with the teachers' logits of articles, here or on Ray.
+    """Compute the teachers' logits and write them to a folder, on this machine or on Ray.
 
     Args:
-        work: where.
+        work: the store and the folder of the result.
         teachers: see `compute_soft_labels`.
-        tokens: N articles.
-        max_tokens: longest input in tokens.
-        data: fingerprint of the articles.
-        view: what the teachers read of each.
+        tokens: the N articles.
+        max_tokens: the longest input in tokens.
+        data: the fingerprint of the articles.
+        view: the view of each article that the teachers read.
     """
     store = work.store
     models = [model.to(store.accelerator.device) for model in teachers]
@@ -135,15 +135,15 @@ def store_soft_labels(
 
 @dataclass(frozen=True)
 class Teachers:
-    """Fitted teachers, and what they read.
+    """Fitted teachers, and the settings for computing their soft labels.
 
     Attributes:
-        models: of one label space; the first gives the student its layers.
-        encoder: their tokenizer, and how many tokens they read for the soft labels.
-        view: what they read of an article whose headline alone is shown to the student: "same" as the
-            student, or the "full" article, as privileged information.
-        temperature: how many times hotter their softmax is than the student's.
-        whole: label all training articles also where only some are asked for.
+        models: models of one label space; the student may take its layers from the first.
+        encoder: their tokenizer, and the encoding policy for the soft labels.
+        view: the view that they read when the student sees only the headline: the "same" as the student,
+            or the "full" article, as privileged information.
+        temperature: the ratio of their softmax temperature to the student's.
+        whole: label all training articles even if only some are requested.
     """
 
     models: Sequence[MultiTaskModel]
@@ -160,7 +160,7 @@ class Teachers:
     def soft_labels(
         self, store: RunStore, corpora: Corpora, rows: NDArray[np.int64] | None = None
     ) -> dict[View, SoftLabels]:
-        """Return their soft labels of training articles, for every view that a student reads."""
+        """Return the soft labels of training articles, for every view that a student reads."""
         asked = None if self.whole else rows
         labels = {
             view: label_softly(store, self.models, corpora, self.encoder, view, asked)
@@ -173,8 +173,8 @@ class Teachers:
     def logits(
         self, store: RunStore, corpora: Corpora, rows: NDArray[np.int64] | None = None
     ) -> SoftLogits:
-        """Return their logits for training articles, as the student learns them."""
-        # softmax(z / (k T)) is the softmax at T of the logits z / k: a teacher k times hotter.
+        """Return the logits for training articles that the student learns from, divided by `temperature`."""
+        # softmax(z / (k T)) is the softmax of the logits z / k at T: a teacher k times hotter.
         return {
             view: {
                 task: (logits / self.temperature).astype(np.float16)
@@ -185,12 +185,12 @@ class Teachers:
 
 
 class SoftSource(Protocol):
-    """What gives training articles their soft labels. Has a fingerprint, as every input of a stage."""
+    """A source of soft labels for training articles. It has a fingerprint, as every input of a stage has."""
 
     def logits(
         self, store: RunStore, corpora: Corpora, rows: NDArray[np.int64] | None = None
     ) -> SoftLogits:
-        """Return the logits that the student learns, for every view that it reads."""
+        """Return the logits that the student learns from, for every view that it reads."""
         ...
 
 
@@ -200,8 +200,8 @@ class SoftLabelled:
 
     Attributes:
         gold: the articles as the student reads them.
-        teachers: label them.
-        labelled: how many of the articles keep their gold labels, the first ones; None means all.
+        teachers: the source of the soft labels.
+        labelled: the number of articles, from the first, that keep their gold labels; None means all.
     """
 
     gold: GoldLabels
@@ -219,11 +219,11 @@ class SoftLabelled:
 
 @dataclass(frozen=True)
 class StudentTokenizer:
-    """The tokenizer of a student: that of an encoder, or its most frequent pieces.
+    """The tokenizer of a student: that of a pretrained encoder, with all its pieces or some of them.
 
     Attributes:
-        encoder: where layers and tokenizer come from.
-        pieces: ids of the pieces that the student keeps, ascending; None keeps all.
+        encoder: the encoder that layers and tokenizer come from.
+        pieces: the ids of the pieces that the student keeps, ascending; None keeps all.
         site_suffixes: see `EncodingPolicy`.
     """
 
@@ -235,7 +235,7 @@ class StudentTokenizer:
     def choose(
         cls, store: RunStore, corpora: Corpora, encoder: Pretrained, config: StudentConfig
     ) -> StudentTokenizer:
-        """Choose the pieces that the training articles use most, as many as the student may have."""
+        """Return the tokenizer with the most frequent pieces in the training articles."""
         whole = cls(encoder, None, corpora.site_suffixes)
         if not config.vocabulary:
             return whole
@@ -245,7 +245,7 @@ class StudentTokenizer:
         return replace(whole, pieces=choose_pieces(reading.tokenizer, counts, config.vocabulary))
 
     def reads(self, max_tokens: int) -> Encoder:
-        """Return it with the longest input in tokens."""
+        """Return the tokenizer with a policy that truncates articles to `max_tokens`."""
         whole = open_encoder(self.encoder.name, EncodingPolicy(max_tokens, self.site_suffixes))
         if self.pieces is None:
             return whole
@@ -254,12 +254,12 @@ class StudentTokenizer:
 
 @dataclass(frozen=True)
 class StudentStart:
-    """A student before it learns: layers of its teacher, or of a pretrained encoder.
+    """The initial weights of a student: layers of its teacher or of a pretrained encoder.
 
     Attributes:
-        teacher: gives the label space, and its layers where the student's encoder is "teacher".
+        teacher: the source of the label space, and of the layers if the student's encoder is "teacher".
         config: the student's shape.
-        tokenizer: the student's.
+        tokenizer: the student's tokenizer.
     """
 
     teacher: MultiTaskModel
@@ -287,12 +287,12 @@ class StudentStart:
 
 @dataclass(frozen=True)
 class Learning:
-    """What a student starts as, what it learns from, and what it minimises.
+    """The initial weights, the training data and the loss of a student.
 
     Attributes:
-        start: its first weights.
-        data: its articles.
-        loss: its loss.
+        start: the initial weights.
+        data: the training articles.
+        loss: the loss.
     """
 
     start: Start
@@ -305,13 +305,13 @@ class Distilled:
     """Plain distillation of a student, before a method changes it.
 
     Attributes:
-        config: the student.
-        start: its first weights.
-        gold: its articles with gold labels.
-        teachers: give these soft labels.
-        labelled: how many of them keep their gold labels; see `SoftLabelled`.
-        weights: factor of each task's loss.
-        seed: of what a method draws.
+        config: the student's settings.
+        start: the initial weights.
+        gold: the training articles with gold labels.
+        teachers: the source of their soft labels.
+        labelled: the number of articles that keep their gold labels; see `SoftLabelled`.
+        weights: the factor of each task's loss.
+        seed: the seed of a method's random draws.
     """
 
     config: StudentConfig
@@ -324,18 +324,18 @@ class Distilled:
 
     @property
     def data(self) -> SoftLabelled:
-        """The articles with gold and soft labels."""
+        """The training articles with gold and soft labels."""
         return SoftLabelled(self.gold, self.teachers, self.labelled)
 
     @property
     def learning(self) -> Learning:
-        """The student as plain distillation teaches it."""
+        """The weights, data and loss of plain distillation."""
         loss = DistillationLoss.of(self.config.distillation, self.weights)
         return Learning(self.start, self.data, loss)
 
 
 Method = Callable[[Distilled], Learning]
-"""Makes of plain distillation what a recipe asks for: another loss, another training set, or both."""
+"""A function that changes plain distillation: its loss, its training set, or both."""
 
 
 def plain(distilled: Distilled) -> Learning:

@@ -1,13 +1,12 @@
-"""Off the grid of int8 before a revived student is fitted, so that int8 keeps what it learns.
+"""Dithering of a revived student's weights before fitting, so that int8 keeps the updates.
 
 A revived student's weights are integers times a step. Fitting moves most of them by less than half a step,
-and int8 would move them back: the error of rounding is just what was learnt, and not noise. So each weight
-begins at random within half a step of where it was. Then it is rounded up as often as its place between two
-integers says,
+so rounding to int8 would undo the updates. Dithering first moves each weight by a random offset of at most
+half a step. The rounded weight then equals the updated one on average,
 
     mean of round(w + d + u) = w + u,    d uniform in [-step / 2, step / 2), u the update,
 
-and what is left is the noise that any student has in int8 (Schuchman 1964, "Dither signals and their effect
+and only the rounding noise of any int8 student remains (Schuchman 1964, "Dither signals and their effect
 on quantization noise").
 """
 
@@ -22,11 +21,11 @@ __all__ = ["dither"]
 
 
 def dither(model: nn.Module, seed: int) -> None:
-    """Move the weights of products and embeddings within half a step of int8; rows of zeros stay.
+    """Move each weight of linear layers and embeddings at random within half an int8 step; zero rows stay.
 
     Args:
-        model: a student in float32, as `revive_student` gives it; changed in place.
-        seed: of the random moves.
+        model: a student in float32, as `revive_student` returns it; changed in place.
+        seed: the seed of the random offsets.
     """
     random = torch.Generator().manual_seed(seed)
     for module in model.modules():

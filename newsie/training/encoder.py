@@ -1,4 +1,4 @@
-"""Encoders: where they come from, and how the first token's hidden state comes out of them."""
+"""Loading of pretrained encoders, and the hidden state of the first token."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ __all__ = [
 ]
 
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
-"""What configurations call their dropout rates."""
+"""The names of dropout rates in configurations."""
 
 LAYER_NORM_EPSILON = 1e-12
-"""Of every DistilBERT; a BERT with another one cannot become one."""
+"""The epsilon of every DistilBERT. A BERT with another one cannot be converted."""
 
 ABSENT = -1e9
-"""Added to the attention to padding: its weight becomes 0."""
+"""The value added to attention scores of padding, so that its weight becomes 0."""
 
 LAYER_NAMES = {
     "attention.self.query": "attention.q_lin",
@@ -52,14 +52,14 @@ LAYER_NAMES = {
     "output.dense": "ffn.lin2",
     "output.LayerNorm": "output_layer_norm",
 }
-"""Parts of a BERT layer -> parts of a DistilBERT layer; the two compute the same."""
+"""The names of a BERT layer's modules in a DistilBERT layer, which computes the same."""
 
 
 def encoder_directory(name: str) -> str:
-    """What transformers loads an encoder from: a directory or a hub id.
+    """Return the directory or hub id that transformers loads an encoder from.
 
     Raises:
-        MissingExtraError: "minilm" was asked for and its package is not installed.
+        MissingExtraError: the name is "minilm" and its package is not installed.
     """
     if name != "minilm":
         return name
@@ -70,16 +70,16 @@ def encoder_directory(name: str) -> str:
 
 
 def load_encoder(name: str, dropout: float = 0.0) -> PreTrainedModel:
-    """A pretrained encoder without pooler, in float32.
+    """Load a pretrained encoder in float32, without its pooler.
 
-    A BERT comes as the DistilBERT that computes the same: one architecture for teacher and student.
+    A BERT is converted to the equivalent DistilBERT, so that teacher and student share an architecture.
 
     Args:
-        name: hub id, local directory, or "minilm".
-        dropout: replaces the dropout rates of its configuration, whatever they are called.
+        name: a hub id, a local directory, or "minilm".
+        dropout: replaces all dropout rates in the configuration.
 
     Raises:
-        InputError: there is no such encoder, it is damaged, or it needs code of its own.
+        InputError: the encoder does not exist, is damaged, or needs custom code.
     """
     config = _read_config(name)
     for field in DROPOUTS:
@@ -97,45 +97,45 @@ def load_encoder(name: str, dropout: float = 0.0) -> PreTrainedModel:
         raise _no_encoder(name, error) from error
     pooler = getattr(model, "pooler", None)
     if isinstance(pooler, nn.Module):
-        pooler.requires_grad_(False)  # DDP wants a gradient of all that can be learnt
+        pooler.requires_grad_(False)  # DDP needs a gradient for every trainable parameter
     if isinstance(config, BertConfig) and config.layer_norm_eps == LAYER_NORM_EPSILON:
         return _as_distilbert(model, config, dropout)
     return model
 
 
 def max_positions(name: str) -> int | None:
-    """Longest input in tokens of an encoder; None where it has no table of positions that bounds it.
+    """Return an encoder's longest input in tokens, or None if no table of positions bounds it.
 
     Raises:
-        InputError: there is no such encoder.
+        InputError: the encoder does not exist.
     """
     for part, module in _without_weights(name, _read_config(name)).named_modules():
         if part.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa and its like count positions from the one behind the padding's.
+            # RoBERTa and similar encoders count positions from the one after the padding's.
             first = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - first
     return None
 
 
 def count_layers(name: str) -> int:
-    """Layers of an encoder.
+    """Return the number of layers of an encoder.
 
     Raises:
-        InputError: there is no such encoder.
+        InputError: the encoder does not exist.
     """
     return int(_read_config(name).num_hidden_layers)
 
 
 def check_max_tokens(name: str, wanted: Mapping[str, int]) -> None:
-    """Whether an encoder has positions for inputs of these lengths.
+    """Check that an encoder has positions for inputs of the given lengths.
 
     Args:
-        name: of the encoder, see `load_encoder`.
-        wanted: field of the recipe ("student.max_tokens") -> longest input in tokens.
+        name: the encoder, see `load_encoder`.
+        wanted: the longest input in tokens by field of the recipe, e.g. "student.max_tokens".
 
     Raises:
         RecipeError: an input may be longer than the encoder allows.
-        InputError: there is no such encoder.
+        InputError: the encoder does not exist.
     """
     allowed = max_positions(name)
     for field, tokens in wanted.items():
@@ -162,7 +162,7 @@ def _read_config(name: str) -> PretrainedConfig:
 
 
 def _without_weights(name: str, config: PretrainedConfig) -> PreTrainedModel:
-    """The model of a configuration, to look at: it takes no memory."""
+    """Return the model of a configuration on the meta device, where it takes no memory."""
     try:
         with torch.device("meta"):
             model: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
@@ -181,10 +181,10 @@ def _no_encoder(name: str, error: Exception) -> InputError:
 
 
 def encode_first(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Hidden state of the first token: (B, T), (B, T) -> (B, H).
+    """Return the hidden state of the first token: (B, T), (B, T) -> (B, H).
 
-    Of a DistilBERT the last layer computes that token alone, since nobody asks for the others: a
-    quarter off the time of 3 layers, an eighth off that of 6, and the same result.
+    The last layer of a DistilBERT computes only that token. The result is the same, in a quarter less time
+    with 3 layers and an eighth less with 6.
     """
     if not isinstance(encoder, DistilBertModel):
         output = encoder(input_ids=input_ids, attention_mask=attention_mask)
@@ -198,7 +198,7 @@ def encode_first(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Te
 
 
 def _attend(layer: Any, hidden: Tensor, context: Tensor, absent: Tensor) -> Tensor:
-    """A DistilBERT layer for some tokens (B, Q, H) that attend to all of them (B, T, H)."""
+    """Apply a DistilBERT layer to the tokens `hidden` (B, Q, H), which attend to `context` (B, T, H)."""
     attention = layer.attention
 
     def split(x: Tensor) -> Tensor:  # (B, ?, H) -> (B, heads, ?, H / heads)
@@ -206,7 +206,7 @@ def _attend(layer: Any, hidden: Tensor, context: Tensor, absent: Tensor) -> Tens
             1, 2
         )
 
-    # Scaled before they are multiplied: a long text has many more products than queries.
+    # Scale the queries before the product: a long text has many more products than queries.
     query = split(attention.q_lin(hidden) * attention.scaling)
     key, value = split(attention.k_lin(context)), split(attention.v_lin(context))
     weights = torch.softmax(query @ key.transpose(2, 3) + absent, dim=-1)
@@ -216,7 +216,7 @@ def _attend(layer: Any, hidden: Tensor, context: Tensor, absent: Tensor) -> Tens
 
 
 def take_layers(encoder: DistilBertModel, chosen: list[int], dropout: float) -> DistilBertModel:
-    """A DistilBERT of some layers of another one, with copies of their weights."""
+    """Return a DistilBERT with copies of the chosen layers of another one."""
     config = DistilBertConfig.from_dict(encoder.config.to_dict())
     config.n_layers, config.dropout, config.attention_dropout = len(chosen), dropout, dropout
     thin = DistilBertModel(config)
@@ -229,7 +229,7 @@ def take_layers(encoder: DistilBertModel, chosen: list[int], dropout: float) -> 
 
 
 def _as_distilbert(bert: PreTrainedModel, config: BertConfig, dropout: float) -> DistilBertModel:
-    """The DistilBERT that computes what a BERT does for a text of one segment."""
+    """Return the DistilBERT that computes the same as a BERT for a text of one segment."""
     result = DistilBertModel(
         DistilBertConfig(
             vocab_size=config.vocab_size,
@@ -250,7 +250,7 @@ def _as_distilbert(bert: PreTrainedModel, config: BertConfig, dropout: float) ->
         for name, value in weights.items()
         if name.startswith(("embeddings.word", "embeddings.position", "embeddings.LayerNorm"))
     }
-    # An article is one segment, so the embedding of segment 0 is a constant to add.
+    # An article is one segment, so the embedding of segment 0 is added as a constant.
     segment = weights["embeddings.token_type_embeddings.weight"][0]
     kept["embeddings.position_embeddings.weight"] = (
         weights["embeddings.position_embeddings.weight"] + segment

@@ -1,4 +1,4 @@
-"""What a recipe may say about experiments: students compared, and a search for one under a budget."""
+"""The recipe's settings for experiments: comparing students, and searching for one under a budget."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Swept = Literal["temperature", "alpha", "layers", "labelled", "transfer"]
 
 
 class Sweeps(TypedDict, total=False):
-    """What is swept -> the values that it is set to, see `Swept`."""
+    """The values of each swept setting, see `Swept`."""
 
     __pydantic_config__ = STRICT  # type: ignore[misc]
 
@@ -32,21 +32,21 @@ class Sweeps(TypedDict, total=False):
 
 @dataclass(frozen=True, config=STRICT)
 class CompareConfig:
-    """Students that are compared, each of them once a seed. See docs/laboratory.md.
+    """A comparison of students, each trained once per seed. See docs/laboratory.md.
 
-    All students of a seed take equally many steps. A seed decides which articles are labelled, the
-    teacher's heads and order, and the students' order and views.
+    All students of a seed train for the same number of steps. A seed determines which articles are
+    labelled, the teacher's initial heads and order of articles, and the students' order and views.
 
     Attributes:
-        seeds: how many; 0, 1, ... An interval needs two.
-        labelled: training articles that keep their gold labels, drawn anew with each seed; the teacher
-            learns from these alone. 0 means all.
-        transfer: further articles, without gold labels, for the arms that learn from more text.
-        test: test articles that are measured on, drawn once; 0 means all.
-        attacked: test articles, the first ones, on which typos, swapped words and gradient attacks are
-            tried; 0 means none.
-        arms: names of the students to compare, see newsie/laboratory/arms.py.
-        sweeps: value -> what it is set to, one at a time, in the recipe's student.
+        seeds: the number of seeds, 0, 1, ... An interval needs two.
+        labelled: the number of training articles that keep their gold labels, drawn again for each seed;
+            the teacher learns from these alone. 0 means all.
+        transfer: the number of further articles, without gold labels, for the arms that learn from more text.
+        test: the number of test articles to evaluate on, drawn once; 0 means all.
+        attacked: the number of test articles, from the first, on which typos, swapped words and gradient
+            attacks are tried; 0 means none.
+        arms: the names of the students to compare, see newsie/laboratory/arms.py.
+        sweeps: the values to try for settings of the recipe's student, one setting at a time.
     """
 
     seeds: Annotated[int, Field(ge=2)] = 5
@@ -63,11 +63,11 @@ class SearchConfig:
     """A search for the best student under a budget. See docs/laboratory.md.
 
     Attributes:
-        trials: students to finish; what is stopped early or over budget does not count.
-        articles: training articles that they learn from, drawn once; 0 means all.
-        layers, max_tokens, vocabulary, temperature, alpha, loss, epochs, learning_rate, warmup_ratio: what a
-            student may have; each trial has one of each. A vocabulary of 0 is the encoder's own.
-        seed: of the search, and of all its students.
+        trials: the number of students to finish, not counting those stopped early or over budget.
+        articles: the number of training articles that they learn from, drawn once; 0 means all.
+        layers, max_tokens, vocabulary, temperature, alpha, loss, epochs, learning_rate, warmup_ratio: the
+            allowed values; each trial uses one of each. A vocabulary of 0 is the encoder's own.
+        seed: the seed of the search and of all its students.
     """
 
     trials: Annotated[int, Field(ge=1)] = 20

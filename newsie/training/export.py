@@ -1,4 +1,4 @@
-"""From a trained student to the ONNX graph that serves, and proof that the two agree."""
+"""Export of a trained student to ONNX, and the check that the graphs agree with the model."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ INPUTS = ("input_ids", "attention_mask")
 
 
 class _Answers(nn.Module):
-    """The model with its answers as a tuple, which is what an ONNX graph returns."""
+    """The model with its logits as a tuple, as an ONNX graph returns them."""
 
     def __init__(self, model: MultiTaskModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        """(B, T), (B, T) -> a (B, C_task) for each task."""
+        """Return the logits of each task: (B, T), (B, T) -> (B, C_task), ..."""
         return tuple(self.model(input_ids, attention_mask).values())
 
 
 def export_onnx(model: MultiTaskModel, path: Path) -> None:
     """Write a student as an ONNX graph in float32.
 
-    Its inputs are input_ids and attention_mask, both (B, T) int64, B and T free; its outputs are
-    named as the tasks, (B, C_task) float32 each, in the order of the label space. The model is left
-    as it was.
+    The inputs are input_ids and attention_mask, both (B, T) int64 with dynamic B and T. The outputs are
+    named after the tasks, (B, C_task) float32 each, in the order of the label space. The model itself
+    does not change.
 
     Args:
-        model: the student; the positions of its encoder bound T, if it has any.
-        path: the file, e.g. model.onnx; weights are inside.
+        model: the student; its encoder's positions, if any, bound T.
+        path: the file to write, e.g. model.onnx, which includes the weights.
 
     Raises:
         TrainingError: the encoder is neither a DistilBERT nor a nano.
@@ -89,12 +89,12 @@ def export_onnx(model: MultiTaskModel, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the answers of two forms of one model are apart.
+    """The agreement between the predictions of two forms of one model.
 
     Attributes:
-        max_difference: largest absolute difference of a probability.
-        mean_difference: mean over articles of the largest difference of a probability.
-        labels: share of articles that get the same label.
+        max_difference: the largest absolute difference of a probability.
+        mean_difference: the mean over articles of the largest difference of a probability.
+        labels: the share of articles that get the same label.
     """
 
     max_difference: float
@@ -104,23 +104,23 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Parity:
-    """Agreement by task of the graph with the model, and of the int8 graph with the model."""
+    """The agreement of the float32 graph and of the int8 graph with the model, by task."""
 
     onnx: Mapping[str, Agreement]
     int8: Mapping[str, Agreement]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return the agreement as plain JSON values."""
         return asdict(self)
 
     def check(
         self, *, max_onnx_difference: float = 1e-4, max_int8_difference: float = 0.02
     ) -> None:
-        """Compare with bounds.
+        """Check that the differences are within bounds.
 
         Raises:
-            QualityGateError: a probability of the float32 graph is further from the model's than
-                `max_onnx_difference`, or the int8 graph's are so on the mean over articles.
+            QualityGateError: the float32 graph's largest difference of a probability exceeds
+                `max_onnx_difference`, or the int8 graph's mean difference exceeds `max_int8_difference`.
         """
         for task, found in self.onnx.items():
             if found.max_difference > max_onnx_difference:
@@ -140,15 +140,15 @@ class Parity:
 def check_parity(
     model: MultiTaskModel, onnx: Path, int8: Path, ids: Sequence[Sequence[int]], *, pad_id: int = 0
 ) -> Parity:
-    """Compare a model with its graphs on given articles.
+    """Compare a model with its graphs on the given articles.
 
     Args:
         model: the model.
-        onnx: what `export_onnx` wrote.
-        int8: what `quantize_int8` wrote.
-        ids: token ids of N articles (`Encoder.encode(...).ids`), as unlike in length as those that
+        onnx: the graph that `export_onnx` wrote.
+        int8: the graph that `quantize_int8` wrote.
+        ids: the token ids of N articles (`Encoder.encode(...).ids`), as varied in length as those that
             will be served.
-        pad_id: the id that fills up shorter rows.
+        pad_id: the id of the padding token.
     """
     batches = [pad([ids[i] for i in rows], pad_id) for rows in _rows_by_length(ids)]
     with _evaluating(model), torch.no_grad():
@@ -197,7 +197,7 @@ def _run(
 
 @contextlib.contextmanager
 def _evaluating(model: MultiTaskModel) -> Iterator[None]:
-    """Without dropout."""
+    """Put the model in evaluation mode, and restore its mode afterwards."""
     training = model.training
     model.eval()
     try:
@@ -208,7 +208,7 @@ def _evaluating(model: MultiTaskModel) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter prints, logs and warns every time."""
+    """Suppress the exporter's output, log messages and warnings."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

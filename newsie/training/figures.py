@@ -1,4 +1,4 @@
-"""The figures of a student: what they are, as JSON, and as tables for people."""
+"""The evaluation figures of a student, as JSON and as Markdown tables."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ __all__ = [
 
 TEACHER, STUDENT, SERVED, BASELINE = "teacher", "student", "student int8", "TF-IDF"
 SYSTEMS = (TEACHER, STUDENT, SERVED, BASELINE)
-"""What is measured; the int8 student is measured through the classifier that serves it."""
+"""The systems that are evaluated; the int8 student is evaluated through the classifier that serves it."""
 
 SHOWN = ((STUDENT, TEACHER), (SERVED, BASELINE))
-"""The differences that tables show; the JSON has them all."""
+"""The differences that the tables show; the JSON contains all of them."""
 
 MAX_POINTS_LOST = 1.5
-"""Points that a student may be behind its teacher."""
+"""The number of points that a student may lose against its teacher."""
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """How the figures came about.
+    """The circumstances of an evaluation.
 
     Attributes:
         recipe: the recipe's name.
-        command: what was typed.
-        date: day of measuring, ISO 8601, UTC.
-        processor: model of the CPU.
-        cores: cores that the process could use.
-        commit: of the code.
-        packages: package -> version.
-        bundle: fingerprint of the bundle.
-        max_tokens: longest input of teacher and student.
+        command: the command line.
+        date: the date of the evaluation, ISO 8601, UTC.
+        processor: the model of the CPU.
+        cores: the number of cores that the process could use.
+        commit: the commit of the code.
+        packages: package versions by name.
+        bundle: the fingerprint of the bundle.
+        max_tokens: the longest input of teacher and student in tokens.
     """
 
     recipe: str
@@ -74,13 +74,13 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class SystemSize:
-    """What a system costs.
+    """The size and training time of a system.
 
     Attributes:
         system: one of SYSTEMS.
-        parameters: weights of the model, of all members of an ensemble.
-        bytes: of the model's file; None where it has none.
-        training_seconds: time it took to train, of all members; None where it is not known.
+        parameters: the number of weights, over all members of an ensemble; None if it is not counted.
+        bytes: the size of the model's file; None without a file.
+        training_seconds: the training time, over all members; None if it is not known.
     """
 
     system: str
@@ -91,13 +91,13 @@ class SystemSize:
 
 @dataclass(frozen=True)
 class TextSize:
-    """The articles of a corpus that were measured on.
+    """The number and length of a corpus's evaluated articles.
 
     Attributes:
-        corpus: its name.
-        articles: how many.
-        with_body: how many have a headline and a body.
-        body_words: median number of words of those bodies.
+        corpus: the name of the corpus.
+        articles: the number of articles.
+        with_body: the number of articles with both headline and body.
+        body_words: the median number of words in those bodies.
     """
 
     corpus: str
@@ -108,12 +108,12 @@ class TextSize:
 
 @dataclass(frozen=True)
 class Score:
-    """How good a system is at a task on the articles of a corpus, shown in one view.
+    """The metrics of a system on one task, corpus and view.
 
     Attributes:
-        corpus, task, view: what was asked, and what of each article was shown.
+        corpus, task, view: the articles, the task, and the view of each article.
         system: one of SYSTEMS.
-        metrics: how good the answers are, after calibration.
+        metrics: the metrics of the predictions, after calibration.
     """
 
     corpus: str
@@ -125,13 +125,13 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """A system less another one, on the same articles.
+    """The difference between two systems on the same articles.
 
     Attributes:
-        corpus, task, view: as in Score.
+        corpus, task, view: see Score.
         system, other: two of SYSTEMS.
-        accuracy, macro_f1: the first's less the second's, with paired 95 % intervals.
-        agreement: share of articles to which both give the same label.
+        accuracy, macro_f1: the value of `system` minus that of `other`, with paired 95 % intervals.
+        agreement: the share of articles to which both give the same label.
     """
 
     corpus: str
@@ -148,19 +148,19 @@ class Difference:
 
 @dataclass(frozen=True)
 class BodyPresence:
-    """What the served student makes of articles when their body is taken away.
+    """The effect of removing the body on the served student's predictions.
 
-    A task that could be guessed from the presence of a body would show it here: its distributions with
-    and without would lie far apart.
+    If a task could be guessed from the presence of a body, its distributions with and without body would
+    lie far apart.
 
     Attributes:
         task: the task.
-        articles: test articles of all corpora that have a headline and a body.
-        distance: total variation, 0 to 1, between the mean probabilities with and without body.
-        label_distance: the same between the shares of the labels given.
-        changed: share of articles whose label changes.
+        articles: the number of test articles, over all corpora, with both headline and body.
+        distance: the total variation, 0 to 1, between the mean probabilities with and without body.
+        label_distance: the total variation between the shares of the predicted labels.
+        changed: the share of articles whose label changes.
         label: the label whose share changes most.
-        share_with, share_without: its shares.
+        share_with, share_without: the shares of that label.
     """
 
     task: str
@@ -175,7 +175,7 @@ class BodyPresence:
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that the figures should show: what, whether they do, and where they do not."""
+    """A claim about the figures, with its truth and its exceptions."""
 
     text: str
     holds: bool
@@ -187,14 +187,14 @@ class Figures:
     """All figures of a student.
 
     Attributes:
-        circumstances: how they came about.
-        sizes: what each system costs.
-        texts: what was measured on.
-        scores: how good each system is.
-        differences: student less teacher, int8 less student, each less the baseline.
-        body_presence: by task.
-        full_text: name of the corpus of whole articles among the scores; empty where there is none.
-        notes: what a reader must know besides.
+        circumstances: the circumstances of the evaluation.
+        sizes: the size and training time of each system.
+        texts: the evaluated articles of each corpus.
+        scores: the metrics of each system.
+        differences: the differences between pairs of teacher, student, int8 student and baseline.
+        body_presence: the effect of removing the body, for each task.
+        full_text: the name of the corpus of whole articles among the scores; empty without one.
+        notes: further remarks for the reader.
     """
 
     circumstances: Circumstances
@@ -207,13 +207,13 @@ class Figures:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values, with the claims."""
+        """Return the figures as plain JSON values, with the claims."""
         content: dict[str, Any] = TypeAdapter(Figures).dump_python(self, mode="json")
         claims = TypeAdapter(tuple[Claim, ...]).dump_python(self.claims(), mode="json")
         return content | {"claims": claims}
 
     def claims(self) -> tuple[Claim, ...]:
-        """What the test splits should show, and whether they do."""
+        """Return the claims about the test splits."""
         above = [
             self._claim(f"{system} above {BASELINE} in macro-F1", system, BASELINE, "macro_f1", 0.0)
             for system in (TEACHER, STUDENT, SERVED)
@@ -237,7 +237,7 @@ class Figures:
             for d in self.differences
             if (d.system, d.other) == (system, other) and d.corpus != self.full_text
         }
-        # "Above" and "at most below": a tie is below the one and within the other.
+        # A tie does not satisfy "above", but it does satisfy "at most ... below".
         missed = {
             where: points
             for where, points in found.items()
@@ -247,7 +247,7 @@ class Figures:
         return Claim(text, bool(found) and not missed, exceptions)
 
     def to_markdown(self) -> str:
-        """The figures as Markdown: circumstances, claims, and a few small tables."""
+        """Return the figures as Markdown: circumstances, claims and tables."""
         parts = [
             f"# Figures of `{self.circumstances.recipe}`",
             _circumstances(self.circumstances),
@@ -260,7 +260,7 @@ class Figures:
         return "\n\n".join(parts) + "\n"
 
     def tables(self, heading: str = "##") -> str:
-        """The tables alone, each under a heading of the given level."""
+        """Return only the tables, each under a heading of the given level."""
         tests = [score for score in self.scores if score.corpus != self.full_text]
         whole = [score for score in self.scores if score.corpus == self.full_text]
         parts = [
@@ -295,7 +295,7 @@ class Figures:
 
 
 def write_figures(figures: Figures, directory: Path) -> list[Path]:
-    """Write `<recipe>.json` and `<recipe>.md` into a directory, which is made; returns the two."""
+    """Write `<recipe>.json` and `<recipe>.md` into a directory, and return their paths."""
     directory.mkdir(parents=True, exist_ok=True)
     stem = directory / figures.circumstances.recipe
     raw, table = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".md")
@@ -309,7 +309,7 @@ def read_figures(path: Path) -> Figures:
     """Read the JSON that `write_figures` wrote.
 
     Raises:
-        InputError: it cannot be read or holds something else.
+        InputError: the file cannot be read or contains something else.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -355,7 +355,7 @@ def _per_cent(value: float, interval: Interval, sign: str = "") -> str:
 
 
 def _score_table(scores: Sequence[Score], cell: Callable[[TaskMetrics], str]) -> str:
-    """A row for each question and view, a column for each system."""
+    """Return a table with a row per corpus, task and view, and a column per system."""
     rows: dict[tuple[str, str, str], dict[str, TaskMetrics]] = {}
     for score in scores:
         rows.setdefault((score.corpus, score.task, score.view), {})[score.system] = score.metrics
@@ -432,6 +432,6 @@ def _text_table(texts: Sequence[TextSize]) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

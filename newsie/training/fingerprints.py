@@ -28,11 +28,11 @@ def digest(*parts: Any) -> str:
 def fingerprint(value: Any) -> Any:
     """Return JSON values that differ whenever two inputs of a stage differ.
 
-    Plain values, sequences, mappings, arrays and dataclasses of these are read as they are. Any other object
-    needs a `fingerprint`, as an attribute or a method.
+    Plain values, sequences, mappings, arrays and dataclasses of these are supported directly. Any other
+    object needs a `fingerprint` attribute or method.
 
     Raises:
-        TypeError: the value has no fingerprint, so two results could not be told apart.
+        TypeError: the value has no fingerprint.
     """
     own = getattr(value, "fingerprint", None)
     if own is not None:
@@ -70,7 +70,7 @@ def _(value: Encoder) -> Any:
 
 
 def encoder_digest(name: str) -> str:
-    """Return what identifies an encoder: a digest of a local one's files, or the id of one on the hub."""
+    """Return a digest of a local encoder's files, or the name of an encoder on the hub."""
     directory = Path(encoder_directory(name))
     if not directory.is_dir():
         return name
@@ -82,7 +82,7 @@ def encoder_digest(name: str) -> str:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A pretrained encoder, as an input of a stage: its files count, not only its name.
+    """A pretrained encoder as an input of a stage, identified by its files rather than its name.
 
     Attributes:
         name: see `load_encoder`.
@@ -91,5 +91,5 @@ class Pretrained:
     name: str
 
     def fingerprint(self) -> str:
-        """Return a digest of its files."""
+        """Return the digest of the encoder; see `encoder_digest`."""
         return encoder_digest(self.name)

@@ -1,4 +1,4 @@
-"""A cache of answers to articles that come again word for word."""
+"""A cache of predictions for articles that are sent again word for word."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["AnswerCache", "Cached"]
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """What is kept of an article: what the model says in all tasks, and what its reading gave."""
+    """The cached output of the model for an article in all tasks, with its token count."""
 
     row: Row
     truncated: bool
@@ -23,10 +23,10 @@ class Cached:
 
 
 class AnswerCache:
-    """The answers used last, of one model. Keys are keyed hashes, so that no text is kept.
+    """The most recently used predictions of one model. Keys are keyed hashes, so no text is stored.
 
     Args:
-        size: answers that are kept; 0 keeps none.
+        size: maximum number of articles; 0 stores none.
     """
 
     def __init__(self, size: int) -> None:
@@ -35,7 +35,7 @@ class AnswerCache:
         self._answers: OrderedDict[bytes, Cached] = OrderedDict()
 
     def key(self, article: Article) -> bytes:
-        """Equal for articles of equal headline and body."""
+        """Return a key that is equal for articles with equal headline and body."""
         hashed = hashlib.blake2b(key=self._secret, digest_size=32)
         headline = article.headline.encode("utf-8", "surrogatepass")
         hashed.update(len(headline).to_bytes(8, "big") + headline)
@@ -43,14 +43,14 @@ class AnswerCache:
         return hashed.digest()
 
     def get(self, key: bytes) -> Cached | None:
-        """The answer, if it is there."""
+        """Return the cached output, or None if there is none."""
         found = self._answers.get(key)
         if found is not None:
             self._answers.move_to_end(key)
         return found
 
     def put(self, key: bytes, answer: Cached) -> None:
-        """Keep an answer, apart from its batch, in the place of the one that was not used for longest."""
+        """Store a copy of an output, without its batch. The least recently used one is dropped if needed."""
         own = {task: values.copy() for task, values in answer.row.items()}
         self._answers[key] = replace(answer, row=own)
         self._answers.move_to_end(key)

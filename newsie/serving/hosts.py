@@ -1,8 +1,8 @@
-"""Hosts and origins: a web page of anybody else must not reach a server through its visitor's browser.
+"""Checks of hosts and origins, so that no foreign page reaches the server through a visitor's browser.
 
-Such a page can send requests to 127.0.0.1 by that address, or by a name of its own that it lets point there
-(DNS rebinding). The header Host tells the second, and the headers Sec-Fetch-Site and Origin, which no page
-can set, the first.
+Such a page can send requests to 127.0.0.1 by that address, or by a name of its own that it points there (DNS
+rebinding). The headers Sec-Fetch-Site and Origin, which no page can set, reveal the first, and the header
+Host reveals the second.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ __all__ = ["Hosts", "host_of"]
 
 _HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_.-]{1,253})(?::[0-9]{0,5})?", re.IGNORECASE)
 SHOWN_CHARACTERS = 100
-"""Of a host that is refused."""
+"""The maximum length of a refused host in a message."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PRIVATE = (".local", ".internal", ".home.arpa")
-"""Endings of names that public name servers do not know (RFC 6762; ICANN, July 2024; RFC 8375)."""
+"""Suffixes of names that public name servers do not resolve (RFC 6762; ICANN, July 2024; RFC 8375)."""
 
 
 class Hosts:
-    """Lets requests pass that name a host which the server answers to, and come from no foreign page.
+    """Middleware that refuses requests with a host of another server, or from a foreign page.
 
     Args:
-        app: the rest.
-        bound: the address the server listens at.
-        allowed: more names, as `Settings.allowed_hosts` has them.
-        open_paths: what can be read under any name, so that those who watch over the server need none.
+        app: the wrapped app.
+        bound: address that the server listens at.
+        allowed: more host names, as in `Settings.allowed_hosts`.
+        open_paths: paths that can be read under any host, so that health checks need none.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Hosts:
         return None
 
     def _answers_to(self, host: str) -> bool:
-        """Whether a host is one of those that the settings name, or of those that need no naming.
+        """Return True if a host is allowed by the settings, or needs no setting.
 
-        These are the loopback names and the address the server listens at. A server that is to be reached
-        from elsewhere also answers to what no public name server can make point to it: addresses, names
+        The loopback names and the address that the server listens at need none. A server that is reachable
+        from other machines also accepts hosts that no public name server can point to it: addresses, names
         without a dot, and names in private domains.
         """
         if not host:
@@ -81,19 +81,19 @@ class Hosts:
         return _address(host) is not None or "." not in host or host.endswith(_PRIVATE)
 
     def _is_foreign(self, headers: Headers, host: str) -> bool:
-        """Whether a browser says that a page of another origin sends this."""
+        """Return True if a browser reports that a page of another origin sends the request."""
         site = headers.get("sec-fetch-site")
         origin = headers.get("origin")
         if site in ("same-origin", "none") or (site is None and origin is None):
             return False
         page = host_of((origin or "").partition("://")[2])
-        # Without the port, which many proxies leave out of the header Host that they send on.
+        # The port is ignored, as many proxies drop it from the header Host that they forward.
         is_same = site is None and page == host
         return not page or not (is_same or page in self.allowed)
 
 
 def host_of(given: str) -> str:
-    """The name or address in a header Host, in lower case and without its port; empty if it is none."""
+    """Return the name or address in a header Host, lowercase and without its port; empty if invalid."""
     found = _HOST.fullmatch(given)
     return found[1].lower().strip("[]").rstrip(".") if found else ""
 

@@ -1,4 +1,4 @@
-"""Clients that leave: what they asked for is not computed any more."""
+"""Cancellation of requests whose client has disconnected."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["Leaving"]
 
 
 class Leaving:
-    """Cancels the work on a request when its client closes the connection.
+    """Middleware that cancels the work on a request when its client closes the connection.
 
     Args:
-        app: the rest, which gets the body in one message.
+        app: the wrapped app, which receives the body in one message.
     """
 
     def __init__(self, app: ASGIApp) -> None:

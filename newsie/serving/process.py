@@ -1,4 +1,4 @@
-"""One process that serves: from the start to the last answer."""
+"""One serving process, from its start to the last response."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ from newsie.serving.workers import BACKLOG, SHARED_VARIABLE
 __all__ = ["Server", "give_back_memory", "run"]
 
 LINGER_SECONDS = 1.0
-"""At the end, how long connections that were opened in the last moment may take to ask."""
+"""The time at shutdown that connections opened at the last moment may take to send a request."""
 
 OPENED = "opened"
-"""A file in the directory that workers share, from when one of them has opened the port."""
+"""The name of a file in the shared directory that exists once a worker has opened the port."""
 
 M_MMAP_THRESHOLD = -3
-"""Of glibc's malloc.h."""
+"""The parameter of mallopt from glibc's malloc.h."""
 
 OWN_MAPPING_BYTES = 128 * 1024
-"""What glibc begins with."""
+"""The initial threshold of glibc."""
 
 OTHER_FILES = 128
-"""Open files of a process beside its connections, those that are being refused included."""
+"""The number of open files of a process beside its connections, including connections being refused."""
 
 ACCEPTED_AT_ONCE = 16
-"""Connections that are accepted in one turn of the event loop. It takes three more turns to refuse those
-that are too many, and until then each holds a file."""
+"""The number of connections accepted in one turn of the event loop. Refusing excess connections takes three
+more turns, and until then each holds a file."""
 
 WITHOUT_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 SILENT_SECONDS = 60.0
-"""How long a lack of files is not mentioned again. asyncio tries to accept connections once a second."""
+"""The time before a lack of files is logged again. asyncio tries to accept connections once a second."""
 
 
 def run(settings: Settings, listener: socket.socket) -> None:
@@ -70,10 +70,10 @@ def run(settings: Settings, listener: socket.socket) -> None:
     give_back_memory()
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     app = create_app(None, settings)
-    app.openapi()  # made once, and not while a request waits
+    app.openapi()  # built once now, so that no request waits for it
     server = Server(app, settings)
-    # What there is now stays. Without this, each full collection looks at all of it and holds the event loop
-    # for 60 ms.
+    # The objects that exist now are permanent. Without this, each full collection scans them and blocks the
+    # event loop for 60 ms.
     gc.collect()
     gc.freeze()
     server.run(sockets=[listener])
@@ -84,7 +84,7 @@ def run(settings: Settings, listener: socket.socket) -> None:
 
 
 def _leave(error: NewsieError | None) -> NoReturn:
-    """End the process at once: a thread that never ends, inside of a library in C++, would abort it."""
+    """End the process at once. A thread that never ends, inside a C++ library, would abort a normal exit."""
     if error is not None:
         print(f"newsie: {error}", file=sys.stderr)
     sys.stderr.flush()
@@ -92,15 +92,15 @@ def _leave(error: NewsieError | None) -> NoReturn:
 
 
 class Server(uvicorn.Server):
-    """uvicorn with limits to connections, an orderly end, and SIGHUP.
+    """uvicorn's server with limits to connections, an orderly shutdown, and reloading on SIGHUP.
 
-    The first SIGTERM or SIGINT: `/health/ready` says no, and for `drain_seconds` requests are taken as
-    before, each connection closed after its answer; then none; when all are answered, exit code 0. The
-    second ends the process at once.
+    After the first SIGTERM or SIGINT, `/health/ready` returns 503. For `drain_seconds` requests are accepted
+    as before, and each connection is closed after its response. Then no more are accepted, and the process
+    exits with code 0 once all are answered. A second signal ends the process at once.
 
     Args:
-        app: from `create_app`.
-        settings: limits.
+        app: the app from `create_app`.
+        settings: settings of the server.
     """
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
@@ -119,7 +119,7 @@ class Server(uvicorn.Server):
                 port=settings.port,
                 http=cast(Any, protocol),
                 ws="none",
-                # uvloop takes one connection a turn, so that hundreds that come together wait for seconds.
+                # uvloop accepts one connection a turn, so that hundreds at once would wait for seconds.
                 loop="asyncio",
                 lifespan="on",
                 log_config=None,
@@ -133,7 +133,7 @@ class Server(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn: open the port, then load the model; where others answer, load it first."""
+        """Open the port and load the model, or load first if other workers serve. Called by uvicorn."""
         if _is_late_worker():
             await self._load_first()
             if self.should_exit:
@@ -148,31 +148,31 @@ class Server(uvicorn.Server):
             self._loading = asyncio.create_task(self._load_first())
 
     def reload(self) -> None:
-        """Load the model anew; if it fails, the old one stays."""
+        """Reload the model. If that fails, the old one stays."""
         self._loading = asyncio.create_task(self._reload())
 
     def handle_exit(self, sig: int, frame: FrameType | None = None) -> None:
-        """Called by uvicorn on SIGTERM and SIGINT."""
+        """Begin to drain, or end the process on a second signal. Called by uvicorn on SIGTERM and SIGINT."""
         if self._drained_at is not None:
             os._exit(128 + sig)
         self.service.health.drain()
         self._drained_at = time.monotonic() + self._settings.drain_seconds
 
     async def on_tick(self, counter: int) -> bool:
-        """Called by uvicorn ten times a second."""
+        """Return True if the server should exit. Called by uvicorn ten times a second."""
         orphaned = self._parent is not None and os.getppid() != self._parent
         if orphaned and self._drained_at is None:
-            self.handle_exit(signal.SIGTERM)  # nobody looks after this worker any more
+            self.handle_exit(signal.SIGTERM)  # the parent of this worker has ended
         if self._drained_at is not None and time.monotonic() >= self._drained_at:
             self.should_exit = True
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn: take no more connections, and answer those that are open."""
+        """Accept no more connections, and answer those that are open. Called by uvicorn."""
         self.service.health.drain()
         loop = asyncio.get_running_loop()
-        # Closing a port resets the connections that nobody has accepted yet. So the loop lets go of it,
-        # what waits is accepted by hand, and the last copy is closed at once.
+        # Closing a port resets the connections that are not accepted yet. So the loop releases it first,
+        # the waiting connections are accepted here, and the last copy is closed at once.
         kept = [listener.dup() for listener in sockets or ()]
         for server in self.servers:
             server.close()
@@ -180,15 +180,15 @@ class Server(uvicorn.Server):
         for connection in last:
             await loop.connect_accepted_socket(self._connect, connection)
         end = time.monotonic() + LINGER_SECONDS
-        await asyncio.sleep(0)  # what the loop has accepted by itself is known a turn later
+        await asyncio.sleep(0)  # connections that the loop has accepted are known a turn later
         while self._has_new_connections() and time.monotonic() < end:
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
         for one in list(self.server_state.connections):
-            cast(Any, one).transport.abort()  # who does not read is waited for no longer
+            cast(Any, one).transport.abort()  # clients that do not read are waited for no longer
 
     def _connect(self) -> asyncio.Protocol:
-        """As uvicorn does for connections that its loop accepts."""
+        """Return a new protocol, as uvicorn creates for connections that its loop accepts."""
         make = cast(Any, self.config.http_protocol_class)
         protocol: asyncio.Protocol = make(
             config=self.config,
@@ -199,7 +199,7 @@ class Server(uvicorn.Server):
         return protocol
 
     def _has_new_connections(self) -> bool:
-        """Whether there is a connection that has not asked yet."""
+        """Return True if a connection has not sent a request yet."""
         return any(cast(Any, one).cycle is None for one in self.server_state.connections)
 
     def _is_main_thread(self) -> bool:
@@ -210,7 +210,7 @@ class Server(uvicorn.Server):
             await self._app.state.swapper.reload()
         except NewsieError as error:
             self.error, self.should_exit = error, True
-        except Exception as error:  # a server that loads for ever would look as if it were well
+        except Exception as error:  # a server that loads forever would look healthy
             self.error = BundleError(f"the model cannot be loaded: {place_of(error)}")
             self.should_exit = True
 
@@ -226,7 +226,7 @@ class Server(uvicorn.Server):
                 write_line({"event": "the model is the same"})
 
     def _note_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Called by asyncio where nobody else can be told."""
+        """Handle an error that no task receives. Called by asyncio."""
         error = context.get("exception")
         if not (isinstance(error, OSError) and error.errno in WITHOUT_FILES):
             loop.default_exception_handler(context)
@@ -242,13 +242,13 @@ class Server(uvicorn.Server):
             )
 
     def _refused(self, code: int, reason: str) -> None:
-        """A connection was refused before any route saw a request."""
+        """Count and log a connection that was refused before a route saw a request."""
         self.service.metrics.answered("other", "other", code, 0.0, reason)
         write_line({"route": "other", "code": code, "refused": reason})
 
 
 def _is_late_worker() -> bool:
-    """Whether another worker has opened the port: a request that it can answer must not come here yet."""
+    """Return True if another worker has opened the port, so that this one must load its model first."""
     shared = os.environ.get(SHARED_VARIABLE)
     if shared is None:
         return False
@@ -260,21 +260,21 @@ def _is_late_worker() -> bool:
 
 
 def _take_last(listener: socket.socket) -> list[socket.socket]:
-    """Close a port, and give what was waiting to be accepted."""
+    """Close a port and return the connections that were waiting to be accepted."""
     taken = []
     with listener:
-        listener.listen(0)  # the queue takes one more at most
+        listener.listen(0)  # the queue accepts at most one more
         listener.setblocking(False)
         while True:
             try:
                 taken.append(listener.accept()[0])
-            except OSError:  # there is no more
+            except OSError:  # no more connections
                 break
     return taken
 
 
 def _send_events_to_log() -> None:
-    """What uvicorn and asyncio say, as lines of the log."""
+    """Send the log records of uvicorn and asyncio to the log."""
     for name in ("uvicorn.error", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [EventHandler()], False
@@ -282,10 +282,10 @@ def _send_events_to_log() -> None:
 
 
 def _allow_connections(count: int) -> int:
-    """Raise this process's limit of open files, as far as it may, to what so many connections take.
+    """Raise this process's limit of open files, as far as permitted, to serve `count` connections.
 
     Returns:
-        How many connections the limit leaves room for; `count` at most.
+        The number of connections that the limit allows, at most `count`.
     """
     if sys.platform == "win32":
         return count
@@ -305,11 +305,11 @@ def _allow_connections(count: int) -> int:
 
 
 def give_back_memory() -> None:
-    """Let blocks of 128 KiB and more go back to the system as soon as they are freed, for good.
+    """Return freed blocks of 128 KiB and more to the system at once, permanently.
 
-    glibc raises that size to the largest block freed so far. The arrays of a batch then lie among small
-    blocks, which keep holes open between them: under load the heap grew by 0.25 MB a minute, all of it free
-    (mallopt(3), M_MMAP_THRESHOLD). Other libraries of C have no such setting.
+    By default, glibc raises this threshold to the largest block freed so far. The arrays of a batch then lie
+    among small blocks, which fragment the heap: under load it grew by 0.25 MB a minute, all of it free
+    (mallopt(3), M_MMAP_THRESHOLD). Other C libraries have no such setting.
     """
     if sys.platform != "linux":
         return

@@ -1,11 +1,11 @@
 """The process that reads one file for `POST /v1/read`: `python -m newsie.serving.read_file`.
 
-The parser of a file may hold the interpreter for many seconds and take a multiple of the file's size in
-memory. A process of its own can be stopped at any time, and its memory is limited. It imports only what
+The parser of a file may block the interpreter for many seconds and use a multiple of the file's size in
+memory. A separate process can be stopped at any time, and its memory can be limited. It imports only what
 reading needs.
 
-Standard input: a `Task` as a line of JSON, then the file. Standard output: an `Outcome` as a line of JSON,
-then the articles where there is an answer.
+Standard input holds a `Task` as a line of JSON, then the file. Standard output holds an `Outcome` as a line
+of JSON, then the articles if there are any.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Task:
     """The work of the process, and its limits.
 
     Attributes:
-        name: the name of the file.
+        name: name of the file.
         columns: field of the article -> column.
-        max_bytes: size of the file when it is unpacked.
-        max_rows: rows of the file.
-        max_characters: the length to which an article is cut.
+        max_bytes: maximum size of the unpacked file.
+        max_rows: maximum number of rows.
+        max_characters: length to which an article is cut.
         max_memory_bytes: address space of the process.
         max_seconds: processor time of the process.
     """
@@ -59,13 +59,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of the work: status 200, or the reason of a refusal.
+    """The result of the work: status 200, or a refusal with its reason.
 
     Attributes:
-        status: of the answer.
-        reason: one word for programs.
-        message: the refusal in words.
-        fault: the place of an unexpected error, for the log.
+        status: HTTP status of the response.
+        reason: reason of a refusal as one word, for programs.
+        message: reason of a refusal in words.
+        fault: place of an unexpected error, for the log.
     """
 
     status: int = 200
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def _limit(task: Task) -> None:
-    """Limit memory and processor time where the system can. The server also watches the clock."""
+    """Limit memory and processor time if the system supports it. The server also limits the elapsed time."""
     if sys.platform == "win32":
         return
     import resource
@@ -100,8 +100,8 @@ def _limit(task: Task) -> None:
         hard = resource.getrlimit(kind)[1]
         most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         with contextlib.suppress(ValueError, OSError):  # macOS does not limit the address space
-            resource.setrlimit(kind, (most, hard))  # SIGXCPU, where the hard one sends SIGKILL
-    if sys.platform == "linux":  # where memory is short, this process ends and not the server
+            resource.setrlimit(kind, (most, hard))  # SIGXCPU; the hard one sends SIGKILL
+    if sys.platform == "linux":  # if memory runs out, this process is killed, not the server
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
@@ -117,15 +117,13 @@ def _attempt(read: Callable[[], bytes]) -> tuple[Outcome, bytes]:
         if isinstance(error.__cause__ or error.__context__, MemoryError):
             return _OUT_OF_MEMORY, b""
         return Outcome(422, "file", sendable(str(error))), b""
-    except (
-        Exception
-    ) as error:  # the server must learn of it; its message could hold text of the file
+    except Exception as error:  # the server must learn of it; its message may hold text of the file
         message = "the file cannot be read because of a fault of the server; report the request id"
         return Outcome(500, "internal", message, sendable(place_of(error))), b""
 
 
 class _TooManyRowsError(Exception):
-    """The file has more rows than the server takes."""
+    """Raised if the file has more rows than the server accepts."""
 
 
 _OUT_OF_MEMORY = Outcome(
@@ -137,7 +135,7 @@ _OUT_OF_MEMORY = Outcome(
 
 
 def _read(body: bytes, task: Task) -> bytes:
-    """Return the answer as JSON."""
+    """Read a file and return the response as JSON."""
     if body.startswith(_TABLES):
         raise ReadError(task.name, "this is Parquet or Arrow; use  newsie classify --file  for it")
     reader = ArticleReader(
@@ -160,7 +158,7 @@ def _read(body: bytes, task: Task) -> bytes:
 
 
 def _as_json(fields: Mapping[str, Any]) -> bytes:
-    """Return JSON. orjson reports a lack of memory as text that is no Unicode."""
+    """Return JSON. orjson is not used, as it reports a lack of memory as invalid Unicode."""
     return json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
 
 
@@ -172,7 +170,7 @@ def _check_rows(reader: ArticleReader, task: Task) -> None:
 
 
 def _shortened(article: Article, most: int) -> Article:
-    """Return the article, cut where the server would refuse it: the model reads only its beginning."""
+    """Return the article, cut to the length that the server accepts. The model reads only its beginning."""
     if len(article.headline) + len(article.body) <= most:
         return article
     headline = article.headline[:most]

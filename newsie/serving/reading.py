@@ -1,4 +1,4 @@
-"""Reading of files, each in a process of its own that can be stopped: see `newsie.serving.read_file`."""
+"""Reading of files, each in a separate process that can be stopped. See `newsie.serving.read_file`."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from newsie.serving.settings import Settings
 __all__ = ["FileReader"]
 
 COMMAND = ("-P", "-m", "newsie.serving.read_file")
-"""`-P`: no module of the working directory takes the place of one that is installed."""
+"""The arguments of the process. With `-P`, no module of the working directory shadows an installed one."""
 
 UNPACKED = 4
-"""How many times as large as the largest file an unpacked one, and an answer, may be."""
+"""The maximum size of an unpacked file, and of a response, as a multiple of the maximum size of a file."""
 
 MEMORY, OWN_MEMORY_BYTES = 10, 800_000_000
-"""Address space of the process: this many times the size of the largest unpacked file, and a part of its own.
-Reading JSON reserves more than 500 MB before it knows the size of the file; the libraries take 100 MB."""
+"""The address space of the process: this multiple of the largest unpacked file, plus a constant. Reading JSON
+reserves more than 500 MB before it knows the size of the file, and the libraries take 100 MB."""
 
 PIECE_BYTES = 65_536
-"""How much is written to the process or read from it at once."""
+"""The number of bytes written to the process or read from it at once."""
 
 SHOWN_FAULT_BYTES = 1_000
 
@@ -42,7 +42,7 @@ class FileReader:
     """Reads one file at a time, each in a new process.
 
     Args:
-        settings: limits.
+        settings: settings of the server.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -50,10 +50,10 @@ class FileReader:
         self._turn = asyncio.Semaphore(1)
 
     async def read(self, body: bytes, name: str, columns: Mapping[str, str]) -> bytes:
-        """Return the articles of a file as JSON. When this is cancelled, the process is killed.
+        """Return the articles of a file as JSON. Cancelling kills the process.
 
         Raises:
-            RefusedError: the file cannot be read within the limits, or too many others are being read.
+            RefusedError: the file cannot be read within the limits, or other files took too long.
         """
         task = self._task(name, columns)
         async with self._own_turn(), _process() as process:
@@ -87,7 +87,7 @@ class FileReader:
 
     @asynccontextmanager
     async def _own_turn(self) -> AsyncIterator[None]:
-        """Wait until no other file is read, but not for ever."""
+        """Wait until no other file is being read, for at most the time of a request."""
         try:
             async with asyncio.timeout(self._settings.request_timeout_seconds):
                 await self._turn.acquire()
@@ -106,7 +106,7 @@ class FileReader:
 
 @asynccontextmanager
 async def _process() -> AsyncIterator[Process]:
-    """A process that reads a file; however this ends, the process has ended too."""
+    """Start a process that reads a file. It is killed when the block ends."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, *COMMAND, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=_environment()
     )
@@ -115,7 +115,7 @@ async def _process() -> AsyncIterator[Process]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.communicate()  # takes what is left in the pipes, without which they stay open
+        await process.communicate()  # drains the pipes, which would stay open otherwise
 
 
 def _environment() -> dict[str, str]:
@@ -127,7 +127,7 @@ def _environment() -> dict[str, str]:
 
 
 async def _exchange(process: Process, task: Task, body: bytes) -> tuple[bytes, bytes]:
-    """Send the file. Return what comes on standard output and the beginning of standard error."""
+    """Send the file. Return the standard output and the beginning of the standard error."""
     assert process.stdout is not None
     assert process.stderr is not None
     most = task.max_bytes + PIECE_BYTES
@@ -148,7 +148,7 @@ async def _exchange(process: Process, task: Task, body: bytes) -> tuple[bytes, b
 
 async def _send(process: Process, task: Task, body: bytes) -> None:
     assert process.stdin is not None
-    # A process that has ended, or needs no more, closes the pipe; its outcome says why.
+    # A process that has ended or needs no more input closes the pipe. Its outcome gives the reason.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         process.stdin.write(orjson.dumps(asdict(task)) + b"\n")
         view = memoryview(body)
@@ -159,7 +159,7 @@ async def _send(process: Process, task: Task, body: bytes) -> None:
 
 
 async def _take(stream: asyncio.StreamReader, most: int) -> bytes:
-    """Return what comes, up to the first piece beyond the limit."""
+    """Return the bytes of a stream, up to the first piece beyond the limit."""
     pieces, size = [], 0
     while size <= most and (piece := await stream.read(PIECE_BYTES)):
         pieces.append(piece)
@@ -177,7 +177,7 @@ def _crashed(code: int, said: bytes) -> RefusedError:
     if sys.platform != "win32":
         if code == -signal.SIGXCPU:
             return _too_slow()
-        if code == -signal.SIGKILL:  # the system does that where memory is short
+        if code == -signal.SIGKILL:  # the system does this if memory runs out
             return RefusedError(413, "memory", "the system stopped the reading; send a part of it")
     return RefusedError(
         500,

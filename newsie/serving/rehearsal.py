@@ -1,4 +1,4 @@
-"""The rehearsal: every answer that a model will give is built once before it takes over."""
+"""The rehearsal of a new model: every kind of response is built once before the model is served."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from newsie.serving.service import Service
 __all__ = ["rehearse"]
 
 MAX_PASSES = 4
-"""Of the explanation that is tried; few, as its form is what matters."""
+"""The passes of the tested explanation. Few are enough, as only its form matters."""
 
 
 def rehearse(service: Service, model: ServedModel) -> None:
-    """Build the answers of all dialects, and read them as a client would.
+    """Build the responses of all dialects, and validate them as a client would.
 
     Raises:
-        BundleError: one cannot be written as JSON, or is not what its dialect promises.
+        BundleError: a response cannot be written as JSON, or does not have the type of its dialect.
     """
     for route, content, form in _answers(service, model):
         try:
@@ -40,7 +40,7 @@ def rehearse(service: Service, model: ServedModel) -> None:
 
 
 def _answers(service: Service, model: ServedModel) -> Iterator[tuple[str, Any, Any]]:
-    """Route, answer and the type that the route promises."""
+    """Yield the route, the content and the declared type of each response."""
     answers = _classify(model.classifier)
     explanation = model.classifier.explain(TEST_TEXTS[0], max_passes=MAX_PASSES)
     rows = range(len(answers.predictions))
@@ -70,7 +70,7 @@ def _answers(service: Service, model: ServedModel) -> Iterator[tuple[str, Any, A
 
 
 def _classify(classifier: Classifier) -> Answers:
-    """The answers to texts that are known to work, without the queue."""
+    """Return the predictions for the test texts, without the queue."""
     encoded = classifier.encode(TEST_TEXTS)
     logits = classifier.run_batch(encoded.ids, classifier.tasks)
     probabilities = classifier.calibrate(logits)
@@ -88,7 +88,7 @@ def _classify(classifier: Classifier) -> Answers:
 
 
 def _fault_of(error: Exception) -> str:
-    """What is wrong with an answer, in one line."""
+    """Return the fault of a response in one line."""
     if isinstance(error, ValidationError):
         first = error.errors(include_input=False, include_url=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -1,6 +1,6 @@
-"""Settings: how to run. Flags come first, then the environment (`NEWSIE_*`), then what stands here.
+"""Settings of the server. Flags override the environment (`NEWSIE_*`), which overrides the defaults.
 
-Every limit has a number, and the number a reason.
+Every limit has a default, and the default a reason.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from newsie.errors import InputError
 __all__ = ["Settings", "find_slips", "read_settings"]
 
 MIN_KEY_CHARACTERS = 16
-"""A key that is shorter could be guessed."""
+"""The minimum length of a key. A shorter key could be guessed."""
 
 LIKE = 0.8
-"""How alike (difflib's ratio) a name must be to that of a setting to be taken for a slip."""
+"""The similarity (difflib's ratio) to a setting from which a name counts as a typing error."""
 
 OTHERS = ("NEWSIE_DATA", "NEWSIE_WORKERS_DIR")
-"""Variables of Newsie's that are none of a server's settings and look like one."""
+"""Variables of Newsie that look like a setting of the server and are none."""
 
 _KEY = re.compile(r"[!-~]+")
 
@@ -44,7 +44,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class Settings(BaseSettings):
-    """Settings of a server. `NEWSIE_PORT=80` sets `port`, and so on.
+    """The settings of a server. `NEWSIE_PORT=80` sets `port`, and so on.
 
     Attributes:
         host: the address to listen at; this machine only, unless told otherwise.
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
         env_prefix="NEWSIE_", frozen=True, extra="forbid", populate_by_name=True
     )
 
-    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"  # an empty one would be every network
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"  # an empty one means every network
     port: int = Field(
         default=8_000,
         ge=0,
@@ -165,7 +165,7 @@ class Settings(BaseSettings):
         return self
 
     def read_keys(self) -> tuple[str, ...]:
-        """The keys of which clients must send one; none lets everybody in.
+        """Return the valid keys. Clients must send one, unless there are none.
 
         Raises:
             InputError: the file cannot be read or holds no key, or a key is too short or cannot be sent.
@@ -190,7 +190,7 @@ class Settings(BaseSettings):
         return keys
 
     def threads_of_a_worker(self) -> int:
-        """Threads of each process: as set, or this process's cores divided among the workers."""
+        """Return the threads of each process: as set, or the available cores divided among the workers."""
         if self.threads is not None:
             return self.threads
         given = os.environ.get("OMP_NUM_THREADS", "")
@@ -200,10 +200,10 @@ class Settings(BaseSettings):
 
 
 def find_slips(names: Iterable[str]) -> dict[str, str]:
-    """Variables that are no setting and look like one, such as NEWSIE_APIKEY -> NEWSIE_API_KEY.
+    """Return variables that look like a misspelt setting, such as NEWSIE_APIKEY -> NEWSIE_API_KEY.
 
-    A slip there would leave a server open whose owner believes it locked. Others may well be named
-    NEWSIE_..., by Kubernetes for one, which names the services of its cluster in the environment.
+    Such an error would leave a server open whose owner believes it is locked. Other variables named
+    NEWSIE_... are allowed: Kubernetes, for one, adds the services of its cluster to the environment.
     """
     settings = [f"NEWSIE_{name.upper()}" for name in Settings.model_fields]
     slips = {}
@@ -215,7 +215,7 @@ def find_slips(names: Iterable[str]) -> dict[str, str]:
 
 
 def read_settings(flags: Mapping[str, Any]) -> Settings:
-    """Settings from flags, then from the environment.
+    """Read settings from flags, then from the environment.
 
     Raises:
         InputError: a value is not allowed.

@@ -1,4 +1,4 @@
-"""Confusion: what a model mixes up, why, and what to do about it. Numbers in, dataclasses out.
+"""Confusion analysis: which labels a model mixes up, why, and what to do about it.
 
     from newsie.confusion import analyse
 

@@ -1,4 +1,4 @@
-"""The whole analysis of one task's answers, with or without gold labels."""
+"""The analysis of one task's predictions, with or without gold labels."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from newsie.printable import one_line
 __all__ = ["SUSPECTS", "Analysis", "analyse"]
 
 SUSPECTS = 1_000
-"""Suspect rows that are listed."""
+"""The maximum number of suspect rows listed."""
 
-_CONFUSED = 200  # directions that are listed
-_DRIFTING = 8  # directions that groups are compared by
-_ABSENT = 30  # labels that do not occur and are named
+_CONFUSED = 200  # directions of confusion listed
+_DRIFTING = 8  # directions of confusion compared by group
+_ABSENT = 30  # labels that do not occur, listed by name
 
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What the probabilities of one task say about its labels.
+    """The analysis of one task: what its probabilities say about its labels.
 
     Attributes:
-        answers: what was analysed.
-        matrix: hard confusion; None without gold labels, as are the following two.
+        answers: the predictions that were analysed.
+        matrix: hard confusion. `matrix`, `calibration` and `suspects` are None without gold labels.
         calibration: how far the probabilities can be trusted.
         suspects: articles whose gold label is likely wrong.
-        macro_f1: with its interval; None without gold labels.
-        soft: mean probabilities, by gold label or else by the label that articles got.
-        overlap: which labels share mass; None where that cannot be told.
-        pairs: the pairs most confused, with the reason and what to do.
-        cells: articles to show for the cells of the table.
-        clusters: the dendrogram; None where fewer than three labels occur.
-        groups: by publisher or month, if asked for.
-        left_out: sentences: what is missing, and why.
+        macro_f1: macro-F1 with its interval; None without gold labels.
+        soft: mean probabilities by gold label, or by predicted label without gold labels.
+        overlap: the labels that share probability mass; None if there is too little data to test.
+        pairs: the most confused pairs, each with a reason and advice.
+        cells: example articles for the cells of the table.
+        clusters: the dendrogram; None if fewer than three labels occur.
+        groups: the comparison by publisher or month, if requested.
+        left_out: sentences that say what is missing, and why.
     """
 
     answers: Answers
@@ -68,11 +68,11 @@ class Analysis:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """The labels that do not occur, as gold or predicted (see `Answers.occurring`)."""
+        """The labels that occur neither as gold nor as predicted (see `Answers.occurring`)."""
         return _absent(self.answers)
 
     def to_json(self, task: str = "") -> dict[str, Any]:
-        """As plain JSON values; `docs/confusion.md` describes them."""
+        """Return the analysis as plain JSON values; `docs/confusion.md` describes them."""
         matrix, suspects = self.matrix, self.suspects
         content = {
             "task": task,
@@ -129,21 +129,21 @@ def analyse(
     by: str = "publisher",
     pairs: int = 12,
 ) -> Analysis:
-    """Analyse the answers to one task.
+    """Analyse the predictions for one task.
 
     Args:
         labels: C names.
-        probabilities: (N, C) float32 or float64, rows summing to 1; may be memory-mapped. For
-            `suspects` the model must not have learnt from these articles.
-        gold: (N,) class indices, -100 where there is none, or names, None or "" where there is none.
-            None: only what probabilities alone can tell.
-        groups: (N,) publisher or month of each article, "" or None where it has none.
-        by: what the groups are: "publisher" or "month".
-        pairs: how many pairs to examine.
+        probabilities: (N, C) float32 or float64, rows summing to 1; may be memory-mapped. `suspects` needs a
+            model that was not trained on these articles.
+        gold: (N,) class indices with -100 for no label, or names with None or "" for no label.
+            None limits the analysis to the probabilities alone.
+        groups: (N,) publisher or month of each article; "" or None if unknown.
+        by: the kind of group: "publisher" or "month".
+        pairs: the number of pairs to examine.
 
     Raises:
-        InputError: there is no article or one label only, the shapes do not belong together, or a
-            row is no distribution.
+        InputError: there are no articles or fewer than two labels, the shapes do not match, or a row is not a
+            distribution.
         LabelError: a gold label is not among the labels.
         MissingExtraError: scipy or cleanlab is not installed.
     """

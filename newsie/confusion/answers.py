@@ -1,6 +1,6 @@
-"""Answers: the probabilities of a model for many articles, checked once and read in pieces.
+"""Predictions for many articles: the probabilities of a model, checked once and read in chunks.
 
-N articles, C labels. `probabilities` are (N, C), float32 or float64, and may be memory-mapped; no step
+N articles, C labels. `probabilities` are (N, C), float32 or float64, and may be memory-mapped. No step
 of the analysis copies them whole.
 """
 
@@ -23,17 +23,17 @@ Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 
 TOLERANCE = 1e-3
-"""How far from 1 the probabilities of an article may sum: float16 and printed figures are rounded."""
+"""How far from 1 the probabilities of an article may sum, which allows for float16 and printed figures."""
 
 BLOCKS = 40
-"""Blocks that the articles are dealt into, for intervals by leaving out one at a time."""
+"""The number of blocks that articles are dealt into for delete-one-block jackknife intervals."""
 
-_CHUNK = 4_000_000  # probabilities that are held at a time
+_CHUNK = 4_000_000  # probabilities held in memory at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Probabilities for N articles, with what is most often asked of them.
+    """Probabilities for N articles, with the quantities derived from them that are used most.
 
     Attributes:
         labels: the C names.
@@ -58,7 +58,7 @@ class Answers:
 
     @property
     def classes(self) -> int:
-        """C."""
+        """The number of labels, C."""
         return len(self.labels)
 
     @property
@@ -68,8 +68,10 @@ class Answers:
 
     @cached_property
     def occurring(self) -> NDArray[np.bool_]:
-        """(C,) True for labels that occur, as gold or predicted: among the articles with a gold label,
-        or where there are none, among all."""
+        """A mask (C,) of the labels that occur as gold or predicted.
+
+        Only articles with a gold label count; if there are none, all articles count.
+        """
         rows = self.labelled if len(self.labelled) else slice(None)
         found = np.zeros(self.classes, bool)
         found[self.predicted[rows]] = True
@@ -78,27 +80,27 @@ class Answers:
 
     @property
     def block_count(self) -> int:
-        """B, the number of blocks."""
+        """The number of blocks, B."""
         return min(BLOCKS, len(self))
 
     @property
     def blocks(self) -> Indices:
-        """(N,) the block that each article is dealt into, in turn: 0 to B - 1."""
+        """The block of each article, (N,), dealt in turn: 0 to B - 1."""
         return np.arange(len(self)) % self.block_count
 
     def chunks(self) -> Iterator[slice]:
-        """Pieces of the articles, few enough to hold their probabilities."""
+        """Yield slices of the articles, each small enough to hold its probabilities in memory."""
         return _chunks(*self.probabilities.shape)
 
     def columns(self, labels: Sequence[int]) -> NDArray[np.float32]:
-        """Probabilities of some labels, (len(labels), N)."""
+        """Return the probabilities of the given labels, (len(labels), N)."""
         found = np.empty((len(labels), len(self)), np.float32)
         for chunk in self.chunks():
             found[:, chunk] = self.probabilities[chunk][:, list(labels)].T
         return found
 
     def sums(self, groups: Indices, count: int, *, squared: bool = False) -> NDArray[np.float64]:
-        """Probabilities, or their squares, summed over the articles of each group, (count, C).
+        """Return the probabilities, or their squares, summed over the articles of each group, (count, C).
 
         Args:
             groups: (N,) numbers below `count`; articles with a negative one are left out.
@@ -123,17 +125,16 @@ def read_answers(
     probabilities: ArrayLike,
     gold: ArrayLike | Sequence[str | None] | None = None,
 ) -> Answers:
-    """Check answers and find the two best labels of each article.
+    """Check probabilities and find the two best labels of each article.
 
     Args:
         labels: C names.
         probabilities: (N, C); rows sum to 1.
-        gold: (N,) class indices, IGNORE (-100) where there is none; or names, None, NaN or ""
-            where there is none.
+        gold: (N,) class indices with IGNORE (-100) for no label, or names with None, NaN or "" for no label.
 
     Raises:
-        InputError: there is no article or one label only, the shapes do not belong together, or a
-            row holds something that is not a probability or does not sum to 1.
+        InputError: there are no articles or fewer than two labels, the shapes do not match, or a row holds
+            something that is not a probability or does not sum to 1.
         LabelError: a gold label is not among the labels.
     """
     names = tuple(labels)
@@ -162,7 +163,7 @@ def _chunks(articles: int, classes: int) -> Iterator[slice]:
 def _array(values: Any, what: str) -> NDArray[Any]:
     try:
         found: NDArray[Any] = np.asanyarray(values)
-    except ValueError as error:  # of rows that are not equally long
+    except ValueError as error:  # raised for rows of unequal length
         raise InputError(f"{what} are no array: {error}") from error
     return found
 
@@ -185,7 +186,7 @@ def _check_shape(labels: tuple[str, ...], p: NDArray[Any]) -> None:
 
 
 def fault_of(row: NDArray[Any]) -> str | None:
-    """Why the numbers of an article (C,) are no probabilities, as what they do; None if they are."""
+    """Return a verb phrase for what is wrong with the probabilities of an article (C,); None if nothing is."""
     total = row.sum(dtype=np.float64)
     if not np.isfinite(row).all():
         return f"hold {row[~np.isfinite(row)][0]}, which is no number"
@@ -195,9 +196,9 @@ def fault_of(row: NDArray[Any]) -> str | None:
 
 
 def _check_rows(part: NDArray[Any], first: int) -> None:
-    """A row of an array that is no distribution is told with its number and what to do."""
+    """Raise InputError, naming the row and the fault, unless every row is a distribution."""
     sums = part.sum(axis=1, dtype=np.float64)
-    bad = ~((abs(sums - 1) <= TOLERANCE) & (part.min(axis=1) >= 0))  # NaN is bad, too
+    bad = ~((abs(sums - 1) <= TOLERANCE) & (part.min(axis=1) >= 0))  # true for NaN too
     if not bad.any():
         return
     row = int(bad.argmax())
@@ -217,8 +218,8 @@ def _indices(
     if given.shape != (n,):
         raise InputError(f"gold labels are {given.shape}; for {n:,} articles they must be ({n},)")
     if given.dtype.kind in "OU":
-        # pandas has NaN where a name is missing: it alone is not equal to itself. As objects, because
-        # among strings numpy makes it one.
+        # pandas marks a missing name with NaN, which alone is not equal to itself. Compare as
+        # objects, because numpy turns NaN among strings into a string.
         names = np.asarray(gold, dtype=object).tolist()
         return _named([name if name == name else None for name in names], labels)
     if given.dtype.kind not in "iu":

@@ -1,4 +1,4 @@
-"""Articles to show for a cell of the table: those nearest the border between its two labels."""
+"""Example articles for a cell of the table: those nearest the border between its two labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ARTICLES = 3
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its labels, the numbers of some of its articles, and the two labels' probabilities."""
+    """A cell: its labels, the row numbers of some of its articles, and the two labels' probabilities."""
 
     row_label: str
     column_label: str
@@ -26,11 +26,11 @@ class Cell:
 
 
 def find_cells(answers: Answers) -> tuple[Cell, ...]:
-    """Articles of the 150 fullest cells off the diagonal, nearest the border first.
+    """Return the 150 fullest off-diagonal cells, with their articles nearest the border first.
 
-    Rows are gold labels and columns the labels that articles got; an article is the nearer to the
-    border, the more probability its gold label has. Without gold labels rows are the best and columns
-    the second best label, and the probability of the latter counts.
+    Rows are gold labels and columns predicted labels. An article is nearer the border the more
+    probability its gold label has. Without gold labels, rows are the best label, columns the second best,
+    and the probability of the second best counts.
     """
     c, labelled = answers.classes, answers.labelled
     if len(labelled):

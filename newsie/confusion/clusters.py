@@ -1,11 +1,11 @@
-"""Clusters: which labels are near each other, and the coarser label sets that come of it.
+"""Clusters: the labels that are near each other, and the coarser label sets that follow.
 
-Two labels are as far apart as little of their mass crosses:
+The distance of two labels is lower the more of their probability mass crosses:
 
     d(a, b) = 1 - 2 s,   s = (M_ab + M_ba) / (M_aa + M_ab + M_ba + M_bb)
 
-with M the soft confusion: 0 where the two cannot be told apart, 1 where neither ever gets any of the
-other's. Average linkage (Sokal & Michener 1958) makes the dendrogram. Its groups are what Hinton,
+with M the soft confusion: 0 if the two cannot be told apart, 1 if neither ever gets any of the other's
+mass. Average linkage (Sokal & Michener 1958) makes the dendrogram. Its groups are what Hinton,
 Vinyals & Dean 2015 (arXiv 1503.02531, section 5) give to specialists: labels often predicted together.
 """
 
@@ -27,9 +27,9 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 NEAR = 0.5
-"""At this distance a quarter of the mass of two labels crosses: the cut to begin with is here."""
+"""The distance of the suggested cut: here a quarter of the mass of two labels crosses."""
 
-_CUTS = 30  # that are told, where there are more
+_CUTS = 30  # the most cuts listed
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class LabelMerge:
 
     Attributes:
         left, right: class indices, or C + the number of an earlier merge.
-        distance: mean distance between the labels of the two.
-        size: labels in the new cluster.
+        distance: mean distance between the labels of the two clusters.
+        size: number of labels in the new cluster.
     """
 
     left: int
@@ -53,10 +53,10 @@ class Cut:
     """A coarser label set.
 
     Attributes:
-        labels: how many are left.
-        distance: of the last merge made.
+        labels: number of labels left.
+        distance: the distance of the last merge made.
         groups: the clusters of two labels or more.
-        accuracy, macro_f1: with the probabilities of each group added; None without gold labels.
+        accuracy, macro_f1: with the probabilities of each group summed; None without gold labels.
     """
 
     labels: int
@@ -71,10 +71,10 @@ class Clusters:
     """The dendrogram of the labels.
 
     Attributes:
-        order: the labels that occur, as the leaves stand.
+        order: the labels that occur, in the order of the leaves.
         merges: the steps, one fewer than these labels, nearest first.
-        cuts: coarser label sets, the finest first; 30 of them where there are more.
-        suggested: number of labels of the cut to begin with; None where no two labels are near.
+        cuts: coarser label sets, the finest first; at most 30.
+        suggested: number of labels of the suggested cut; None if no two labels are near.
     """
 
     order: tuple[str, ...]
@@ -84,7 +84,7 @@ class Clusters:
 
 
 def label_distances(soft: SoftConfusion) -> Floats:
-    """(C, C) distances, 0 to 1; a label without articles is 1 from all others."""
+    """Return the distances (C, C), 0 to 1; a label without articles is at 1 from all others."""
     m = np.nan_to_num(soft.mean)
     own = np.diagonal(m)
     crossing = m + m.T
@@ -98,10 +98,10 @@ def label_distances(soft: SoftConfusion) -> Floats:
 
 
 def cluster_labels(answers: Answers, soft: SoftConfusion) -> Clusters | None:
-    """The dendrogram of the labels that occur, and the quality of each coarser label set.
+    """Return the dendrogram of the labels that occur, with the quality of each coarser label set.
 
     Returns:
-        None where fewer than three labels occur.
+        None if fewer than three labels occur.
 
     Raises:
         MissingExtraError: scipy is not installed.
@@ -112,7 +112,7 @@ def cluster_labels(answers: Answers, soft: SoftConfusion) -> Clusters | None:
     hierarchy = extra("scipy.cluster.hierarchy")
     distances = label_distances(soft)[np.ix_(leaves, leaves)]
     steps = hierarchy.linkage(distances[np.triu_indices(len(leaves), 1)], method="average")
-    # scipy numbers the clusters after the leaves that it has; here they come after all C labels.
+    # scipy numbers clusters from the number of leaves on; here they are numbered from C on.
     number = [*leaves.tolist(), *range(answers.classes, answers.classes + len(steps))]
     merges = tuple(
         LabelMerge(number[int(a)], number[int(b)], float(d), int(n)) for a, b, d, n in steps
@@ -122,7 +122,7 @@ def cluster_labels(answers: Answers, soft: SoftConfusion) -> Clusters | None:
         order=tuple(answers.labels[number[i]] for i in hierarchy.leaves_list(steps)),
         merges=merges,
         cuts=_cuts(answers, leaves.tolist(), merges, near),
-        # To merge everything is no label set.
+        # A cut that merges everything is not a label set.
         suggested=len(leaves) - near if 0 < near < len(leaves) - 1 else None,
     )
 
@@ -130,7 +130,7 @@ def cluster_labels(answers: Answers, soft: SoftConfusion) -> Clusters | None:
 def _cuts(
     answers: Answers, leaves: list[int], merges: tuple[LabelMerge, ...], near: int
 ) -> tuple[Cut, ...]:
-    """The label sets after 1, 2, ... merges, until two labels are left."""
+    """Return the label sets after 1, 2, ... merges, until two labels are left."""
     c, most = answers.classes, len(leaves) - 2
     counts = _count(answers, merges) if len(answers.labelled) else None
     chosen = set(np.unique(np.linspace(1, most, min(most, _CUTS)).astype(int)).tolist()) | {near}
@@ -153,7 +153,7 @@ def _cuts(
 
 
 def _count(answers: Answers, merges: tuple[LabelMerge, ...]) -> Indices:
-    """(3, steps, 2 C - 1) right, gold and predicted articles of each cluster after each merge."""
+    """Return (3, steps, 2 C - 1) correct, gold and predicted articles of each cluster after each merge."""
     c, rows = answers.classes, answers.labelled
     counts = np.zeros((3, len(merges), 2 * c - 1), np.int64)
     for chunk in answers.chunks():

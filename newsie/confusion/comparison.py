@@ -1,4 +1,4 @@
-"""Two sets of answers to the same articles: teacher and student, old and new, broadsheet and tabloid."""
+"""Comparison of two sets of predictions for the same articles, such as teacher and student or old and new."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Kind = Literal["press", "models", "tasks"]
 
 @dataclass(frozen=True)
 class DifferentPair:
-    """Articles that A calls `a` and B calls `b`.
+    """Articles that A labels `a` and B labels `b`.
 
     Attributes:
-        articles: how many.
-        of: articles that A calls `a`.
+        articles: number of these articles.
+        of: number of articles that A labels `a`.
         share: articles / of.
-        reverse: of the articles that A calls `b`, those that B calls `a`; None where A calls none so,
-            or a side does not have that label.
+        reverse: share of the articles that A labels `b` that B labels `a`; None if A labels none `b`, or if
+            one side lacks the label.
     """
 
     a: str
@@ -45,7 +45,7 @@ class DifferentPair:
 
 @dataclass(frozen=True)
 class ComparedMetric:
-    """A metric of both, on the same articles, and a - b with its paired interval."""
+    """A metric of both sides on the same articles, and a - b with its paired interval."""
 
     a: float
     b: float
@@ -56,8 +56,8 @@ class ComparedMetric:
 class ChangedPair:
     """A confusion that one side has more often: shares of the articles of `gold`, and a - b.
 
-    The interval is for the same articles, paired; the q-value for all confusions that differ at all
-    (exact test of McNemar 1947, corrected after Benjamini & Hochberg).
+    The interval is paired over the same articles. The q-value corrects over all confusions that differ at
+    all (exact test of McNemar 1947, Benjamini & Hochberg).
     """
 
     gold: str
@@ -70,20 +70,19 @@ class ChangedPair:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Answers A and B to the same articles.
+    """The comparison of predictions A and B for the same articles.
 
     Attributes:
-        kind: what is compared.
-        task: the task that two models answer; "" where two tasks are compared.
-        a, b: names of the two.
+        kind: the kind of comparison.
+        task: the task that both models predict; "" if two tasks are compared.
+        a, b: names of the two sides.
         labels_a, labels_b: their labels.
-        articles: how many.
-        agreement: share of articles that both give the same label.
+        articles: number of articles.
+        agreement: share of articles with the same label on both sides.
         counts: (C_a, C_b) articles.
-        pairs: where they differ, most articles first.
-        accuracy, macro_f1: None without gold labels that both know.
-        changes: confusions that differ beyond chance, a false discovery rate of 5 % allowed, the
-            greatest first.
+        pairs: the pairs of labels on which they differ, most articles first.
+        accuracy, macro_f1: None without gold labels that both sides have.
+        changes: confusions that differ beyond chance at a false discovery rate of 5 %, the greatest first.
     """
 
     kind: Kind
@@ -110,19 +109,19 @@ def compare(
     task: str = "",
     count: int = 20,
 ) -> Comparison:
-    """Compare two sets of answers, label by name.
+    """Compare two sets of predictions, matching labels by name.
 
     Gold labels are those of `first` where `second` has the same one.
 
     Args:
-        first, second: answers to the same N articles in the same order.
-        names: what to call them.
-        kind: what is compared.
-        task: the task that both answer, if it is the same.
-        count: how many pairs and changes are told.
+        first, second: predictions for the same N articles in the same order.
+        names: the names of the two sides.
+        kind: the kind of comparison.
+        task: the task that both sides predict, if it is the same.
+        count: the number of pairs and changes to list.
 
     Raises:
-        InputError: they are not about the same number of articles.
+        InputError: the numbers of articles differ.
     """
     if len(first) != len(second):
         raise InputError(
@@ -133,7 +132,7 @@ def compare(
     shape = first.classes, second.classes
     counts = np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
     agreement = share(_agreeing(first.labels, second.labels, counts), len(first))
-    assert agreement is not None  # there is an article
+    assert agreement is not None  # there is at least one article
     gold, one, two, union = _with_gold(first, second)
     metrics = [_compare_metric(metric, one, two, gold) for metric in _METRICS]
     return Comparison(
@@ -170,7 +169,7 @@ def _pairs(
     pairs = []
     for i, j in zip(*np.unravel_index(order, off.shape), strict=True):
         found = share(int(off[i, j]), int(totals[i]))
-        assert found is not None  # the cell holds an article
+        assert found is not None  # the cell is not empty
         reverse = None
         if a[i] in b and b[j] in a:
             back = a.index(b[j])
@@ -182,7 +181,9 @@ def _pairs(
 def _with_gold(
     first: Answers, second: Answers
 ) -> tuple[Indices, Indices, Indices, tuple[str, ...]]:
-    """Gold labels and both answers, as indices of the labels of both, where the gold labels agree."""
+    """Return gold labels and both predictions as indices into the union of labels, where the gold labels
+    agree.
+    """
     union = tuple(dict.fromkeys((*first.labels, *second.labels)))
     mine = np.arange(first.classes)
     theirs = np.array([union.index(label) for label in second.labels])
@@ -233,6 +234,6 @@ def _count(labels: tuple[str, ...], gold: Indices, predicted: Indices) -> Indice
 
 
 def _mcnemar(a: Indices, b: Indices) -> Floats:
-    """p-values of a against b articles that only one side has, by the exact test of McNemar (1947)."""
+    """Return p-values of a against b articles that only one side has, by the exact test of McNemar (1947)."""
     tail = extra("scipy.stats").binom.cdf(np.minimum(a, b), a + b, 0.5)
     return np.minimum(1.0, 2 * np.asarray(tail, dtype=np.float64))

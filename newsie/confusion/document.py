@@ -1,4 +1,4 @@
-"""Dataclasses and arrays as plain JSON values, the way confusion.json holds them."""
+"""Conversion of dataclasses and arrays to plain JSON values, as in confusion.json."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _DIGITS = 6
 
 
 def as_json(value: Any) -> Any:
-    """Plain JSON values: floats to 6 digits, and null for what is not a finite number.
+    """Return plain JSON values: floats to 6 digits, and null for numbers that are not finite.
 
-    A field that a dataclass leaves out of its `repr` is left out here, too.
+    A field with `repr=False` is left out.
     """
     if is_dataclass(value):
         return {f.name: as_json(getattr(value, f.name)) for f in fields(value) if f.repr}

@@ -1,4 +1,4 @@
-"""The packages of the extra `analysis`: imported when they are needed, and told when they are missing."""
+"""Imports of the packages of the `analysis` extra, made when needed, with an error if one is missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def extra(module: str) -> Any:
     """Import a module of an optional package.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: the package is not installed.
     """
     try:
         return import_module(module)
@@ -26,6 +26,6 @@ def extra(module: str) -> Any:
 
 
 def check_extras() -> None:
-    """Raise MissingExtraError now, rather than after minutes of classifying."""
+    """Raise MissingExtraError at once if a package is missing, rather than after minutes of classifying."""
     for package in _PACKAGES:
         extra(package)

@@ -1,4 +1,4 @@
-"""Figures for print and for the web: PNG and SVG, by matplotlib."""
+"""Figures for print and for the web: PNG and SVG, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ STYLE = {
     "figure.facecolor": PAPER,
     "axes.facecolor": PAPER,
     "savefig.facecolor": PAPER,
-    "text.parse_math": False,  # a label may hold "$"
-    "svg.hashsalt": "newsie",  # the same figures give the same files
+    "text.parse_math": False,  # a label may contain "$"
+    "svg.hashsalt": "newsie",  # makes the files reproducible
 }
 NAMED = 60
-"""With more labels than this, their names cannot be read beside a table, and are left away."""
+"""The most labels whose names are written beside a table; with more they cannot be read."""
 WRITTEN = 30
-"""With more than this, nor can the figures in its cells."""
+"""The most labels for which figures are written in the cells."""
 DPI = 160
 
 
 def draw_figures(task: str, analysis: Analysis, directory: Path) -> list[Path]:
-    """Draw what there is to draw of a task; each figure as .png and .svg.
+    """Draw the figures of a task, each as .png and .svg.
 
-    Characters that the font lacks become boxes; `missing_characters` tells which.
+    Characters that the font lacks become boxes; `missing_characters` returns them.
 
     Args:
-        task: its name, which the names of the files begin with.
-        analysis: what was found.
-        directory: where the files go; it must be there.
+        task: the name of the task, which begins the file names.
+        analysis: the analysis of the task.
+        directory: the directory to write to; it must exist.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -64,7 +64,7 @@ def draw_figures(task: str, analysis: Analysis, directory: Path) -> list[Path]:
 
 
 def save_figure(figure: Any, stem: Path) -> list[Path]:
-    """Write a figure as STEM.png and STEM.svg; the same figure gives the same files."""
+    """Write a figure as STEM.png and STEM.svg. The same figure always gives the same files."""
     drawn = []
     for suffix in (".png", ".svg"):
         path = stem.with_name(stem.name + suffix)
@@ -75,7 +75,7 @@ def save_figure(figure: Any, stem: Path) -> list[Path]:
 
 
 def missing_characters(task: str, analysis: Analysis) -> str:
-    """Characters of the task and its labels that the font of the figures lacks, each once."""
+    """Return the characters of the task and its labels that the font of the figures lacks, each once."""
     matplotlib, fonts = extra("matplotlib"), extra("matplotlib.font_manager")
     with matplotlib.rc_context(STYLE):
         font = fonts.get_font(fonts.findfont(fonts.FontProperties()))
@@ -93,7 +93,7 @@ def _drawers(analysis: Analysis) -> dict[str, Callable[[str, Analysis], Any]]:
 
 
 def new_figure(width: float, height: float, title: str, subtitle: str) -> tuple[Any, Any]:
-    """A figure with its axes; title and subtitle stand above, flush left."""
+    """Return a figure with its axes. The title and subtitle stand above, flush left."""
     figure = extra("matplotlib.figure").Figure(figsize=(width, height))
     axes = figure.add_subplot()
     inch = 1 / height
@@ -104,7 +104,7 @@ def new_figure(width: float, height: float, title: str, subtitle: str) -> tuple[
 
 
 def _draw_table(task: str, analysis: Analysis) -> Any:
-    """Rows and columns in the order of the dendrogram, so that like labels are neighbours."""
+    """Draw the table with rows and columns in dendrogram order, so that similar labels are neighbours."""
     order = _order(analysis)
     labels = [analysis.answers.labels[i] for i in order]
     if analysis.matrix is not None:
@@ -131,7 +131,7 @@ def _draw_table(task: str, analysis: Analysis) -> Any:
 
 
 def _order(analysis: Analysis) -> list[int]:
-    """The labels that occur, as the dendrogram has them."""
+    """Return the labels that occur, in dendrogram order."""
     answers = analysis.answers
     if analysis.clusters is None:
         return [int(i) for i in np.flatnonzero(answers.occurring)]

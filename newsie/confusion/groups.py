@@ -1,4 +1,4 @@
-"""The same answers by publisher or by month: who is confused, and how it drifts."""
+"""The predictions by publisher or by month: confusion per group, and its drift over time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Indices = NDArray[np.int64]
 
 MAX_GROUPS = 40
 MINIMUM_ARTICLES = 50
-"""Groups with fewer articles with a gold label are not told."""
+"""The fewest articles with a gold label for a group to be reported."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,11 @@ class GroupPair:
     """A direction of confusion within a group.
 
     Attributes:
-        share: of the group's articles of `gold`.
-        difference: to all other articles of `gold`.
-        q_value: of the difference, over all groups and pairs (Fisher's exact test, Benjamini & Hochberg).
-        beyond_chance: True where the q-value is at most 5 %.
+        share: the share of the group's articles of `gold`.
+        difference: the difference from all other articles of `gold`.
+        q_value: the q-value of the difference, over all groups and pairs (Fisher's exact test, Benjamini &
+            Hochberg).
+        beyond_chance: True if the q-value is at most 5 %.
     """
 
     gold: str
@@ -48,10 +49,10 @@ class Group:
     """The articles of a publisher or a month.
 
     Attributes:
-        articles: those with a gold label.
-        accuracy: share of right answers.
-        difference: of the accuracy to that of all other articles; None if there are no others.
-        pairs: the confusions that are most frequent in all, as far as the group has their gold label.
+        articles: number of articles with a gold label.
+        accuracy: share of correct predictions.
+        difference: the accuracy less that of all other articles; None if there are no others.
+        pairs: the overall most frequent confusions whose gold label occurs in the group.
     """
 
     name: str
@@ -63,12 +64,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Groups:
-    """All groups that are large enough.
+    """The groups that are large enough to compare.
 
     Attributes:
         by: "publisher" or "month".
         groups: months in order, publishers largest first.
-        left_out: groups that are too small or too many.
+        left_out: number of groups that are too small or beyond the limit.
     """
 
     by: str
@@ -83,16 +84,16 @@ def compare_groups(
     by: str,
     pairs: Sequence[ConfusedPair],
 ) -> Groups:
-    """Each group against all other articles; only articles with a gold label count.
+    """Compare each group with all other articles; only articles with a gold label count.
 
     Args:
         answers: N articles.
-        names: (N,) group of each article, "" or None where it has none.
-        by: what the groups are; "month" keeps them in order.
-        pairs: the directions to compare.
+        names: (N,) group of each article; "" or None if it has none.
+        by: the kind of group; "month" keeps them in order.
+        pairs: the directions of confusion to compare.
 
     Raises:
-        InputError: there are not as many names as articles.
+        InputError: the number of names differs from the number of articles.
         MissingExtraError: scipy is not installed.
     """
     if len(names) != len(answers):
@@ -116,7 +117,7 @@ def compare_groups(
 
 
 def _count(answers: Answers, rows: Indices) -> Indices:
-    """(C, C) articles of some rows, gold by predicted."""
+    """Return the counts (C, C) of the given rows, gold by predicted."""
     gold, predicted = answers.gold[rows], answers.predicted[rows]
     return ConfusionMatrix.from_labels(answers.labels, gold, predicted).counts
 
@@ -131,7 +132,7 @@ def _group(
     rest = everybody - mine
     accuracy = ConfusionMatrix(labels, mine).accuracy
     others = ConfusionMatrix(labels, rest).accuracy
-    assert accuracy is not None  # groups have articles
+    assert accuracy is not None  # no group is empty
     pairs = (_pair(mine, rest, cell, labels) for cell in cells)
     return Group(
         name,
@@ -155,7 +156,7 @@ def _pair(
 
 
 def _corrected(groups: tuple[Group, ...]) -> tuple[Group, ...]:
-    """The same groups with the p-values of all their pairs made q-values."""
+    """Return the groups with the p-values of all their pairs corrected to q-values."""
     q = iter(q_values([pair.q_value for group in groups for pair in group.pairs]).tolist())
 
     def pair(p: GroupPair) -> GroupPair:

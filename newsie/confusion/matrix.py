@@ -1,4 +1,4 @@
-"""Hard confusion: how often articles of one label are read as another."""
+"""Hard confusion: how often articles of one label are predicted as another."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """How well one label is found.
+    """The metrics of one label.
 
     Attributes:
         label: its name.
-        support: articles of this gold label.
-        predicted: articles that got this label.
-        precision: share of those that got the label and are of it; None if none got it.
-        recall: share of those of the label that got it; None if there are none.
+        support: number of articles with this gold label.
+        predicted: number of articles predicted as this label.
+        precision: share of the predicted articles whose gold label this is; None if there are none.
+        recall: share of the articles of this gold label that are predicted as it; None if there are none.
         f1: 2 TP / (support + predicted); None if both are 0.
     """
 
@@ -42,11 +42,11 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """A direction of confusion: articles of `gold` that were read as `predicted`.
+    """A direction of confusion: articles of `gold` that are predicted as `predicted`.
 
     Attributes:
-        articles: how many.
-        share: of the articles of `gold`.
+        articles: number of articles.
+        share: share of the articles of `gold`.
     """
 
     gold: str
@@ -90,27 +90,27 @@ class ConfusionMatrix:
 
     @cached_property
     def support(self) -> Indices:
-        """(C,) articles of each gold label."""
+        """The number of articles of each gold label, (C,)."""
         return np.asarray(self.counts.sum(axis=1))
 
     @cached_property
     def predicted(self) -> Indices:
-        """(C,) articles that got each label."""
+        """The number of articles predicted as each label, (C,)."""
         return np.asarray(self.counts.sum(axis=0))
 
     def normalised(self, by: Literal["gold", "predicted"] = "gold") -> Floats:
-        """(C, C) shares of each row (by gold) or column (by predicted); NaN where that is empty."""
+        """Return shares (C, C) of each row (by gold) or column (by predicted); NaN if that is empty."""
         total = self.support[:, None] if by == "gold" else self.predicted[None, :]
         with np.errstate(invalid="ignore"):
             return np.asarray(self.counts / total, dtype=np.float64)
 
     @property
     def accuracy(self) -> Estimate | None:
-        """Share of articles that got their gold label; None without articles."""
+        """The share of articles predicted as their gold label; None without articles."""
         return share(int(np.trace(self.counts)), int(self.counts.sum()))
 
     def label_metrics(self) -> tuple[LabelMetrics, ...]:
-        """Precision, recall and F1 of each label, with 95 % intervals.
+        """Return the precision, recall and F1 of each label, with 95 % intervals.
 
         Precision and recall are proportions, with Wilson's interval; for F1 see `f1_score`.
         """
@@ -130,14 +130,14 @@ class ConfusionMatrix:
         )
 
     def most_confused(self, k: int | None = None) -> tuple[ConfusedPair, ...]:
-        """The k directions with the most articles, the most first; None means all that occur."""
+        """Return the k directions with the most articles, the most first; None means all that occur."""
         off = self.counts.copy()
         np.fill_diagonal(off, 0)
         order = np.argsort(-off, axis=None, kind="stable")[: np.count_nonzero(off)][:k]
         pairs = []
         for row, column in zip(*np.unravel_index(order, off.shape), strict=True):
             found = share(int(off[row, column]), int(self.support[row]))
-            assert found is not None  # the cell holds an article
+            assert found is not None  # the cell is not empty
             names = self.labels[row], self.labels[column]
             pairs.append(ConfusedPair(*names, int(off[row, column]), found))
         return tuple(pairs)

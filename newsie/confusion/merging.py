@@ -1,8 +1,8 @@
-"""What a coarser label set would do: probabilities of merged labels add up.
+"""The effect of a coarser label set: the probabilities of merged labels are summed.
 
-Merging only raises one probability of an article. So the best label after a merge is the merged one
-where it holds the best label before, or where its sum is now greater, and stays otherwise: no table of
-probabilities is computed again.
+Merging only raises one probability of an article. The best label becomes the merged one if it was one
+of the two or if their sum is now greater, and stays the same otherwise, so the table of probabilities
+need not be computed again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """Right answers, gold and predicted labels, each (B, C) articles of each block."""
+    """Correct, gold and predicted articles per block and label, each (B, C)."""
 
     right: Indices
     gold: Indices
@@ -31,21 +31,23 @@ class Tally:
 
     @property
     def macro_f1(self) -> Estimate:
-        """Mean F1 of the labels that occur in gold; see `newsie.evaluation.macro_f1`."""
+        """The mean F1 of the labels that occur as gold; see `newsie.evaluation.macro_f1`."""
         found = jackknife(float(_macro_f1(self._all())), _macro_f1(self._without()))
         return found.within(0, 1)
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers."""
+        """The share of correct predictions."""
         return float(self.right.sum() / self.gold.sum())
 
     def f1(self, label: int) -> float:
-        """F1 of a label; 0 where it occurs in neither gold nor predicted."""
+        """Return the F1 of a label; 0 if it occurs neither as gold nor as predicted."""
         return float(_f1(self._all())[label])
 
     def gain(self, label: int, before: Tally, labels: tuple[int, int]) -> Estimate:
-        """F1 of a label, less that of the better of two in another tally of the same articles."""
+        """Return the F1 of a label less that of the better of two labels in another tally of the same
+        articles.
+        """
 
         def difference(now: Indices, then: Indices) -> Floats:
             return np.asarray(_f1(now)[..., label] - _f1(then)[..., list(labels)].max(axis=-1))
@@ -63,16 +65,16 @@ class Tally:
 
 @dataclass(frozen=True)
 class Merge:
-    """What merging two labels would do, on the articles at hand.
+    """The effect of merging two labels, measured on the analysed articles.
 
     Attributes:
         f1_before: F1 of each of the two.
         f1_after: F1 of the merged label.
-        gain: f1_after less the better of the two before. To be rid of a label that is found badly
-            raises every mean over labels, whichever other it is merged with; this rises only
-            where what is lost of the two goes from the one to the other.
-        macro_f1_before, macro_f1_after: over all labels, which are one fewer after.
-        accuracy_before, accuracy_after: shares of right answers.
+        gain: f1_after less the better F1 of the two before. Removing a label with a low F1 raises every mean
+            over labels, whatever it is merged with; the gain rises only if the two labels are confused with
+            each other.
+        macro_f1_before, macro_f1_after: over all labels; there is one fewer after the merge.
+        accuracy_before, accuracy_after: shares of correct predictions.
     """
 
     f1_before: tuple[float, float]
@@ -85,7 +87,7 @@ class Merge:
 
 
 def tally(gold: Indices, predicted: Indices, blocks: Indices, classes: int) -> Tally:
-    """Count labelled articles by block: all (N,), the first two class indices."""
+    """Count labelled articles by block; all arrays are (N,), the first two class indices."""
     size = int(blocks.max()) + 1
 
     def count(labels: Indices, where: Indices) -> Indices:
@@ -97,12 +99,12 @@ def tally(gold: Indices, predicted: Indices, blocks: Indices, classes: int) -> T
 
 
 def merge_pair(answers: Answers, a: int, b: int, shared: NDArray[np.float32]) -> Merge:
-    """Merge two labels of answers that have gold labels.
+    """Measure the effect of merging two labels; the predictions must have gold labels.
 
     Args:
         answers: all articles.
         a, b: class indices.
-        shared: (N,) the probabilities of the two, added.
+        shared: (N,) the summed probability of the two labels.
     """
     rows = answers.labelled
     gold, predicted = answers.gold[rows], answers.predicted[rows]
@@ -124,12 +126,12 @@ def merge_pair(answers: Answers, a: int, b: int, shared: NDArray[np.float32]) ->
 
 
 def _f1(counts: Indices) -> Floats:
-    """(3, ..., C) right, gold, predicted -> (..., C)"""
+    """Return the F1 of each label: (3, ..., C) correct, gold, predicted -> (..., C)."""
     right, gold, predicted = counts
     return np.asarray(2 * right / np.maximum(gold + predicted, 1))
 
 
 def _macro_f1(counts: Indices) -> Floats:
-    """(3, ..., C) right, gold, predicted -> (...)"""
+    """Return the macro-F1: (3, ..., C) correct, gold, predicted -> (...)."""
     present = counts[1] > 0
     return np.asarray((_f1(counts) * present).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1))

@@ -1,28 +1,28 @@
-r"""Overlap of labels, from probabilities alone: which labels share the mass of an article.
+r"""Overlap of labels, from the probabilities alone: the labels that share the mass of an article.
 
-Let an article be read as a, its best label. What it gives to another label b is, if the model is
-calibrated, how probably the article is b. Summed over the articles that are read as a,
+Let a be the best label of an article. If the model is calibrated, the probability p_b of another label b is
+the probability that the article is b. Summed over the articles read as a,
 
     S[a, b] = sum over articles read as a of p_b
 
-is the confusion matrix that is to be expected, without a gold label. As p_b < p_a there, S[a, b] +
-S[b, a] is also the sum of min(p_a, p_b) over the articles that either label leads: the mass that the
-two share.
+is the expected confusion matrix, without a gold label. As p_b < p_a there, S[a, b] +
+S[b, a] is also the sum of min(p_a, p_b) over the articles that either label leads: the mass that the two
+share.
 
-Large labels share much with all others. What frequencies alone would give is
+Large labels share much with all others. Frequencies alone would give
 
     E[a, b] = r_a c_b  for a != b
 
 with the row sums (how unsure the model is about articles read as a) and column sums (how often b is
-in what is left) of S: the quasi-independence of Goodman 1968 (JASA 63). The diagonal, which is not
-there, makes this honest about rows that sum to 1: what a gives to itself it cannot give to others,
-and no negative correlation is taken for a finding. Pairs that share more would raise E elsewhere, so
-they are taken out and E fitted again until no more are found.
+in what is left) of S: the quasi-independence of Goodman 1968 (JASA 63). The diagonal is left out, because
+rows sum to 1: what a gives to itself it cannot give to others, and the negative correlation that follows must
+not count as a finding. Pairs that share more would raise E elsewhere, so they are left out and E is fitted
+again until no more are found.
 
 A pair overlaps if S[a, b] + S[b, a] is more than `minimum_lift` times E[a, b] + E[b, a], beyond chance
-at a false discovery rate of 5 %. Both directions together, because a model that is surer of one label
-than of another bends each direction by itself; and a lift of 1.5, because this bends the sum as well,
-but by less. `docs/confusion.md` tabulates false alarms and power.
+at a false discovery rate of 5 %. Both directions are tested together, because a model that is surer of one
+label than of another biases each direction alone. The minimum lift is 1.5, because this biases the sum as
+well, but by less. `docs/confusion.md` tabulates false alarms and power.
 """
 
 from __future__ import annotations
@@ -49,30 +49,33 @@ Mask = NDArray[np.bool_]
 
 MINIMUM_LIFT = 1.5
 MINIMUM_LABELS = 5
-"""With 3 labels, what each gives to the others fits any pattern of pairs; with 4, the overlap of two
-cannot be told from that of the other two."""
+"""The fewest labels for which overlap is tested.
+
+With 3 labels, what each gives to the others fits any pattern of pairs. With 4, the overlap of two cannot
+be told from that of the other two.
+"""
 MINIMUM_ARTICLES = 100
 
 FALSE_DISCOVERY_RATE = 0.05
 _ROUNDS = 10
-_STEPS = 100  # of proportional fitting
-_KEPT = 200  # pairs that are told
+_STEPS = 100  # steps of proportional fitting
+_KEPT = 200  # pairs listed
 
 
 @dataclass(frozen=True)
 class OverlapPair:
-    """Two labels, and the mass that they share.
+    """Two labels and the mass that they share.
 
     Attributes:
         labels: the two.
-        mass: in articles: the sum of min(p_a, p_b) over the articles that either leads.
-        expected: what frequencies alone would give.
+        mass: shared mass in articles, the sum of min(p_a, p_b) over the articles that either leads.
+        expected: the mass that frequencies alone would give.
         lift: mass / expected.
-        p_value: of a lift above the minimum, one-sided.
-        q_value: after Benjamini and Hochberg, over all pairs.
-        overlapping: whether the q-value is at most 5 %.
-        articles: those whose best two labels these are.
-        shares: of what the articles read as a give to other labels, what b gets; and the reverse.
+        p_value: one-sided p-value of a lift above the minimum.
+        q_value: q-value over all pairs (Benjamini & Hochberg).
+        overlapping: True if the q-value is at most 5 %.
+        articles: number of articles whose best two labels these are.
+        shares: the share of b in what the articles read as a give to other labels, and the reverse.
     """
 
     labels: tuple[str, str]
@@ -88,7 +91,7 @@ class OverlapPair:
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """Every pair of labels, each array (C, C).
+    """All pairs of labels; each array is (C, C).
 
     Attributes:
         labels: the C names.
@@ -96,7 +99,7 @@ class _Table:
         expected: E.
         log_error: the standard error of the logarithm of the lift.
         p, q: p-values and q-values, above the diagonal.
-        best_two: articles by best and second best label.
+        best_two: number of articles by best and second best label.
         quantile: half the width of an interval, in standard errors.
     """
 
@@ -110,11 +113,11 @@ class _Table:
     quantile: float
 
     def pair(self, a: int, b: int) -> OverlapPair:
-        """The pair of two class indices, the lower first."""
+        """Return the pair of two class indices, the lower first."""
         mass = float(self.mass[a, b] + self.mass[b, a])
         expected = float(self.expected[a, b] + self.expected[b, a])
         lift, error = mass / expected, float(self.log_error[a, b])
-        # The error is not a number where a block holds all of the mass.
+        # The error is NaN if one block holds all of the mass.
         factor = math.exp(min(self.quantile * error, 700)) if math.isfinite(error) else math.inf
         rest = np.maximum(self.mass.sum(axis=1), np.finfo(np.float64).tiny)
         q = float(self.q[a, b])
@@ -133,10 +136,10 @@ class _Table:
 
 @dataclass(frozen=True)
 class Overlap:
-    """The pairs that share mass, those with the most beyond what is expected first.
+    """The pairs that share mass, ordered by how much they exceed the expected mass.
 
     Attributes:
-        minimum_lift: how many times the expected mass an overlapping pair has.
+        minimum_lift: the least multiple of the expected mass for a pair to overlap.
         tested: number of pairs.
         overlapping: number of pairs that overlap.
         pairs: the first 200.
@@ -150,14 +153,14 @@ class Overlap:
     table: _Table = field(repr=False)
 
     def find(self, first: str, second: str) -> OverlapPair | None:
-        """The pair of two labels, in any order; None where the two are expected to share nothing."""
+        """Return the pair of two labels, in any order; None if the two are expected to share nothing."""
         a, b = sorted(map(self.table.labels.index, (first, second)))
         known = self.table.expected[a, b] + self.table.expected[b, a] > 0
         return self.table.pair(a, b) if known else None
 
 
 def shared_mass(answers: Answers) -> Floats:
-    """S of each block of articles, (B, C, C); rows the label read, columns where the rest goes."""
+    """Return S for each block of articles, (B, C, C): rows are the label read, columns the other labels."""
     c, blocks = answers.classes, answers.block_count
     groups = answers.blocks * c + answers.predicted
     mass = answers.sums(groups, blocks * c).reshape(blocks, c, c)
@@ -166,10 +169,10 @@ def shared_mass(answers: Answers) -> Floats:
 
 
 def find_overlap(answers: Answers, *, minimum_lift: float = MINIMUM_LIFT) -> Overlap | None:
-    """Which pairs of labels share more mass than their frequencies alone would give.
+    """Find the pairs of labels that share more mass than their frequencies alone would give.
 
     Returns:
-        None for fewer than 5 labels or 100 articles: nothing can be told.
+        None for fewer than 5 labels or 100 articles, which are too few to test.
     """
     if answers.classes < MINIMUM_LABELS or len(answers) < MINIMUM_ARTICLES:
         return None
@@ -191,7 +194,7 @@ def find_overlap(answers: Answers, *, minimum_lift: float = MINIMUM_LIFT) -> Ove
 
 
 def _test(mass: Floats, minimum_lift: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """(B, C, C) mass -> expected mass, that without each block, p-values and q-values."""
+    """Return the expected mass, that without each block, p-values and q-values, from the mass (B, C, C)."""
     blocks, c = mass.shape[:2]
     total = mass.sum(axis=0)
     rest = total - mass
@@ -201,7 +204,7 @@ def _test(mass: Floats, minimum_lift: float) -> tuple[Floats, Floats, Floats, Fl
         expected, without = _fit(total, kept), _fit(rest, kept)
         excess = _both(total - minimum_lift * expected)
         error = np.sqrt(jackknife_variance(_both(rest - minimum_lift * without)))
-        # Leaving out one of B blocks leaves (B - 1) / B of a sum; its error is scaled back.
+        # Leaving out one of B blocks leaves (B - 1) / B of a sum, so its error is scaled back.
         error *= blocks / (blocks - 1)
         t = np.divide(excess, error, out=np.full((c, c), -np.inf), where=error > 0)
         p, q = np.ones((c, c)), np.ones((c, c))
@@ -215,7 +218,7 @@ def _test(mass: Floats, minimum_lift: float) -> tuple[Floats, Floats, Floats, Fl
 
 
 def _fit(mass: Floats, kept: Mask) -> Floats:
-    """r_a c_b for every cell of (..., C, C), with the row and column sums of the cells kept.
+    """Return r_a c_b for every cell of (..., C, C), with the row and column sums of the kept cells.
 
     Iterative proportional fitting (Deming & Stephan 1940).
     """
@@ -233,7 +236,7 @@ def _fit(mass: Floats, kept: Mask) -> Floats:
 
 
 def _without_pairs(kept: Mask, found: Mask) -> Mask:
-    """The cells to fit to: no pairs that were found, but at least half of each row and column."""
+    """Return the cells to fit to: no pairs that were found, but at least half of each row and column."""
     c = len(kept)
     smaller = kept & ~(found | found.T)
     full = (smaller.sum(axis=1) < (c - 1) / 2) | (smaller.sum(axis=0) < (c - 1) / 2)

@@ -1,7 +1,7 @@
-"""The report as a page: one HTML file that needs nothing else, made from confusion.json.
+"""The report as a page: a single self-contained HTML file, made from confusion.json.
 
-Its size does not depend on how many articles there are: `newsie.confusion.report` bounds the articles
-that are shown, and tables are written without their zeros.
+Its size does not depend on the number of articles: `newsie.confusion.report` bounds the articles that
+are shown, and tables are written without their zeros.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _TEMPLATE = Path(__file__).with_name("report.html")
 _PLACE = "__REPORT__"
 
 LEAST = 0.0005
-"""Mean probabilities below this are shown as none."""
+"""The smallest mean probability that is shown."""
 
 
 def page_html(document: Mapping[str, Any]) -> str:
-    """The page of a report.
+    """Return the HTML page of a report.
 
     Args:
-        document: what confusion.json holds (`docs/confusion.md`), and perhaps "explanations", as
-            `newsie.confusion.words` gives them.
+        document: the content of confusion.json (`docs/confusion.md`), optionally with "explanations" from
+            `newsie.confusion.words`.
     """
     content = {**document, "tasks": [_compact_task(task) for task in document["tasks"]]}
     content["comparisons"] = [
@@ -36,18 +36,19 @@ def page_html(document: Mapping[str, Any]) -> str:
     ]
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     before, after = _TEMPLATE.read_text(encoding="utf-8").split(_PLACE)
-    # Within a script only "<" could end it or start a comment; in JSON it stands in strings alone.
+    # Within a script only "<" could end it or start a comment, and in JSON it occurs only in
+    # strings.
     return before + text.replace("<", "\\u003c") + after
 
 
 def write_page(document: Mapping[str, Any], path: Path) -> Path:
-    """Write the page of a report, whole or not at all; see `page_html`."""
+    """Write the page of a report atomically; see `page_html`."""
     write_text(path, page_html(document))
     return path
 
 
 def _compact_task(task: Mapping[str, Any]) -> dict[str, Any]:
-    """A task with its tables as `_sparse` has them, without what the page does not show."""
+    """Return a task with sparse tables and without what the page does not show."""
     soft, hard = task["soft"], task["hard"]
     shown = dict(task)
     shown["soft"] = {
@@ -60,7 +61,7 @@ def _compact_task(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sparse(table: Sequence[Sequence[float | None]], least: float) -> list[list[float]]:
-    """Each row as column, value, column, value ... of the values that are there."""
+    """Return each row as column, value, column, value ... of the values of at least `least`."""
     return [
         [
             part

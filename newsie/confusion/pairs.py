@@ -1,18 +1,19 @@
-"""Why two labels are confused, and what to do about it.
+"""The reasons why two labels are confused, with advice.
 
-Each article of the one label that is read as the other is one of three:
+Each article of one label that is read as the other is of one of three kinds:
 
 - shared: the model gives the gold label 10 % or more, so it sees both;
-- suspect: the gold label is likely wrong, and the model at least 90 % sure of the other one
+- suspect: the gold label is likely wrong, and the model is at least 90 % sure of the other one
   (`Suspects.sure_rows`);
 - neither: the model hardly sees the gold label, and nothing shows that this is wrong.
 
-Where only some articles were examined for wrong labels (`newsie.confusion.suspects`), only these are
-counted. The verdict follows the largest of the three: overlap, noise or unclear. An overlap must also
-be beyond chance (`OverlapPair.overlapping`) where that could be tested. With fewer than 5 of these
-articles the verdict is unclear. It is never an overlap where there are no other labels: all that the
-one does not get goes to the other. Before all that, a label is scarce whose confusions go one way, and
-that has few articles or is hardly ever given. The advice follows the verdict, and says its benefit.
+If only some articles were examined for wrong labels (`newsie.confusion.suspects`), only these are
+counted. The verdict follows the largest of the three kinds: overlap, noise or unclear. An overlap must
+also be beyond chance (`OverlapPair.overlapping`) if that could be tested. With fewer than 5 of these
+articles the verdict is unclear. It is never an overlap if there are no other labels, because all that
+one label does not get then goes to the other. The first check is for scarcity: a label is scarce if its
+confusions go one way and it has few articles or is hardly ever predicted. The advice follows the verdict
+and states its benefit.
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ Verdict = Literal["overlap", "noise", "scarce", "unclear"]
 Action = Literal["merge", "allow two labels", "relabel", "collect", "look"]
 
 SHARED = 0.1
-"""From this probability of the gold label on, the model sees both labels."""
+"""The least probability of the gold label at which the model sees both labels."""
 SCARCE = 0.2
-"""A label is scarce with fewer articles than this share of the median label's."""
+"""A label is scarce if it has fewer articles than this share of the median label's,"""
 HARDLY_GIVEN = 0.2
-"""... or given to fewer articles than this share of its own, because the model learnt little of it;"""
+"""or is predicted for fewer articles than this share of its own, because the model learnt little of it;"""
 ONE_WAY = 3.0
-"""both if its articles are lost to the other label this many times as often as the reverse."""
+"""and, in both cases, its articles are lost to the other label this many times as often as the reverse."""
 ENOUGH = 5
-"""Fewer articles than this are too few to tell why they are confused."""
+"""The fewest confused articles from which a reason can be given."""
 
 _BORDER = 8
 _RELABEL = 200
@@ -58,10 +59,10 @@ class BorderArticle:
     """An article between two labels.
 
     Attributes:
-        row: its number, from 0.
-        probabilities: of the two labels of the pair.
+        row: its row number, from 0.
+        probabilities: the probabilities of the two labels of the pair.
         gold: its gold label, if there is one.
-        predicted: the label it got.
+        predicted: the predicted label.
     """
 
     row: int
@@ -72,23 +73,23 @@ class BorderArticle:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the verdict on a pair (a, b) rests on.
+    """The evidence for the verdict on a pair (a, b).
 
     Attributes:
-        suspect, shared, neither: articles confused and examined, by kind; they add up.
-        examined: of the articles confused, those that were looked at for wrong labels.
-        crossing: articles that carry one label of the pair and belong to the other, as cleanlab counts.
-        expected: articles that the model expects to be confused: the probability of a summed over
-            those read as b, and the reverse. More are confused where labels are wrong, where the
-            articles are not like those learnt from, or where the model is too sure of itself.
-        separability: how probably an article of a has the greater p_a / p_b than one of b; 0.5 where
-            the two cannot be told apart (A(a, b) of Hand & Till 2001, Machine Learning 45).
-        a_as_b, b_as_a: share of the articles of one that is read as the other; None without any.
-        support: articles of a and of b.
-        predicted: articles with a gold label that got a, and that got b.
-        median_support: of the labels that occur.
-        lift, q_value, overlapping: of their overlap in the probabilities; None where that cannot be
-            tested.
+        suspect, shared, neither: numbers of confused and examined articles, by kind.
+        examined: number of confused articles that were examined for wrong labels.
+        crossing: number of articles that carry one label of the pair and belong to the other, by cleanlab's
+            count.
+        expected: number of confused articles that the model expects: the probability of a summed over those
+            read as b, and the reverse. More are confused if labels are wrong, the articles differ from the
+            training data, or the model is overconfident.
+        separability: the probability that an article of a has a greater p_a / p_b than one of b; 0.5 if the
+            two cannot be told apart (A(a, b) of Hand & Till 2001, Machine Learning 45).
+        a_as_b, b_as_a: share of the articles of one that are read as the other; None without articles.
+        support: number of articles of a and of b.
+        predicted: number of articles with a gold label that are predicted as a, and as b.
+        median_support: the median support of the labels that occur.
+        lift, q_value, overlapping: the overlap of their probabilities; None if it cannot be tested.
     """
 
     suspect: int
@@ -110,7 +111,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do: the action, a sentence, and the articles to relabel, likeliest first."""
+    """The advice on a pair: the action, a sentence, and the rows to relabel, likeliest first."""
 
     action: Action
     sentence: str
@@ -123,13 +124,13 @@ class LabelPair:
 
     Attributes:
         labels: the pair (a, b).
-        verdict: why; "overlap" where there are no gold labels, which it would take to tell more.
-        confusions: articles of the one read as the other, both ways; without gold labels the
+        verdict: the reason; always "overlap" without gold labels.
+        confusions: number of articles of one read as the other, both ways; without gold labels, the number of
             articles whose best two labels these are.
         evidence: None without gold labels.
         sentences: the evidence in words.
         advice: what to do.
-        merged: what merging the two would do; None without gold labels, or if there are no others.
+        merged: the effect of merging the two; None without gold labels, or if there are no other labels.
         border: the articles with the greatest min(p_a, p_b).
     """
 
@@ -151,7 +152,7 @@ def examine_pairs(
     *,
     count: int = 12,
 ) -> tuple[LabelPair, ...]:
-    """The pairs most confused, or without gold labels those that overlap most, the most first."""
+    """Return the most confused pairs, or without gold labels those that overlap most, the most first."""
     chosen = _by_overlap(answers, overlap) if matrix is None else _by_confusions(matrix)
     chosen = chosen[:count]
     used = sorted({label for pair in chosen for label in pair})
@@ -186,7 +187,7 @@ def _examine(
     lift = overlap.find(a, b) if overlap else None
     border = _border(answers, p)
     if matrix is None:
-        assert lift is not None  # the pair was chosen for it
+        assert lift is not None  # the pair was chosen for its overlap
         return _without_gold((a, b), lift, border)
     evidence, rows = _evidence(answers, pair, p, matrix, lift, suspects)
     verdict = _verdict(evidence, alone=answers.classes == 2)
@@ -208,7 +209,7 @@ def _border(
     answers: Answers, p: tuple[NDArray[np.float32], NDArray[np.float32]]
 ) -> tuple[BorderArticle, ...]:
     least = np.minimum(*p)
-    # The lowest row first among equals: argpartition alone would take any of them.
+    # Take the lowest row first among equals; argpartition alone would take any of them.
     edge = np.partition(least, -min(_BORDER, len(least)))[-min(_BORDER, len(least))]
     rows = np.flatnonzero(least >= edge)
     rows = rows[np.argsort(-least[rows], kind="stable")][:_BORDER]
@@ -231,7 +232,7 @@ def _evidence(
     lift: OverlapPair | None,
     suspects: Suspects | None,
 ) -> tuple[Evidence, tuple[int, ...]]:
-    """The evidence, and the suspect rows of the pair, the likeliest first."""
+    """Return the evidence, and the suspect rows of the pair, the likeliest first."""
     a, b = pair
     gold, predicted = answers.gold, answers.predicted
     confused = ((gold == a) & (predicted == b)) | ((gold == b) & (predicted == a))
@@ -268,7 +269,7 @@ def _evidence(
 
 
 def _separability(*p: NDArray[np.float32]) -> float | None:
-    """From p_a and p_b of the articles of a, and of those of b; None where there are none."""
+    """Return the separability from p_a and p_b of the articles of a and of b; None if either has none."""
     if not len(p[0]) or not len(p[2]):
         return None
     of_a, of_b = ((one / np.maximum(one + two, 1e-30)) for one, two in (p[:2], p[2:]))
@@ -288,20 +289,21 @@ def _verdict(e: Evidence, *, alone: bool) -> Verdict:
 
 
 def _largest(e: Evidence) -> Verdict:
-    """The verdict that the largest of the three kinds of articles speaks for."""
+    """Return the verdict of the largest of the three kinds of articles."""
     kinds: dict[Verdict, int] = {"overlap": e.shared, "noise": e.suspect, "unclear": e.neither}
     return max(kinds, key=lambda kind: kinds[kind])
 
 
 def _scarce(e: Evidence) -> int | None:
-    """0 or 1: the label of the pair that has too few articles; None if neither."""
+    """Return 0 or 1, the label of the pair that has too few articles; None if neither has."""
     if e.a_as_b is None or e.b_as_a is None:
         return None
     rare = 0 if e.a_as_b.value >= e.b_as_a.value else 1
     lost, back = (e.a_as_b, e.b_as_a) if rare == 0 else (e.b_as_a, e.a_as_b)
     few = e.support[rare] < SCARCE * e.median_support
     hardly_given = e.predicted[rare] < HARDLY_GIVEN * e.support[rare]
-    # Beyond chance: the intervals must be that far apart, and not only the shares.
+    # The difference must be beyond chance: the intervals must be that far apart, not only the
+    # shares.
     return rare if (few or hardly_given) and lost.low >= ONE_WAY * back.high else None
 
 
@@ -331,7 +333,7 @@ def _sentences(a: str, b: str, e: Evidence, total: int) -> list[str]:
 
 
 def _scarcity(name: str, rare: int, e: Evidence) -> str:
-    """The reason why a label of the pair is scarce."""
+    """Return the reason why a label of the pair is scarce."""
     articles, given = count(e.support[rare], "article"), count(e.predicted[rare], "article")
     if e.support[rare] < SCARCE * e.median_support:
         return (
@@ -342,7 +344,7 @@ def _scarcity(name: str, rare: int, e: Evidence) -> str:
 
 
 def scarcity(pair: LabelPair) -> str:
-    """The reason for the verdict "scarce", without a full stop; empty for other verdicts."""
+    """Return the reason for the verdict "scarce", without a full stop; empty for other verdicts."""
     if pair.evidence is None or pair.verdict != "scarce":
         return ""
     rare = _scarce(pair.evidence) or 0
@@ -432,8 +434,7 @@ def _why_unclear(e: Evidence, *, alone: bool) -> str:
 
 
 def _both_ways(e: Evidence) -> bool:
-    """Whether each of the two is lost to the other, so that they are one label rather than part and
-    whole."""
+    """Return True if each of the two is lost to the other: they are one label, not part and whole."""
     if e.a_as_b is None or e.b_as_a is None:
         return False
     less, more = sorted((e.a_as_b.value, e.b_as_a.value))
@@ -444,7 +445,7 @@ def _without_gold(
     labels: tuple[str, str], pair: OverlapPair, border: tuple[BorderArticle, ...]
 ) -> LabelPair:
     a, b = map(one_line, labels)
-    # The overlap holds the pair in an order of its own.
+    # The overlap orders the pair in its own way.
     to_b, to_a = pair.shares if pair.labels == labels else pair.shares[::-1]
     return LabelPair(
         labels=labels,

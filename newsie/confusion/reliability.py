@@ -1,7 +1,7 @@
-"""How far probabilities can be trusted: reliability, risk and coverage, thresholds.
+"""Reliability of probabilities: calibration, risk and coverage, and thresholds.
 
-All from two figures an article: the confidence, which is the probability of its best label, and whether
-that is its gold label.
+All of it is computed from two figures per article: the confidence, which is the probability of its best
+label, and whether that is its gold label.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = [
 
 WANTED_PRECISIONS = (0.8, 0.9, 0.95, 0.99)
 COVERAGES = tuple(share / 20 for share in range(1, 21))
-"""Shares of articles among which a threshold is looked for: 5 %, 10 %, ... all."""
+"""The shares of articles at which a threshold is tried: 5 %, 10 %, ... all."""
 
 _POINTS = 100
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Articles of like confidence: how many, their mean confidence, and how many were right."""
+    """Articles of similar confidence: their number, mean confidence, and accuracy."""
 
     articles: int
     confidence: float
@@ -46,7 +46,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class CoveragePoint:
-    """The surest `coverage` of the articles, all of at least `threshold`, and their accuracy."""
+    """The surest `coverage` of the articles, all with at least `threshold`, and their accuracy."""
 
     coverage: float
     threshold: float
@@ -55,14 +55,14 @@ class CoveragePoint:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The confidence from which answers have a wanted precision.
+    """The confidence from which predictions reach a required precision.
 
     Attributes:
-        wanted: the precision.
-        threshold: the confidence; None where none of those tried can be promised to reach it.
+        wanted: the required precision.
+        threshold: the confidence; None if none of those tried is sure to reach the precision.
         coverage: share of the articles of at least that confidence.
-        precision: of these, on the articles at hand.
-        lower: what it is at least, with 95 % confidence, the search included.
+        precision: their precision on the analysed articles.
+        lower: the lower bound of the precision at 95 % confidence, corrected for the search.
     """
 
     wanted: float
@@ -74,14 +74,14 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far the probabilities of a task can be trusted.
+    """The calibration of a task: how far its probabilities can be trusted.
 
     Attributes:
         expected_calibration_error: as in `newsie.evaluation`.
-        bins: about equally many articles each, the least sure first; as sure ones stay together.
-        risk_coverage: accuracy of the surest 1 %, 2 %, ... 100 % (El-Yaniv & Wiener 2010); of articles
-            that are as sure as each other, all are as right as they are on average.
-        thresholds: for a precision of 80, 90, 95 and 99 %.
+        bins: bins of about equally many articles, the least sure first; ties stay together.
+        risk_coverage: accuracy of the surest 1 %, 2 %, ... 100 % (El-Yaniv & Wiener 2010); articles of equal
+            confidence each count with their mean accuracy.
+        thresholds: the thresholds for a precision of 80, 90, 95 and 99 %.
     """
 
     expected_calibration_error: float
@@ -91,14 +91,14 @@ class Calibration:
 
 
 def calibration(confidence: ArrayLike, correct: ArrayLike) -> Calibration:
-    """Everything about the confidence of N articles.
+    """Return the calibration of N articles.
 
     Args:
         confidence: (N,) probability of the best label.
-        correct: (N,) whether that is the gold label.
+        correct: (N,) True if that is the gold label.
 
     Raises:
-        InputError: there is no article, or the shapes differ.
+        InputError: there are no articles, or the shapes differ.
     """
     p, right = _checked(confidence, correct)
     bins = _bins(p, right)
@@ -119,12 +119,12 @@ def find_threshold(
     *,
     coverages: Sequence[float] = COVERAGES,
 ) -> Threshold:
-    """The lowest confidence from which answers have a wanted precision, with 95 % confidence.
+    """Return the lowest confidence from which predictions reach a required precision, at 95 % confidence.
 
-    As many thresholds are tried as there are coverages, and the best is chosen on the same articles.
-    So each must pass at its share of the error: the exact lower bound of Clopper & Pearson (1934) at
+    As many thresholds are tried as there are coverages, and the best is chosen on the same articles. Each
+    must therefore pass at its share of the error: the exact lower bound of Clopper & Pearson (1934) at
     1 - 0.05 / 20 must reach the precision, as in the selection with guaranteed risk of Geifman &
-    El-Yaniv 2017 (arXiv 1705.08500). What is promised holds for further articles of the same kind.
+    El-Yaniv 2017 (arXiv 1705.08500). The guarantee holds for further articles of the same kind.
     """
     if not 0 < wanted < 1:
         raise InputError(f"a precision of {wanted} is wanted; give a share below 1, like 0.95")
@@ -132,7 +132,7 @@ def find_threshold(
     surest = np.argsort(-p, kind="stable")
     ranked, hits = p[surest], np.cumsum(right[surest])
     for coverage in sorted(coverages, reverse=True):
-        # All articles that are as sure as the last one belong to it.
+        # Include all articles that are as sure as the last one.
         last = ranked[max(1, round(coverage * len(p))) - 1]
         n = int(np.searchsorted(-ranked, -last, side="right"))
         lower = _lower_bound(int(hits[n - 1]), n, 0.05 / len(coverages))
@@ -142,7 +142,7 @@ def find_threshold(
 
 
 def smallest_promise(wanted: float) -> int:
-    """How many articles, all of them right, it takes to promise a precision at all."""
+    """Return the fewest articles, all of them correct, from which a precision can be guaranteed at all."""
     return math.ceil(math.log(0.05 / len(COVERAGES)) / math.log(wanted))
 
 

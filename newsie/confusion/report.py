@@ -1,4 +1,4 @@
-"""confusion.json: the analyses of all tasks, the comparisons, and the articles to show."""
+"""The content of confusion.json: the analyses of all tasks, the comparisons, and the articles to show."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ __all__ = ["FORMAT_VERSION", "Report", "shown_rows", "suspect_rows"]
 
 FORMAT_VERSION = 1
 
-_BODY = 400  # characters of an article's body
-_SUSPECTS = 50  # suspect articles that are shown
+_BODY = 400  # characters shown of an article's body
+_SUSPECTS = 50  # suspect articles shown
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything that was found in a file.
+    """The results of analysing a file.
 
     Attributes:
-        source: name of the file.
-        model: {"name", "fingerprint"} of the bundle that answered.
-        against: those of the model that it is compared with, or None.
+        source: the name of the file.
+        model: {"name", "fingerprint"} of the bundle that made the predictions.
+        against: the same for the model that it is compared with, or None.
         articles: number of articles.
         analyses: task -> analysis.
-        comparisons: of answers to the same articles.
-        texts: row -> article, for those that are shown; see `shown_rows`.
-        left_out: sentences: what is missing, and why.
+        comparisons: comparisons of predictions for the same articles.
+        texts: row -> article, for the articles that are shown; see `shown_rows`.
+        left_out: sentences that say what is missing, and why.
         without_label: task -> number of articles that have no gold label.
         unknown_label: task -> number of articles whose gold label the model does not have.
     """
@@ -53,11 +53,11 @@ class Report:
 
     @property
     def summary(self) -> tuple[str, ...]:
-        """Up to five sentences: what is worth knowing."""
+        """Up to five sentences with the main findings."""
         return summarise(self.analyses, self.comparisons)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; `docs/confusion.md` describes them."""
+        """Return the report as plain JSON values; `docs/confusion.md` describes them."""
         return {
             "format_version": FORMAT_VERSION,
             "newsie_version": __version__,
@@ -79,7 +79,7 @@ class Report:
 
 
 def shown_rows(analysis: Analysis) -> set[int]:
-    """The rows that a report shows as articles: border, cells, to relabel, and the first suspects."""
+    """Return the rows that a report shows as articles: border, cells, to relabel, and the first suspects."""
     rows = {row for cell in analysis.cells for row in cell.rows}
     for pair in analysis.pairs:
         rows |= {article.row for article in pair.border} | set(pair.advice.rows[:_SUSPECTS])
@@ -89,7 +89,7 @@ def shown_rows(analysis: Analysis) -> set[int]:
 
 
 def suspect_rows(analysis: Analysis) -> list[int]:
-    """The rows whose gold label is likely wrong, the likeliest first; the first 1,000 at most."""
+    """Return the rows whose gold label is likely wrong, the likeliest first, at most 1,000."""
     if analysis.suspects is None:
         return []
     rows: list[int] = analysis.suspects.rows[:SUSPECTS].tolist()

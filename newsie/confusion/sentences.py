@@ -1,4 +1,4 @@
-"""Figures, written for a sentence."""
+"""Formatting of numbers for sentences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["count", "decimal", "interval", "percent"]
 
 
 def count(number: int, noun: str) -> str:
-    """Number and noun, as in "1 article" and "2,000 articles"; the plural takes an s."""
+    """Return a number and its noun, as in "1 article" and "2,000 articles"; the plural takes an s."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
@@ -23,7 +23,7 @@ def percent(share: float) -> str:
 
 
 def interval(found: Estimate) -> str:
-    """A share with its interval, as in "12 % [9, 16]" (all in %)."""
+    """Return a share with its interval, as in "12 % [9, 16]" (all in %)."""
     return f"{percent(found.value)} [{_whole(100 * found.low)}, {_whole(100 * found.high)}]"
 
 
@@ -34,5 +34,5 @@ def decimal(value: float, digits: int, *, sign: bool = False) -> str:
 
 
 def _whole(value: float) -> int:
-    """The nearest whole number, halves rounded up as `Math.round` does on the page."""
+    """Return the nearest whole number, halves rounded up as `Math.round` does on the page."""
     return math.floor(value + 0.5)

@@ -1,6 +1,6 @@
-"""Soft confusion: the probability that articles of one label give to another.
+"""Soft confusion: the mean probability that articles of one label give to another.
 
-A hard confusion counts 51 to 49 and 99 to 1 alike; the mean probability does not, and so needs fewer
+A hard confusion counts 51 to 49 and 99 to 1 alike. The mean probability does not, and so needs fewer
 articles to show that two labels are close.
 """
 
@@ -35,10 +35,10 @@ class SoftConfusion:
 
     Attributes:
         labels: C names.
-        rows: whether an article's row is its gold label or the one it got.
-        mean: (C, C); each row sums to 1, and is NaN where the label has no article.
-        standard_error: (C, C) of the means; NaN for fewer than 2 articles.
-        support: (C,) articles of each row.
+        rows: the label that decides an article's row, gold or predicted.
+        mean: (C, C); each row sums to 1, and is NaN if the label has no article.
+        standard_error: (C, C) standard errors of the means; NaN for fewer than 2 articles.
+        support: (C,) number of articles of each row.
     """
 
     labels: tuple[str, ...]
@@ -48,12 +48,12 @@ class SoftConfusion:
     support: NDArray[np.int64]
 
     def estimate(self, row: int, column: int) -> Estimate:
-        """A mean with its 95 % interval, cut to 0 and 1; unknown for fewer than 2 articles."""
+        """Return a mean with its 95 % interval, clipped to 0 and 1; unknown for fewer than 2 articles."""
         found = mean(float(self.mean[row, column]), float(self.standard_error[row, column]))
         return found.within(0, 1)
 
     def most_confused(self, k: int | None = None) -> tuple[SoftPair, ...]:
-        """The k directions with the greatest mean probability, the greatest first; None means all."""
+        """Return the k directions with the greatest mean probability, the greatest first; None means all."""
         off = np.nan_to_num(self.mean, nan=-1.0)
         np.fill_diagonal(off, -1)
         order = np.argsort(-off, axis=None, kind="stable")[: np.count_nonzero(off >= 0)][:k]
@@ -64,7 +64,7 @@ class SoftConfusion:
 
 
 def soft_confusion(answers: Answers) -> SoftConfusion:
-    """By gold label where there is any, otherwise by the label that articles got."""
+    """Return the soft confusion by gold label, or by predicted label without gold labels."""
     known = bool(len(answers.labelled))
     rows, c = answers.gold if known else answers.predicted, answers.classes
     support = np.bincount(rows[rows >= 0], minlength=c)

@@ -1,8 +1,8 @@
-"""The five things worth knowing, in plain sentences with figures.
+"""The five main findings, in plain sentences with figures.
 
 Every sentence takes its ranking and its rule from the analysis, as the page does: pairs stand in the
 order of `Analysis.pairs`, "beyond chance" is `OverlapPair.overlapping`, `GroupPair.beyond_chance` or
-`Suspects.beyond_chance`, and a superlative is used only where there is no tie.
+`Suspects.beyond_chance`, and a superlative is used only if there is no tie.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ __all__ = ["foremost_task", "headline", "summarise"]
 
 SENTENCES = 5
 
-_SERVED = 0.9  # the share of right answers that the threshold of the summary is for
-_WEAKEST = 10  # least articles of the label that is named as the weakest
+_SERVED = 0.9  # the precision for which the summary gives a threshold
+_WEAKEST = 10  # the fewest articles of a label named as the weakest
 _FEW = 5  # with fewer articles, a headline gives their number and no share
 
 
 def summarise(
     analyses: Mapping[str, Analysis], comparisons: Sequence[Comparison] = ()
 ) -> tuple[str, ...]:
-    """Up to five sentences; most are about the task with the most confused articles.
+    """Return up to five sentences, most of them about the task with the most confused articles.
 
     Args:
         analyses: task -> analysis.
-        comparisons: of answers to the same articles.
+        comparisons: comparisons of predictions for the same articles.
     """
     tasks = _by_confusions(analyses)
     sentences = _sentences(tasks, analyses, comparisons) if tasks else iter(())
@@ -46,12 +46,12 @@ def summarise(
 
 
 def foremost_task(analyses: Mapping[str, Analysis]) -> str | None:
-    """The task that the summary begins with: the one with the most confused articles."""
+    """Return the task that the summary begins with: the one with the most confused articles."""
     return next(iter(_by_confusions(analyses)), None)
 
 
 def headline(analyses: Mapping[str, Analysis]) -> str:
-    """The most frequent mistake of the foremost task, in a few words."""
+    """Return the most frequent mistake of the foremost task, in a few words."""
     task = foremost_task(analyses)
     if task is None:
         return "nothing to report"
@@ -78,7 +78,7 @@ def _headline_without_gold(analysis: Analysis) -> str:
 
 
 def _spaced(label: str) -> str:
-    """A label as large letters show it."""
+    """Return a label in the form shown in large letters."""
     return one_line(label.replace("_", " "))
 
 
@@ -92,7 +92,7 @@ def _sentences(
     main = analyses[tasks[0]]
     where = f"{tasks[0]}: " if len(tasks) > 1 else ""
     yield from _about(where, main, (_most_confused, _why))
-    # A model to compare with was asked for, and so were groups: both get a sentence.
+    # The user asked for a model to compare with, or for groups: both get a sentence.
     ordered = sorted(comparisons, key=lambda comparison: comparison.kind != "models")
     compared = [_named(comparison, where) + _compared(comparison) for comparison in ordered]
     yield from compared[:1]
@@ -269,7 +269,7 @@ def _drift(analysis: Analysis) -> str:
     ]
     if not found:
         return ""
-    # Of two groups alone both differ alike: the one with the larger share is named.
+    # Two groups differ equally from each other: name the one with the larger share.
     group, pair = max(
         found, key=lambda item: (round(_surely(item[1].difference), 6), item[1].share.value)
     )
@@ -281,12 +281,12 @@ def _drift(analysis: Analysis) -> str:
 
 
 def _surely(difference: Estimate) -> float:
-    """How far a difference is from 0 at least."""
+    """Return the least distance of a difference from 0, by its interval."""
     return max(difference.low, -difference.high)
 
 
 def _named(comparison: Comparison, where: str) -> str:
-    """The task of a comparison, where there are several."""
+    """Return the task of a comparison as a prefix, if there are several tasks."""
     return f"{comparison.task}: " if where and comparison.task else ""
 
 

@@ -1,9 +1,8 @@
-"""Labels that are likely wrong: confident learning, by cleanlab.
+"""Labels that are likely wrong, found by confident learning with cleanlab.
 
-Northcutt, Jiang & Chuang 2021 (arXiv 1911.00068): a label is suspect where the model is surer of
-another one than it usually is of that one's own articles. It takes probabilities for articles that
-the model did not learn from. The suspects are counted once, here; a sure one is a suspect whose other
-label has a probability of 90 % or more.
+Northcutt, Jiang & Chuang 2021 (arXiv 1911.00068): a label is suspect if the model is surer of another
+label than it usually is of that label's own articles. The probabilities must be for articles that the
+model was not trained on. A suspect is sure if its other label has a probability of 90 % or more.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from newsie.printable import one_line
 __all__ = ["MAX_EXAMINED", "SURE", "Suspects", "describe_suspects", "find_suspects"]
 
 SURE = 0.9
-"""From this probability of another label on, the model is sure that the gold label is wrong."""
+"""The least probability of another label at which the model is sure that the gold label is wrong."""
 
 MAX_EXAMINED = 50_000
-"""Articles that are examined: evenly spaced ones, where there are more."""
+"""The most articles that are examined; if there are more, evenly spaced ones are taken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +33,13 @@ class Suspects:
     """Articles whose gold label is likely wrong.
 
     Attributes:
-        examined_rows: the articles that were examined.
-        rows: those with a suspect label, the likeliest first.
-        sure_rows: those of them in which the model is at least 90 % sure of the other label.
-        expected: the number of wrong answers among the examined ones of which the model is at least 90 %
-            sure, by its own probabilities.
-        crossing: (C, C) of the examined articles, how many cleanlab thinks carry one label of a
-            pair and belong to the other, both ways.
+        examined_rows: the rows that were examined.
+        rows: the rows with a suspect label, the likeliest first.
+        sure_rows: those of them for which the model is at least 90 % sure of the other label.
+        expected: the number of wrong predictions with a probability of at least 90 % to be expected among the
+            examined articles, by the model's own probabilities.
+        crossing: (C, C) number of examined articles that carry one label of a pair and belong to the other,
+            both ways, by cleanlab's estimate.
     """
 
     examined_rows: NDArray[np.int64] = field(repr=False)
@@ -51,12 +50,12 @@ class Suspects:
 
     @property
     def beyond_chance(self) -> bool:
-        """True where there are more sure suspects than the model should make sure mistakes."""
+        """True if there are more sure suspects than the model should make sure mistakes."""
         return len(self.sure_rows) > self.expected + 2 * math.sqrt(self.expected)
 
 
 def describe_suspects(answers: Answers, suspects: Suspects) -> str:
-    """The number of suspects in a sentence; empty where there is none."""
+    """Return the number of suspects in a sentence; empty if there are none."""
     rows, examined, sure = suspects.rows, len(suspects.examined_rows), len(suspects.sure_rows)
     if not len(rows):
         return ""
@@ -86,7 +85,7 @@ def find_suspects(answers: Answers) -> Suspects:
     rows = answers.labelled
     if len(rows) > MAX_EXAMINED:
         rows = rows[np.linspace(0, len(rows) - 1, MAX_EXAMINED).astype(int)]
-    # cleanlab knows no label without articles: these are left out, and what they were given.
+    # cleanlab cannot handle labels without articles, so they and their probabilities are left out.
     certain = rows[answers.confidence[rows] >= SURE]
     expected = float((1 - answers.confidence[certain].astype(np.float64)).sum())
     present, gold = np.unique(answers.gold[rows], return_inverse=True)
@@ -96,7 +95,7 @@ def find_suspects(answers: Answers) -> Suspects:
     p = np.asarray(answers.probabilities[rows][:, present], dtype=np.float64)
     p = (p + 1e-9) / (p + 1e-9).sum(axis=1, keepdims=True)
     with warnings.catch_warnings():
-        # A label's only article is never suspect, and cleanlab warns of each.
+        # A label's only article is never suspect, and cleanlab warns about each one.
         warnings.filterwarnings("ignore", "May not flag all label issues", UserWarning)
         found = find_issues(gold, p, return_indices_ranked_by="self_confidence", n_jobs=1)
     pairs = find_overlaps(gold, p)

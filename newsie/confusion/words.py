@@ -1,4 +1,4 @@
-"""Word by word, for the articles of a report: which words pull to one label and which to the other."""
+"""Word-by-word explanations for the articles of a report: the words that pull to one label or the other."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from newsie.explanation import Explanation
 __all__ = ["MAX_EXPLAINED", "articles_to_explain", "explanation_json"]
 
 MAX_EXPLAINED = 12
-"""Articles of a task that are explained: each takes a pass of the model for each of its words."""
+"""The most articles of a task that are explained: each takes a model pass for each of its words."""
 
 
 def articles_to_explain(
     report: Report, count: int = MAX_EXPLAINED
 ) -> dict[str, dict[int, set[str]]]:
-    """Task -> row -> the labels that its words pull to; the fullest cells and worst pairs first.
+    """Return task -> row -> labels to explain, from the fullest cells and worst pairs first.
 
     Explain these articles with `Classifier.explain(article, tasks=[task])`, and give the results to
     `explanation_json`.
@@ -41,7 +41,7 @@ def articles_to_explain(
 
 
 def explanation_json(found: Explanation, task: str, labels: Iterable[str]) -> Mapping[str, Any]:
-    """An explanation as the page reads it: [part, start, end] of each word, label -> effects."""
+    """Return an explanation in the form the page reads: [part, start, end] of each word, label -> effects."""
     return {
         "words": [[word.part, word.start, word.end] for word in found.words],
         "effects": {

@@ -1,15 +1,14 @@
-"""Files and folders that appear whole or not at all, whenever the process or the machine stops.
+"""Atomic writing: files and folders appear whole or not at all, even if the process or machine stops.
 
-A file is written aside, under a hidden name beside its own; it is flushed to the disk and then renamed. Any
-number of processes may write the same file at once: each has a name of its own aside, and the last one to
-finish wins.
+A file is written under a hidden name beside its own, flushed to the disk, and then renamed. Any number of
+processes may write the same file at once: each has its own hidden name, and the last to finish wins.
 
     .NAME.aside, .NAME.1.aside, ...    being written; each is locked by its writer
     .NAME.old                          the old folder, for the moment between the two renames that replace it,
                                        on systems that cannot exchange two names in one step
 
-A writer takes the first name that is free or that belonged to a process that has died, which it can tell by
-the lock. Names aside are always created anew, so a link that lies in wait under one of them is not followed.
+A writer takes the first name that is free or whose writer has died, which the lock shows. Hidden names are
+always created anew, so a link planted under one of them is not followed.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ __all__ = [
 ]
 
 RESTORE_SECONDS = 10
-"""How long `restore_directory` waits for a living process that is between its two renames."""
+"""The seconds that `restore_directory` waits for a living process that is between its two renames."""
 
 _BINARY = getattr(os, "O_BINARY", 0)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -51,15 +50,15 @@ _AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2
 
 @contextmanager
 def new_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty folder, which takes the name `target` when the block ends without an error.
+    """Yield an empty folder, which is renamed to `target` when the block ends without an error.
 
     Args:
         target: the final name; its parent folders are created.
-        replace: replace a folder of that name. Permissions are kept, those of files in it too.
+        replace: replace an existing folder. Its permissions are kept, and those of the files in it.
     """
     target = target.absolute()  # "." has no name to write beside
     if replace and target.is_symlink():
-        target = target.resolve()  # the link stays, and names the new folder
+        target = target.resolve()  # the link stays, and points to the new folder
     with _folder_beside(target, "aside") as aside:
         yield aside
         restore_directory(target)
@@ -85,9 +84,9 @@ def scratch_directory(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
-    """Yield the path of an empty file, which takes the name `target` when the block ends without an error.
+    """Yield the path of an empty file, which is renamed to `target` when the block ends without an error.
 
-    A file that is there already is replaced, and its permissions are kept. A pipe or a device is not
+    An existing file is replaced, and its permissions are kept. A pipe or a device is not
     replaced.
 
     Raises:
@@ -105,20 +104,20 @@ def new_file(target: Path) -> Iterator[Path]:
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
-        _sync(target.parent)  # the name aside may be another writer's by now
+        _sync(target.parent)  # the hidden name may be another writer's by now
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step, over an older one."""
+    """Write a text file atomically, replacing an existing one."""
     with new_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def check_regular(target: Path) -> None:
-    """Check that a regular file of the name `target` would not replace a pipe, a socket or a device.
+    """Check that `target` is not a pipe, a socket or a device, which a regular file would replace.
 
     Raises:
-        InputError: it would.
+        InputError: it is one.
     """
     if target.exists() and not (target.is_file() or target.is_dir()):
         raise InputError(
@@ -148,10 +147,10 @@ def check_writable(target: Path) -> None:
 
 
 def restore_directory(target: Path) -> bool:
-    """Put a folder back that a killed process left under its `.NAME.old` name, between two renames.
+    """Restore a folder that a killed process left under its `.NAME.old` name, between two renames.
 
     Returns:
-        True if the folder was missing and is back now.
+        True if the folder was missing and has been restored.
     """
     target = target.absolute()
     old = _old(target)
@@ -162,7 +161,7 @@ def restore_directory(target: Path) -> bool:
                 if locked is not False and not os.path.lexists(target):
                     old.rename(target)
                     return True
-        except FileNotFoundError:  # its writer has gone on meanwhile
+        except FileNotFoundError:  # its writer has gone on in the meantime
             continue
         if time.monotonic() > end:
             break
@@ -192,15 +191,15 @@ def _claim(target: Path, ending: str, create: Callable[[Path], None]) -> Iterato
                 continue
             try:
                 if held.enter_context(_locked(path)) is False:
-                    continue  # another process took it for that of a dead one
-            except FileNotFoundError:  # ... and has removed it
+                    continue  # another process took it for a dead one's
+            except FileNotFoundError:  # and has removed it
                 continue
             yield path
             return
 
 
 def _try_create(path: Path, create: Callable[[Path], None]) -> bool:
-    """Create a path anew, also in place of what a dead process left. Return False if it is in use."""
+    """Create a path anew, replacing what a dead process left. Return False if it is in use."""
     try:
         create(path)
     except FileExistsError:
@@ -214,7 +213,7 @@ def _try_create(path: Path, create: Callable[[Path], None]) -> bool:
 
 
 def _remove_stale(path: Path) -> bool:
-    """Remove a file or folder whose writer has died. Return False if it may be alive, or it is neither."""
+    """Remove a file or folder whose writer has died. Return False if it may be alive, or if it is neither."""
     try:
         with _locked(path) as locked:
             if not locked:
@@ -223,20 +222,20 @@ def _remove_stale(path: Path) -> bool:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-    except OSError:  # a link, somebody else's, or gone already: the next name will do
+    except OSError:  # a link, another user's, or already gone: try the next name
         return False
     return True
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool | None]:
-    """Lock a regular file or a folder; yield as `try_lock` returns.
+    """Lock a regular file or a folder, and yield the result of `try_lock`.
 
     Raises:
-        FileNotFoundError: something else has taken its name, or nothing has.
-        OSError: it is a link, or cannot be opened.
+        FileNotFoundError: the name is gone or belongs to something else now.
+        OSError: the path is a link, or cannot be opened.
     """
-    if not LOCKS:  # and an open file could not be renamed
+    if not LOCKS:  # there, an open file could not be renamed
         yield None
         return
     handle = os.open(path, _LOOK)
@@ -249,17 +248,17 @@ def _locked(path: Path) -> Iterator[bool | None]:
             raise FileNotFoundError(path)
         yield locked
     finally:
-        unlock(handle)  # closing is not enough: a process that was forked off has the file open too
+        unlock(handle)  # closing is not enough: a forked process has the file open too
         os.close(handle)
 
 
 def _create_file(path: Path, mode: int | None) -> None:
-    # Its writer must be able to write it, whatever the permissions of the file that it replaces.
+    # The writer must be able to write it, whatever the permissions of the file that it replaces.
     os.close(os.open(path, _CREATE, 0o666 if mode is None else mode & 0o777 | 0o600))
 
 
 def _mode(path: Path) -> int | None:
-    """The permissions of a file or folder; None if there is none."""
+    """Return the permissions of a file or folder; None if it does not exist."""
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -267,7 +266,7 @@ def _mode(path: Path) -> int | None:
 
 
 def _keep_mode(path: Path, old: Path) -> None:
-    """Give a path the permissions of the one that it replaces, if there is one of the same kind."""
+    """Give a path the permissions of the path that it replaces, if that exists and is of the same kind."""
     if (mode := _mode(old)) is not None and path.is_dir() == old.is_dir():
         path.chmod(mode)
 
@@ -277,14 +276,14 @@ def _old(target: Path) -> Path:
 
 
 def _replace(aside: Path, target: Path) -> None:
-    """Put one folder in the place of another, and remove that one."""
+    """Replace one folder by another, and remove the old one."""
     while True:
         with suppress(FileNotFoundError), _locked(target) as locked:
-            # Locked, the old folder is not taken for that of a dead process, under whichever name it is.
+            # While locked, the old folder is not taken for a dead process's, whatever its name.
             if locked is not False:
                 _exchange(aside, target)
                 return
-        time.sleep(0.01)  # another writer has just replaced it, and is about to let go of it
+        time.sleep(0.01)  # another writer has just replaced it, and is about to release it
 
 
 def _exchange(aside: Path, target: Path) -> None:
@@ -292,7 +291,7 @@ def _exchange(aside: Path, target: Path) -> None:
         shutil.rmtree(aside)
         return
     old = _old(target)
-    shutil.rmtree(old, ignore_errors=True)  # `target` is there, so nobody needs this one any more
+    shutil.rmtree(old, ignore_errors=True)  # `target` exists, so the old folder is no longer needed
     target.rename(old)
     try:
         aside.rename(target)
@@ -303,7 +302,7 @@ def _exchange(aside: Path, target: Path) -> None:
 
 
 def _swap_names(one: Path, other: Path) -> bool:
-    """Exchange two names in one step. Return False where the system or the file system cannot."""
+    """Exchange two names in one step. Return False if the system or the file system cannot."""
     if os.name != "posix":
         return False
     library = ctypes.CDLL(None)
@@ -313,11 +312,11 @@ def _swap_names(one: Path, other: Path) -> bool:
         code = int(library.renameat2(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE))
     elif hasattr(library, "renamex_np"):  # macOS
         code = int(library.renamex_np(first, second, _RENAME_SWAP))
-    return code == 0  # any error: the two renames will work, or say why not
+    return code == 0  # on any error: the two renames will work, or report why not
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk: a rename may otherwise overtake the content."""
+    """Wait until a file or folder is on the disk; otherwise a rename may overtake its content."""
     if os.name == "nt" and path.is_dir():  # Windows does not open folders
         return
     # Windows flushes only what is open for writing; elsewhere, a file may be read-only by now.

@@ -1,4 +1,4 @@
-"""What a student must beat: TF-IDF of words and pairs of words, and logistic regression."""
+"""The baseline that a student must beat: TF-IDF of words and word pairs, and logistic regression."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class BaselineConfig:
-    """How the baseline is fitted; the defaults are those of all published figures.
+    """The settings of the baseline; all published figures use the defaults.
 
     Attributes:
-        max_features: the most frequent words and pairs of words are kept, this many.
-        min_articles: words and pairs found in fewer articles are left out.
-        longest_phrase: 2 counts pairs of neighbouring words too, 1 only words.
+        max_features: how many of the most frequent words and word pairs are kept.
+        min_articles: words and pairs in fewer articles are left out.
+        longest_phrase: 2 also counts pairs of neighbouring words, 1 only words.
         inverse_penalty: scikit-learn's C; higher fits the training articles closer.
-        tolerance: the solver stops where no weight changes by more than this share of the largest.
-        max_iterations: passes over the texts at most.
-        solver: of scikit-learn. On words, saga ends where lbfgs does, in a tenth of the time; on a few
-            hundred numbers lbfgs is the faster one.
-        seed: of the order in which the solver visits the texts.
+        tolerance: the solver stops when no weight changes by more than this share of the largest.
+        max_iterations: the most passes over the texts.
+        solver: scikit-learn's solver. On words, saga reaches the result of lbfgs in a tenth of the time; on a
+            few hundred features lbfgs is faster.
+        seed: seed of the order in which the solver visits the texts.
     """
 
     max_features: int = 300_000
@@ -53,9 +53,9 @@ class Baseline:
     """A fitted classifier for each task.
 
     Attributes:
-        vectorizers: text -> TF-IDF, by task; tasks of equal articles share one.
-        classifiers: TF-IDF -> probabilities of the labels that were seen, by task.
-        classes: number of labels, by task.
+        vectorizers: task -> text to TF-IDF; tasks with the same articles share one.
+        classifiers: task -> TF-IDF to probabilities of the labels in the training data.
+        classes: task -> number of labels.
     """
 
     vectorizers: Mapping[str, Any]
@@ -63,7 +63,7 @@ class Baseline:
     classes: Mapping[str, int]
 
     def probabilities(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """(N, C) by task, rows sum to 1; 0 for a label that no training article had."""
+        """Return probabilities by task, (N, C), rows summing to 1; 0 for labels without training articles."""
         matrices: dict[int, Any] = {}
         answers = {}
         for task, vectorizer in self.vectorizers.items():
@@ -82,13 +82,13 @@ def fit_baseline(
     classes: Mapping[str, int],
     config: BaselineConfig | None = None,
 ) -> Baseline:
-    """Fit a classifier for each task on the texts that have a label there. Deterministic.
+    """Fit a classifier for each task on the texts that have a label for it. Deterministic.
 
     Args:
-        texts: N texts of training articles, as the models are shown them.
-        labels: (N,) class index by task; IGNORE where there is none.
+        texts: N texts of training articles, in the form that the models read.
+        labels: (N,) class index by task; IGNORE for no label.
         classes: number of labels by task.
-        config: how; None means the defaults.
+        config: the settings; None means the defaults.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -121,24 +121,24 @@ def out_of_fold_probabilities(
     config: BaselineConfig | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """(N, C) probabilities for each text by a classifier that was not fitted on it. Deterministic.
+    """Return probabilities (N, C) of each text by a classifier not fitted on it. Deterministic.
 
-    The texts of each label are dealt out to the folds at random. How rare words are is counted on
-    all texts, which needs no labels.
+    The texts of each label are dealt to the folds at random. Document frequencies are counted on all texts,
+    which needs no labels.
 
     Args:
         texts: N texts.
         labels: (N,) class index, none of them IGNORE, each with two texts or more.
         classes: number of labels.
-        folds: how many classifiers are fitted, each on all texts but its share.
-        config: how; None means the defaults.
+        folds: the number of classifiers, each fitted on all texts but one fold.
+        config: the settings; None means the defaults.
         progress: called with (folds fitted, all folds).
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
     config = config or BaselineConfig()
-    # Half the memory and time of float64; the probabilities differ in the 6th digit.
+    # float32 takes half the memory and time of float64; the probabilities differ in the 6th digit.
     matrix = _vectorizer(config).fit_transform(texts).astype(np.float32)
     return _out_of_fold(matrix, labels, classes, folds, config, progress)
 
@@ -151,9 +151,9 @@ def out_of_fold_from_vectors(
     folds: int = 5,
     config: BaselineConfig | None = None,
 ) -> NDArray[np.float32]:
-    """As `out_of_fold_probabilities`, from numbers in place of words: (N, F), F a few hundred at most.
+    """Return probabilities as `out_of_fold_probabilities` does, from features (N, F), a few hundred at most.
 
-    Every number is brought to mean 0 and variance 1 over all N.
+    Every feature is standardised to mean 0 and variance 1 over all N.
     """
     scaled = (vectors - vectors.mean(axis=0)) / (vectors.std(axis=0) + 1e-6)
     config = replace(config or BaselineConfig(), solver="lbfgs")
@@ -180,7 +180,7 @@ def _out_of_fold(
 
 
 def deal_folds(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """(N,) fold of each article: those of each label are dealt out to the folds at random."""
+    """Return the fold of each article, (N,); the articles of each label are dealt to the folds at random."""
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     fold = np.empty(len(labels), np.int64)

@@ -1,15 +1,15 @@
-"""The bundle: the directory that holds a model and all that is needed to trust and to run it.
+"""The bundle: a directory with a model and everything needed to trust and to run it.
 
     newsie.json      the manifest: label space, encoding, calibration, lineage, sha256 of each file
     model.onnx       the student, one output of shape (B, C_task) per task
     tokenizer.json
     README.md        the model card
-    first.onnx       of a cascade only: the small student, which model.onnx helps out where it is unsure
+    first.onnx       only in a cascade: the small student, which passes on to model.onnx if unsure
 
-The manifest ends in a seal, the sha256 of all that stands before it in the file, and names the
-sha256 of every other file. `read_bundle` checks the seal before it parses the manifest, and every
-other file before anybody can open it, so that a byte that changed anywhere is an error and never a
-different answer.
+The manifest ends in a seal, the sha256 of everything before it in the file, and lists the sha256 of every
+other file. `read_bundle` checks the seal before it parses the manifest, and every
+other file before it is opened. A changed byte anywhere is therefore an error and never a different
+prediction.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ __all__ = [
 
 
 HASHED_BYTES = 2 << 20
-"""Of a file, read and hashed at once."""
+"""The number of bytes of a file that are read and hashed at once."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk. Its manifest was verified; a file is verified when it is read.
+    """A bundle on disk. Its manifest is verified when opened, each file when it is read.
 
     Attributes:
-        path: its directory.
-        manifest: what it says about itself.
+        path: the directory.
+        manifest: the manifest.
     """
 
     path: Path
@@ -77,31 +77,31 @@ class Bundle:
 
     @property
     def fingerprint(self) -> str:
-        """See `Manifest.fingerprint`."""
+        """The fingerprint of the bundle; see `Manifest.fingerprint`."""
         return self.manifest.fingerprint
 
     @property
     def model_path(self) -> Path:
-        """The ONNX graph."""
+        """The path of the ONNX graph."""
         return self.path / MODEL
 
     @property
     def first_path(self) -> Path:
-        """The ONNX graph of a cascade's small student."""
+        """The path of the ONNX graph of a cascade's small student."""
         return self.path / FIRST
 
     @property
     def tokenizer_path(self) -> Path:
-        """The tokenizer."""
+        """The path of the tokenizer."""
         return self.path / TOKENIZER
 
     @property
     def card(self) -> str:
-        """The text of the model card; empty where there is none."""
+        """The text of the model card; empty if there is none."""
         return self.read(CARD).decode() if CARD in self.manifest.files else ""
 
     def read(self, name: str) -> bytes:
-        """Return the content of a file that the manifest lists, as it was verified.
+        """Return the verified content of a file that the manifest lists.
 
         Raises:
             BundleError: the file is missing or damaged.
@@ -112,7 +112,7 @@ class Bundle:
     def contents(self) -> dict[str, bytes]:
         """Read each file once and verify it; return the graphs and the tokenizer.
 
-        What is verified is what is returned, whatever becomes of the files meanwhile.
+        The content that is verified is the content that is returned, even if the files change meanwhile.
 
         Raises:
             BundleError: a file is missing or damaged.
@@ -131,12 +131,12 @@ def bundled_path() -> Path:
 
 
 def read_bundle(path: str | Path) -> Bundle:
-    """Verify and read the manifest of a bundle, then verify every file that it names.
+    """Verify and read the manifest of a bundle, then verify every file that it lists.
 
-    Files that the manifest does not name are left alone.
+    Files that the manifest does not list are left alone.
 
     Raises:
-        BundleError: the directory, its manifest or a file of it is missing or damaged, or the
+        BundleError: the directory, its manifest or one of its files is missing or damaged, or the
             bundle was written by a newer Newsie.
     """
     bundle = open_bundle(path)
@@ -149,7 +149,7 @@ def read_bundle(path: str | Path) -> Bundle:
 def open_bundle(path: str | Path) -> Bundle:
     """Read the manifest of a bundle; its files are verified when they are read.
 
-    A bundle that was being replaced when its process was killed is put back first.
+    A bundle that was being replaced when its process was killed is restored first.
 
     Raises:
         BundleError: the directory or its manifest is missing or damaged, or the bundle was written by
@@ -166,10 +166,10 @@ def open_bundle(path: str | Path) -> Bundle:
 
 
 def restore_bundle(path: Path) -> bool:
-    """Put back a bundle that a killed process left aside while replacing it. Return True if there was one.
+    """Restore a bundle that a killed process moved aside to replace it. Return True if there was one.
 
     Raises:
-        BundleError: there is one, and it cannot be put back.
+        BundleError: there is one, and it cannot be restored.
     """
     from newsie.atomic import restore_directory  # see write_bundle
 
@@ -199,28 +199,28 @@ def write_bundle(
     first: Path | bytes | None = None,
     replace: bool = False,
 ) -> Bundle:
-    """Write a bundle: aside first, then renamed, so that it is never half there.
+    """Write a bundle atomically.
 
     Args:
-        directory: where the bundle goes; its parent directories are made.
-        name: the model's name, for people.
+        directory: the directory to write; its parents are created.
+        name: the display name of the model.
         label_space: the tasks, in the order of the model's heads.
-        encoding: how text becomes token ids.
+        encoding: the conversion of text to token ids.
         calibration: a calibration temperature for every task.
-        model: the ONNX file, copied, or its content.
+        model: the ONNX file, which is copied, or its content.
         tokenizer: the text of tokenizer.json (`Tokenizer.to_str()`).
         card: the text of README.md.
         metrics: measured quality, as plain JSON values.
-        lineage: where the model comes from.
-        cascade: when the small student's answer stands, together with `first`.
-        first: the ONNX file of the small student, copied, or its content.
-        replace: whether a bundle that is already there may be replaced.
+        lineage: the origin of the model.
+        cascade: when the small student's prediction is kept; given together with `first`.
+        first: the ONNX file of the small student, which is copied, or its content.
+        replace: replace an existing bundle.
 
     Raises:
-        BundleError: the directory exists already, or holds something else than a bundle; or a value
-            makes no sense.
+        BundleError: the directory exists already or holds something other than a bundle, or a value is
+            invalid.
     """
-    # Here, as most programs only read, and each of their starts would pay for it.
+    # Imported here, because most programs only read bundles and would pay for it at each start.
     from newsie.atomic import new_directory
 
     directory = Path(directory)
@@ -257,17 +257,18 @@ def copy_bundle(
     card: str | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> Bundle:
-    """Copy a bundle, verified, over whatever bundle is in a directory, which may be its own: aside
-    first, then renamed. Its answers stay the same, and so does its fingerprint.
+    """Copy a verified bundle atomically, over any bundle in a directory, which may be its own.
+
+    Its predictions and its fingerprint stay the same.
 
     Args:
         source: the bundle.
-        directory: where the copy goes.
-        card: the text of its README.md from now on; None keeps it.
-        metrics: its metrics from now on; None keeps them.
+        directory: the directory to copy to.
+        card: the new text of README.md; None keeps it.
+        metrics: the new metrics; None keeps them.
 
     Raises:
-        BundleError: the source is no bundle, or is damaged, or the directory holds something else.
+        BundleError: the source is not a bundle or is damaged, or the directory holds something else.
     """
     from newsie.atomic import new_directory  # see write_bundle
 
@@ -283,8 +284,7 @@ def copy_bundle(
 
 
 def _now() -> datetime:
-    """The time, or SOURCE_DATE_EPOCH (reproducible-builds.org), by which bundles of one making are equal to
-    the last byte."""
+    """Return the time, or SOURCE_DATE_EPOCH (reproducible-builds.org), which makes bundles reproducible."""
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
     return datetime.fromtimestamp(int(given), UTC) if given.isdecimal() else datetime.now(UTC)
 
@@ -292,7 +292,7 @@ def _now() -> datetime:
 def _rewrite(
     directory: Path, manifest: Manifest, card: str | None, metrics: Mapping[str, Any] | None
 ) -> None:
-    """Change what says something about the model, and nothing of what answers."""
+    """Change the card and the metrics, and nothing that affects predictions."""
     files = dict(manifest.files)
     if card is not None:
         (directory / CARD).write_text(card, encoding="utf-8")
@@ -305,7 +305,7 @@ def _rewrite(
 
 @contextmanager
 def _errors(path: Path) -> Iterator[None]:
-    """Name the bundle in every error."""
+    """Prefix every error with the bundle."""
     try:
         yield
     except BundleError as error:
@@ -324,7 +324,7 @@ def _copy(source: Path | bytes, target: Path) -> None:
 
 
 def _read_sealed(bundle: Bundle) -> bytes:
-    """The manifest as it stands in the file, which may have been written by another version."""
+    """Return the manifest as stored in the file, which another version may have written."""
     raw = (bundle.path / MANIFEST).read_bytes()
     if parse_manifest(raw) != bundle.manifest:
         raise BundleError(f"bundle {bundle.path} was replaced while it was copied; copy it again")
@@ -345,7 +345,7 @@ def _verify_file(path: Path, record: FileRecord) -> None:
 
 
 def _check_size(path: Path, record: FileRecord) -> None:
-    """Refuse a file before it is opened: opening a FIFO would wait, and reading a sparse file take hours."""
+    """Check the size of a file before it is opened: a FIFO would block, and a sparse file take hours."""
     try:
         found = path.stat()
     except FileNotFoundError as error:
@@ -368,10 +368,10 @@ def _check_record(path: Path, found: FileRecord, record: FileRecord) -> None:
 
 
 def _record(path: Path, expected_bytes: int | None = None) -> FileRecord:
-    """Return the digest and the size of a file. Reading stops where it has more bytes than expected.
+    """Return the digest and the size of a file. Reading stops at more bytes than expected.
 
-    In pieces so large that it seldom asks for Python's lock: whatever else the process has to do goes on.
-    The file is not mapped: one that another process shortens would end this one.
+    The chunks are so large that Python's lock is seldom taken and other threads go on. The file is not
+    mapped, because truncation by another process would then kill this one.
     """
     digest, size, room = hashlib.sha256(), 0, memoryview(bytearray(HASHED_BYTES))
     with path.open("rb", buffering=0) as file:
@@ -384,7 +384,7 @@ def _record(path: Path, expected_bytes: int | None = None) -> FileRecord:
 
 
 def _check_target(directory: Path) -> None:
-    """Refuse to replace anything but a bundle or an empty directory."""
+    """Raise BundleError unless a directory is missing, empty, or a bundle."""
     if not directory.exists():
         return
     if directory.is_dir() and ((directory / MANIFEST).is_file() or not any(directory.iterdir())):

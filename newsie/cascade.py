@@ -1,7 +1,7 @@
-"""The cascade: a small student answers what it is sure of, and passes the rest on to the larger one.
+"""The cascade: a small student passes articles that it is unsure of to a larger one.
 
-Whether a task's answer stands depends on the article and the task alone: not on the articles beside it, and
-not on the other tasks that are asked for.
+Whether a prediction of the small student is kept depends on the article and the task alone, not on the
+other articles of the batch or the other requested tasks.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _Unsure = dict[str, NDArray[np.bool_]]
 
 
 class PassedOn(NamedTuple):
-    """How many articles went on to the larger student.
+    """The number of articles passed on to the larger student.
 
     Attributes:
-        articles: all that were answered.
-        passed_on: those of them of which some answer came from the larger student.
+        articles: number of articles classified.
+        passed_on: number of these with a prediction by the larger student.
     """
 
     articles: int
@@ -38,22 +38,22 @@ class PassedOn(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Of all articles, 0 to 1; 0 before the first."""
+        """The share of all articles that were passed on, 0 to 1; 0 before the first."""
         return self.passed_on / self.articles if self.articles else 0.0
 
 
 class Cascade:
-    """Two students behind one face.
+    """Two students behind one interface.
 
-    Its logits are on the scale of the larger student: divided by that one's calibration
-    temperatures, they are calibrated, whoever gave them.
+    The logits are on the scale of the larger student: divided by its calibration temperatures they are
+    calibrated, whichever student produced them.
 
     Args:
         first: the small student.
-        last: the larger one.
-        rule: when the first one's answer stands.
+        last: the larger student.
+        rule: when the small student's prediction is kept.
         calibration: task -> calibration temperature of the larger student.
-        labels: what both answer.
+        labels: the label space of both.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class Cascade:
 
     @property
     def passed_on(self) -> PassedOn:
-        """Counts since the cascade was opened."""
+        """The counts since the cascade was opened."""
         return self._count
 
     @property
     def window_articles(self) -> int:
-        """See `Model.window_articles`; that of the small student, which sees all articles."""
+        """The window size of the small student, which sees all articles; see `Model.window_articles`."""
         return self._first.window_articles
 
     def run_batch(self, ids: Ids, tasks: Sequence[str]) -> Logits:
-        """See `Model.run_batch`."""
+        """Return logits by task; see `Model.run_batch`."""
         logits = self._first.run_batch(ids, tasks)
         unsure, rows = self._judge(logits)
         if not len(rows):
@@ -92,19 +92,21 @@ class Cascade:
         return _merge(logits, unsure, rows, self._last.run_batch([ids[r] for r in rows], tasks))
 
     def run(self, ids: Ids, tasks: Sequence[str]) -> Logits:
-        """See `Model.run`."""
+        """Return logits by task; see `Model.run`."""
         return self.start(ids, tasks).result()
 
     def start(self, ids: Ids, tasks: Sequence[str]) -> Running:
-        """See `Model.start`; the small student's answers are waited for."""
+        """Wait for the small student, and start the larger one; see `Model.start`."""
         logits = self._first.run(ids, tasks)
         unsure, rows = self._judge(logits)
         running = self._last.start([ids[r] for r in rows], tasks)
         return running.then(lambda answers: _merge(logits, unsure, rows, answers))
 
     def _judge(self, logits: Logits) -> tuple[_Unsure, NDArray[np.intp]]:
-        """By task which of the first student's answers do not stand, (N,), and the rows with any such.
-        Its logits are put on the scale of the larger student."""
+        """Return the unsure predictions of the small student by task, (N,), and the rows with any such.
+
+        The small student's logits are rescaled in place to the scale of the larger student.
+        """
         unsure = {task: self.unsure(task, rows) for task, rows in logits.items()}
         for task, answer in logits.items():
             answer *= self._calibration[task] / self._rule.calibration[task]
@@ -114,7 +116,7 @@ class Cascade:
         return unsure, rows
 
     def unsure(self, task: str, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which of the first student's answers, (N, C), do not stand: (N,)."""
+        """Return a mask (N,) of the small student's predictions (N, C) that are not kept."""
         confidence = softmax(logits / self._rule.calibration[task]).max(axis=1)
         return np.asarray(confidence <= self._thresholds[task][logits.argmax(axis=1)])
 
@@ -126,7 +128,7 @@ class Cascade:
 
 
 def _merge(logits: Logits, unsure: _Unsure, rows: NDArray[np.intp], answers: Logits) -> Logits:
-    """Put the larger student's answers to some rows in the place of those that do not stand."""
+    """Replace the small student's unsure logits by those of the larger student for the given rows."""
     for task, column in unsure.items():
         own = column[rows]
         logits[task][rows[own]] = answers[task][own]
@@ -136,7 +138,7 @@ def _merge(logits: Logits, unsure: _Unsure, rows: NDArray[np.intp], answers: Log
 def open_model(
     bundle: Bundle, contents: Mapping[str, bytes], *, pad_id: int, threads: int
 ) -> Student | Cascade:
-    """Open the student of a bundle, or its cascade, from its verified `Bundle.contents`.
+    """Open the student or the cascade of a bundle, from its verified `Bundle.contents`.
 
     Raises:
         BundleError: a graph cannot be used, or does not fit the label space.

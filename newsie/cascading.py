@@ -1,12 +1,13 @@
-"""From two students to a cascade: thresholds that keep the larger one's accuracy.
+"""Building a cascade from two students, with thresholds that keep the larger one's accuracy.
 
-The answers of the small student stand above a threshold of its calibrated confidence, one for each label: it
-may be as good as the larger one at sports and not at opinion. Thresholds keep as many answers as they can on
-articles that neither student learnt from, and lose no more accuracy than allowed. On the articles that they
-were chosen on they look better than they are, so that what they lose is cross-validated. It is counted, and
-it is expected: counting alone is not enough, as on few articles a small student may seem as good as a larger
-one by luck. What is expected comes from the larger student's calibrated probabilities: that of its own answer
-less that of the small one's. It is never below 0, varies less, and needs no gold label.
+A prediction of the small student is kept above a threshold of its calibrated confidence. Each label has
+its own, because the small student may be as good as the larger one at sports and not at opinion. The
+thresholds keep as many predictions as possible on articles that neither student was trained on, and lose
+no more accuracy than allowed. They look better on the articles that they were chosen on, so the loss is
+cross-validated. It is both counted and estimated: counting alone is not enough, because on few articles a
+small student may seem as good as a larger one by luck. The estimate comes from the larger student's
+calibrated probabilities: that of its own prediction less that of the small student's. It is never below
+0, varies less, and needs no gold label.
 """
 
 from __future__ import annotations
@@ -30,42 +31,43 @@ from newsie.manifest import MODEL, TOKENIZER
 __all__ = ["MAX_LOSS_POINTS", "TaskCascade", "build_cascade", "choose_thresholds"]
 
 MAX_LOSS_POINTS = 0.15
-"""Accuracy in points that a task may lose on validation articles: less than the 0.2 that it should lose at
-most on others, which differ by chance."""
+"""The accuracy in points that a task may lose on validation articles.
+
+It is less than the 0.2 that a task should lose at most on other articles, which differ by chance.
+"""
 
 FOLDS = 10
-"""Of the validation articles, in cross-validation."""
+"""The number of cross-validation folds."""
 
 MIN_ARTICLES = 100
-"""Labelled articles of a task below which nothing can be said; the larger student then answers it alone."""
+"""The fewest labelled articles of a task for thresholds; with fewer, the larger student predicts it alone."""
 
 POOLED_ARTICLES = 50
-"""Weight of all labels' articles in the threshold of each, in articles."""
+"""The weight of all labels' articles in the threshold of each label, in articles."""
 
 PRICES = np.logspace(0, 4, 81)
-"""Kept articles that make up for one answer that is expected to be lost; the lowest is tried first."""
+"""The kept articles that make up for one correct prediction expected to be lost; the lowest is tried first.
+"""
 
 WINDOW_ARTICLES = 4_096
 
 
 @dataclass(frozen=True)
 class TaskCascade:
-    """How a cascade did on the validation articles of one task.
+    """The result of a cascade on the validation articles of one task.
 
-    All but the thresholds is cross-validated: each tenth of the articles is answered with thresholds that are
-    chosen on the other nine, since on the articles that they were chosen on they look better than they are.
+    All but the thresholds is cross-validated: each tenth of the articles uses thresholds chosen on the other
+    nine, because thresholds look better on the articles that they were chosen on.
 
     Attributes:
-        articles: labelled articles.
-        thresholds: of each label, see CascadeRule.
-        passed_on: share of the labelled articles that the larger student answers.
-        accuracy: of the cascade.
-        accuracy_first: of the small student alone.
-        accuracy_last: of the larger one alone.
-        expected_points: accuracy that the cascade is expected to lose, in points, by the larger student's
-            probabilities.
-        margin_points: how far the accuracy that it loses may be from the truth, in points: half of a 95 %
-            interval.
+        articles: number of labelled articles.
+        thresholds: the threshold of each label, see `CascadeRule`.
+        passed_on: share of the labelled articles that the larger student classifies.
+        accuracy: accuracy of the cascade.
+        accuracy_first: accuracy of the small student alone.
+        accuracy_last: accuracy of the larger student alone.
+        expected_points: expected loss of accuracy in points, by the larger student's probabilities.
+        margin_points: half the width of the 95 % interval of the lost accuracy, in points.
     """
 
     articles: int
@@ -79,7 +81,7 @@ class TaskCascade:
 
     @property
     def lost_points(self) -> float:
-        """Accuracy that the cascade loses, in points."""
+        """The accuracy that the cascade loses, in points."""
         return 100 * (self.accuracy_last - self.accuracy)
 
 
@@ -90,17 +92,17 @@ def choose_thresholds(
     *,
     max_loss_points: float = MAX_LOSS_POINTS,
 ) -> TaskCascade:
-    """The thresholds of one task.
+    """Choose the thresholds of one task.
 
-    At a price, each label has the threshold above which most is saved: articles kept, less the price times
-    the accuracy that they are expected to lose. The lowest price is taken at which the whole loses no more
+    At a given price, each label gets the threshold that saves the most: articles kept, less the price times
+    the accuracy that they are expected to lose. The lowest price is taken at which the task loses no more
     than allowed, cross-validated.
 
     Args:
         first: (N, C) calibrated probabilities of the small student.
-        last: (N, C) the same of the larger one.
-        gold: (N,) label or IGNORE. Articles without one help to find what each label loses.
-        max_loss_points: accuracy that may be lost on those with one, cross-validated, in points.
+        last: (N, C) calibrated probabilities of the larger student.
+        gold: (N,) label or IGNORE. Articles without a label help to estimate what each label loses.
+        max_loss_points: the accuracy in points that the labelled articles may lose, cross-validated.
     """
     rows, labelled = np.arange(len(gold)), gold != IGNORE
     confidence, label = first.max(axis=1), first.argmax(axis=1)
@@ -138,21 +140,23 @@ def _thresholds(
     saved: NDArray[np.floating[Any]],
     labels: int,
 ) -> NDArray[np.float64]:
-    """For each label the threshold above which most is saved.
+    """Return the threshold for each label that saves the most.
 
-    To the articles that the small student gives this label are added all others at a weight of
-    `POOLED_ARTICLES` together, so that a rare label has about the threshold that all have.
+    Each label's own articles are joined by all others, at a weight of `POOLED_ARTICLES` in total, so that a
+    rare label has about the common threshold.
     """
     order = np.argsort(-confidence, kind="stable")
     ranked = confidence[order]
-    # Articles that are as sure as each other are kept together or not at all.
+    # Articles of equal confidence are kept together or not at all.
     together = np.flatnonzero(ranked[1:] == ranked[:-1]) + 1
     limits = np.concatenate([[1.0], ranked[1:], [0.0]])
     pooled = POOLED_ARTICLES / max(len(confidence), 1)
     found = np.empty(labels)
     for index in range(labels):
         weights = (label[order] == index) + pooled
-        worth = np.concatenate([[0.0], np.cumsum(weights * saved[order])])  # by articles kept
+        worth = np.concatenate(
+            [[0.0], np.cumsum(weights * saved[order])]
+        )  # by number of articles kept
         worth[together] = -np.inf
         best = np.flatnonzero(worth >= worth.max() - 1e-9)[-1]
         found[index] = limits[best]
@@ -166,7 +170,7 @@ def _above_held_out(
     fold: NDArray[np.int64],
     labels: int,
 ) -> NDArray[np.bool_]:
-    """(N,) whether each article is above the threshold that the other folds' articles ask for."""
+    """Return a mask (N,) of the articles above the threshold that the other folds' articles give."""
     above = np.zeros(len(confidence), bool)
     for number in range(FOLDS):
         ours = fold == number
@@ -176,12 +180,13 @@ def _above_held_out(
 
 
 def _margin_points(lost: NDArray[np.int64], count: int) -> float:
-    """1.96 standard errors of a difference of paired proportions, over N + 2 articles: half an article is
-    added to each of the four outcomes of a pair, so that no difference seen does not mean that there can be
-    none (Agresti and Min 2005, Statistics in Medicine 24: 729-740).
+    """Return 1.96 standard errors of a difference of paired proportions, in points, over N + 2 articles.
+
+    Half an article is added to each of the four outcomes of a pair, so that seeing no difference does not
+    imply that there is none (Agresti and Min 2005, Statistics in Medicine 24: 729-740).
 
     Args:
-        lost: (n,) of those that are kept; those that are passed on lose nothing.
+        lost: (n,) the loss of each kept article; articles that are passed on lose nothing.
         count: N.
     """
     total = count + 2
@@ -199,16 +204,16 @@ def build_cascade(
     threads: int | None = None,
     replace: bool = False,
 ) -> Bundle:
-    """Put two students into one bundle.
+    """Write a bundle of two students as a cascade.
 
     Args:
         first: the small student.
-        last: the larger one; of the same tasks, tokenizer and encoding, as two of one ladder are.
-        articles: with gold labels; neither student learnt from them, and nobody measures on them later.
-        directory: where the bundle goes.
-        max_loss_points: accuracy in points that a task may lose, cross-validated on these articles.
-        threads: see Classifier.
-        replace: whether a bundle that is already there may be replaced.
+        last: the larger student, with the same tasks, tokenizer and encoding.
+        articles: articles with gold labels, used neither to train a student nor to measure it later.
+        directory: the directory to write.
+        max_loss_points: the accuracy in points that a task may lose, cross-validated on these articles.
+        threads: see `Classifier`.
+        replace: replace an existing bundle.
 
     Raises:
         InputError: the students do not fit together, or no article has a gold label.
@@ -266,7 +271,7 @@ def _check_fit(first: Bundle, last: Bundle) -> None:
 
 
 class _Answers:
-    """What both students make of articles, by task."""
+    """The predictions of both students, by task."""
 
     def __init__(self, first: Bundle, last: Bundle, threads: int | None) -> None:
         self._models = [Classifier(bundle, threads=threads) for bundle in (first, last)]
@@ -274,7 +279,7 @@ class _Answers:
         self._parts: dict[str, list[tuple[NDArray[Any], ...]]] = {t: [] for t in self.labels.names}
 
     def read(self, articles: Iterable[Article]) -> None:
-        """Classify them all; none is kept."""
+        """Classify the articles; none of them is kept."""
         remaining = iter(articles)
         while window := list(islice(remaining, WINDOW_ARTICLES)):
             gold = self.labels.encode([self._known(article) for article in window])
@@ -283,7 +288,7 @@ class _Answers:
                 self._parts[task].append((first[task], last[task], column))
 
     def _known(self, article: Article) -> Article:
-        """The article with those of its labels that the students know."""
+        """Return the article with only those labels that the students know."""
         known = {
             task: label
             for task, label in article.labels.items()
@@ -292,7 +297,7 @@ class _Answers:
         return replace(article, labels=known)
 
     def choose(self, max_loss_points: float) -> dict[str, TaskCascade]:
-        """The thresholds of each task."""
+        """Choose the thresholds of each task."""
         columns = {
             task: tuple(map(np.concatenate, zip(*parts, strict=True)))
             for task, parts in self._parts.items()

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["Classifier"]
 
 WINDOW_CHARACTERS = 16_000_000
-"""A window of a stream ends with the article that fills this, which bounds memory use."""
+"""The characters that fill a window: it ends with the article that reaches this. Bounds memory use."""
 
 FIRST_WINDOW_ARTICLES = 256
-"""How many articles the first window of a stream has, so that the first predictions come early."""
+"""The number of articles in the first window of a stream, small so that the first predictions come early."""
 
 MAX_PASSES = 128
-"""Of an explanation: words of a longer article are taken together, so that none costs more than this."""
+"""The most passes of an explanation: words of a longer article are grouped to bound its cost."""
 
 
 class Classifier:
@@ -43,8 +43,8 @@ class Classifier:
 
     Args:
         bundle: the model. Each of its files is read once, and verified.
-        threads: threads to compute with; None means OMP_NUM_THREADS, or else a thread for each
-            core that this process may use.
+        threads: threads to compute with; None means OMP_NUM_THREADS, or else one thread for each core that
+            this process may use.
 
     Raises:
         BundleError: the graph or the tokenizer cannot be used, or does not fit the label space.
@@ -56,7 +56,7 @@ class Classifier:
         self._temperatures = dict(bundle.manifest.calibration)
         loading = Thread(
             target=preload_onnxruntime
-        )  # while files are hashed, without Python's lock
+        )  # runs while files are hashed, without Python's lock
         loading.start()
         try:
             contents = bundle.contents()
@@ -77,7 +77,7 @@ class Classifier:
 
         Args:
             path: a directory, or the id of a model on the Hugging Face hub ("owner/name"), which is
-                downloaded once; a directory of that name comes first. None means the bundled model.
+                downloaded once. A directory of that name takes precedence. None means the bundled model.
             threads: see `Classifier`.
 
         Raises:
@@ -107,20 +107,20 @@ class Classifier:
 
     @property
     def passed_on(self) -> PassedOn | None:
-        """How many articles a cascade has passed on to its larger student; None without a cascade."""
+        """The number of articles that a cascade passed on to its larger student; None without a cascade."""
         return self._model.passed_on if isinstance(self._model, Cascade) else None
 
     def classify(
         self, articles: Sequence[Article | str], *, tasks: Sequence[str] | None = None
     ) -> list[Prediction]:
-        """Classify articles: a list in, a list out, in the same order.
+        """Classify articles and return their predictions as a list in the same order.
 
         Args:
             articles: articles or texts; the first line of a text is its headline.
-            tasks: the tasks to answer; None means all.
+            tasks: the tasks to predict; None means all.
 
         Raises:
-            InputError: an article has no text, something else than articles or texts is given (a table, a
+            InputError: an article has no text, something other than articles or texts is given (a table, a
                 dict), or `tasks` is empty.
             LabelError: there is no such task.
         """
@@ -130,7 +130,7 @@ class Classifier:
     def classify_stream(
         self, articles: Iterable[Article | str], *, tasks: Sequence[str] | None = None
     ) -> Iterator[tuple[Article, Prediction]]:
-        """Classify any number of articles in constant memory, in order, each with its article.
+        """Classify any number of articles in constant memory, yielding each with its prediction, in order.
 
         The articles and predictions are those of `classify_windows`, one at a time.
         Arguments and errors are those of `classify`; predictions of windows before an error come first.
@@ -161,9 +161,9 @@ class Classifier:
 
         Args:
             articles: articles or texts, as for `classify`.
-            tasks: the tasks to answer; None means all.
-            done: how many articles of the same source are already classified: all of the windows that were
-                yielded before. Messages about an article count from the start of the source too.
+            tasks: the tasks to predict; None means all.
+            done: the number of articles of the same source that are already classified: all those of the
+                windows yielded before. Error messages also count articles from the start of the source.
 
         Raises:
             InputError: an article has no text, or `done` is negative, or no task is given.
@@ -213,7 +213,7 @@ class Classifier:
         predictions = [
             Prediction(
                 self.labels,
-                # Copied: a view would hold the answers to all others as long as it is kept.
+                # Copied, because a view would keep the predictions of all others in memory.
                 {task: rows[index].copy() for task, rows in probabilities.items()},
                 bool(truncated),
             )
@@ -229,19 +229,19 @@ class Classifier:
         labels: Mapping[str, str] | None = None,
         max_passes: int = MAX_PASSES,
     ) -> Explanation:
-        """How each word of an article moves its probabilities, by leaving it out.
+        """Explain how each word of an article moves its probabilities, by leaving it out.
 
-        One pass for the article and one for each word answer all tasks together, in batches.
+        The article and each variant without a word take one pass for all tasks together, in batches.
 
         Args:
             article: an article or a text; the first line of a text is its headline.
             tasks: the tasks to explain; None means all.
-            labels: task -> the label to explain; where there is none, the most probable one.
-            max_passes: neighbouring words are taken together where there are more words than this.
+            labels: task -> the label to explain; by default the most probable one.
+            max_passes: the most passes; neighbouring words are grouped to keep to it.
 
         Raises:
-            InputError: the article has no text, or `max_passes` is below 2: headline and body are
-                never taken together.
+            InputError: the article has no text, or `max_passes` is below 2: headline and body are never
+                grouped.
             LabelError: there is no such task or label.
         """
         plan = self.plan_explanation(article, tasks=tasks, labels=labels, max_passes=max_passes)
@@ -255,8 +255,10 @@ class Classifier:
         labels: Mapping[str, str] | None = None,
         max_passes: int = MAX_PASSES,
     ) -> ExplanationPlan:
-        """The first step of `explain`: all that has to be computed. Arguments and errors are its."""
-        # Imported here and below: explaining is rare, and each start would pay for it.
+        """Return everything that has to be computed: the first step of `explain`, with its arguments and
+        errors.
+        """
+        # Imported here and below, because explaining is rare and each start would pay for it.
         from newsie.explanation import ExplanationPlan, occlude, split_words
 
         chosen = self._chosen(tasks)
@@ -276,7 +278,9 @@ class Classifier:
     def finish_explanation(
         self, plan: ExplanationPlan, logits: Mapping[str, NDArray[np.float32]]
     ) -> Explanation:
-        """The last step of `explain`, from the logits of `plan.ids` by task, (1 + W, C)."""
+        """Return the explanation from the logits of `plan.ids` by task, (1 + W, C): the last step of
+        `explain`.
+        """
         from newsie.explanation import Explanation
 
         found = self.calibrate(logits)
@@ -294,16 +298,16 @@ class Classifier:
         )
 
     def logits(self, articles: Sequence[Article | str]) -> dict[str, NDArray[np.float32]]:
-        """The model's raw answers by task, (N, C) float32, before calibration.
+        """Return the model's logits by task, (N, C) float32, before calibration.
 
         Raises:
             InputError: an article has no text.
-            BundleError: the model gives something that is not a number.
+            BundleError: the model returns NaN or infinity.
         """
         return self._model.run(self.encode(articles).ids, self.tasks)
 
     def encode(self, articles: Sequence[Article | str], *, first: int = 1) -> EncodedArticles:
-        """The first step of `classify`: the token ids of articles, in the same order.
+        """Return the token ids of articles, in the same order: the first step of `classify`.
 
         Args:
             articles: articles or texts; the first line of a text is its headline.
@@ -318,24 +322,25 @@ class Classifier:
     def run_batch(
         self, ids: Sequence[Sequence[int]], tasks: Sequence[str]
     ) -> dict[str, NDArray[np.float32]]:
-        """The second step: logits by task, (B, C), of B articles in one call of the model.
+        """Return logits by task, (B, C), of B articles in one call of the model: the second step of
+        `classify`.
 
-        A server that batches the articles of many requests by itself calls this; the answer to an
-        article does not depend on the others of its batch.
+        Call this in a server that batches the articles of many requests itself. The prediction for an article
+        does not depend on the others of its batch.
 
         Args:
-            ids: token ids of each article, as `encode` gives them; best of like length.
-            tasks: the tasks to answer.
+            ids: token ids of each article, as `encode` returns them, ideally of similar length.
+            tasks: the tasks to predict.
 
         Raises:
-            BundleError: the model fails, or gives something that is not a number.
+            BundleError: the model fails, or returns NaN or infinity.
         """
         return self._model.run_batch(ids, tasks)
 
     def calibrate(
         self, logits: Mapping[str, NDArray[np.float32]]
     ) -> dict[str, NDArray[np.float64]]:
-        """The last step: probabilities by task, (B, C), from logits as `run_batch` gives them."""
+        """Return probabilities by task, (B, C), from logits of `run_batch`: the last step of `classify`."""
         return {task: softmax(rows / self._temperatures[task]) for task, rows in logits.items()}
 
     def _chosen(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
@@ -350,12 +355,12 @@ class Classifier:
 
 
 class _Window(NamedTuple):
-    """Articles that are computed together.
+    """A window: articles that are computed together.
 
     Attributes:
         articles: N articles.
         truncated: (N,) bool, see `EncodedArticles`.
-        logits: what becomes of them.
+        logits: their logits, while being computed.
     """
 
     articles: list[Article]
@@ -368,7 +373,7 @@ class _Source:
 
     Args:
         articles: the articles.
-        done: how many articles of the stream were classified before.
+        done: number of articles of the stream that were classified before.
         limit: the most articles of a window.
     """
 
@@ -404,7 +409,7 @@ def _reopen(path: str, threads: int, fingerprint: str) -> Classifier:
     """Open a classifier that was pickled or copied.
 
     Raises:
-        BundleError: there is no bundle in its folder any more, or it is another one.
+        BundleError: its folder no longer holds a bundle, or holds another one.
     """
     bundle = open_bundle(path)
     if bundle.fingerprint != fingerprint:
@@ -418,6 +423,6 @@ def _reopen(path: str, threads: int, fingerprint: str) -> Classifier:
 def _flatten(
     windows: Iterator[list[tuple[Article, Prediction]]],
 ) -> Iterator[tuple[Article, Prediction]]:
-    # A generator, unlike itertools.chain, can be closed, which ends the computing.
+    # A generator, unlike itertools.chain, can be closed, which stops the computation.
     for window in windows:
         yield from window

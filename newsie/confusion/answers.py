@@ -186,7 +186,7 @@ def _check_shape(labels: tuple[str, ...], p: NDArray[Any]) -> None:
 
 
 def fault_of(row: NDArray[Any]) -> str | None:
-    """Return a verb phrase for what is wrong with the probabilities of an article (C,); None if nothing is."""
+    """Return what is wrong with the probabilities of an article (C,) as a verb phrase, or None."""
     total = row.sum(dtype=np.float64)
     if not np.isfinite(row).all():
         return f"hold {row[~np.isfinite(row)][0]}, which is no number"

@@ -1,1 +1,1 @@
-"""Experiments: students compared on equal terms, and the best one sought under a budget."""
+"""Experiments that compare students on equal terms, and search for the best one within a budget."""

@@ -1,4 +1,4 @@
-"""The students of a comparison: how each differs from the student of the recipe."""
+"""The arms of a comparison: students that differ from the student of the recipe."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from newsie.training.experiment import CompareConfig, Swept
 __all__ = ["ARMS", "DEFAULT", "ENSEMBLE", "Arm", "Setting", "build_arms"]
 
 DEFAULT = "soft+gold"
-"""The arm that is the student of the recipe, as it is."""
+"""The arm of the recipe's unchanged student."""
 
 MISMATCH = 2.0
-"""How many times hotter the teacher is than the student in the arm of two temperatures."""
+"""The teacher's temperature divided by the student's in the arm "two temperatures"."""
 
 SELF_TEMPERATURE = 20.0
-"""Of the student that is as large as its teacher; Papernot et al. 2016 (arXiv 1511.04508) go to 100. Their
-teacher learns at that temperature, too, which makes all logits larger; an attack that follows the margin
-between logits, as the one here does, does not see how large they are."""
+"""The temperature of the student that is as large as its teacher. Papernot et al. 2016 (arXiv 1511.04508) go
+to 100. Their teacher learns at that temperature, too, which makes all logits larger. An attack that follows
+the margin between logits, such as the one here, is not affected by their size."""
 
 ENSEMBLE = 3
-"""Teachers of the arm that learns from several."""
+"""The number of teachers of the arm "ensemble"."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Arm:
     """One way to make a student.
 
     Attributes:
-        name: of the arm.
-        student: how it learns.
-        labelled: articles with gold labels; 0 means all.
-        transfer: further articles without.
-        teachers: members of the ensemble that it learns from.
-        teacher_temperature: how many times hotter the softmax of the teacher is than the student's.
-        short: what it reads of an article that is shown without its body.
+        name: the name of the arm.
+        student: the configuration of the student.
+        labelled: number of articles with gold labels; 0 means all.
+        transfer: number of further articles without gold labels.
+        teachers: number of teachers in the ensemble.
+        teacher_temperature: the teacher's softmax temperature divided by the student's.
+        short: the view of an article that is shown without its body.
     """
 
     name: str
@@ -52,17 +52,17 @@ class Arm:
 
     @property
     def view(self) -> View:
-        """What of the test articles it is measured on: what it has learnt to read."""
+        """The view of the test articles that it is measured on, which is the one it was trained on."""
         return self.short if self.student.fit.headline_share == 1 else "full"
 
     @property
     def teacher_view(self) -> View:
-        """What its teacher reads of an article of which it reads `view`."""
+        """The view that its teacher reads."""
         return "full" if self.student.teacher_view == "full" else self.view
 
     @property
     def swept(self) -> dict[Swept, float]:
-        """Where it is on the axis of each sweep."""
+        """Its position on the axis of each sweep."""
         distillation = self.student.distillation
         return {
             "temperature": distillation.temperature,
@@ -73,7 +73,7 @@ class Arm:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values, all but the name: what decides the result."""
+        """Return all fields that affect the result, so not the name, as plain JSON values."""
         from pydantic import TypeAdapter
 
         content: dict[str, Any] = TypeAdapter(Arm).dump_python(self, mode="json")
@@ -83,12 +83,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class Setting:
-    """What an arm may have to know of the others.
+    """The settings that are shared by all arms.
 
     Attributes:
-        transfer: articles without gold labels that arms of more text learn from.
-        teacher_layers: of the teacher.
-        teacher_encoder: what the teacher was before it learnt.
+        transfer: number of articles without gold labels for arms with more text.
+        teacher_layers: number of layers of the teacher.
+        teacher_encoder: the pretrained encoder of the teacher.
     """
 
     transfer: int
@@ -97,11 +97,11 @@ class Setting:
 
 
 Change = Callable[[Arm, Setting], Arm]
-"""Makes an arm of the default one."""
+"""A function that makes an arm from the default one."""
 
 
 def _learning(**changes: Any) -> Change:
-    """An arm of another distillation."""
+    """Return a change of the distillation's settings."""
 
     def change(arm: Arm, setting: Setting) -> Arm:
         distillation = replace(arm.student.distillation, **changes)
@@ -111,14 +111,14 @@ def _learning(**changes: Any) -> Change:
 
 
 def _with_text(first: Change) -> Change:
-    """The same arm that learns from the further articles, too."""
+    """Return the same change, with further articles to learn from."""
     return lambda arm, setting: replace(first(arm, setting), transfer=setting.transfer)
 
 
 def _short(
     first: Change, teacher_view: Literal["same", "full"], short: View = "headline"
 ) -> Change:
-    """The same arm that reads headlines alone, or the words of addresses."""
+    """Return the same change for a student that reads only headlines, or the words of URLs."""
 
     def change(arm: Arm, setting: Setting) -> Arm:
         arm = first(arm, setting)
@@ -130,7 +130,7 @@ def _short(
 
 
 def _as_large_as_the_teacher(first: Change) -> Change:
-    """The same arm with as many layers as the teacher has."""
+    """Return the same change for a student with as many layers as the teacher."""
 
     def change(arm: Arm, setting: Setting) -> Arm:
         arm = first(arm, setting)
@@ -140,7 +140,7 @@ def _as_large_as_the_teacher(first: Change) -> Change:
 
 
 def _from_the_encoder(first: Change) -> Change:
-    """The same arm whose student begins as the encoder was before the teacher learnt."""
+    """Return the same change for a student that starts from the teacher's pretrained encoder."""
 
     def change(arm: Arm, setting: Setting) -> Arm:
         arm = first(arm, setting)
@@ -158,7 +158,7 @@ _GOLD, _HARD, _SOFT = (
 )
 
 ARMS: Mapping[str, Change] = {
-    # what a student learns from
+    # different targets
     "no teacher": _from_the_encoder(_GOLD),
     "gold": _GOLD,
     "hard": _HARD,
@@ -171,25 +171,25 @@ ARMS: Mapping[str, Change] = {
     "hard, more text": _with_text(_HARD),
     "soft, more text": _with_text(_SOFT),
     "soft+gold, more text": _with_text(_learning()),
-    # how a student learns
+    # different losses
     "standardised": _learning(loss="standardised"),
     "decoupled": _learning(loss="decoupled"),
     "correlation": _learning(loss="correlation"),
     "annealed": _learning(alpha=0.0, final_alpha=1.0),
     "relations": _learning(hidden="relations"),
     "projection": _learning(hidden="projection"),
-    # more text, made of the labelled articles and labelled by the teacher
+    # augmented text, labelled by the teacher
     "drop words": _learning(augment=["drop_words"]),
     "swap bodies": _learning(augment=["swap_bodies"]),
     "mix words": _learning(augment=["mix_words"]),
     "mix-up": _learning(mixtures="mix_up"),
     "boundary": _learning(mixtures="boundary"),
-    # headlines alone
+    # only headlines
     "headline gold": _short(_GOLD, "same"),
     "headline soft": _short(_SOFT, "same"),
     "headline privileged": _short(_SOFT, "full"),
     "headline privileged, more text": _with_text(_short(_SOFT, "full")),
-    # the words of addresses alone
+    # only the words of URLs
     "url gold": _short(_GOLD, "full", "url"),
     "url privileged": _short(_SOFT, "full", "url"),
     "url privileged, more text": _with_text(_short(_SOFT, "full", "url")),
@@ -198,19 +198,19 @@ ARMS: Mapping[str, Change] = {
     "self hard": _as_large_as_the_teacher(_HARD),
     "self": _as_large_as_the_teacher(_learning(alpha=0.0, temperature=SELF_TEMPERATURE)),
 }
-"""Name -> what makes the arm of the default arm."""
+"""Name -> the change that makes the arm from the default arm."""
 
 
 def build_arms(recipe: Recipe, config: CompareConfig, teacher_layers: int) -> list[Arm]:
-    """The arms that are asked for, and those of the sweeps, each once.
+    """Return the requested arms and those of the sweeps, each once.
 
     Args:
-        recipe: its student is the default arm.
-        config: which arms.
-        teacher_layers: layers of the teacher.
+        recipe: the recipe; its student is the default arm.
+        config: the requested arms and sweeps.
+        teacher_layers: number of layers of the teacher.
 
     Raises:
-        RecipeError: there is no such arm, or it would be another one under a new name.
+        RecipeError: an arm does not exist, or is the same as another one with this recipe.
     """
     default = Arm(DEFAULT, recipe.student, config.labelled)
     if unknown := [name for name in config.arms if name not in ARMS]:
@@ -235,8 +235,11 @@ def build_arms(recipe: Recipe, config: CompareConfig, teacher_layers: int) -> li
 
 
 def _sweep(default: Arm, swept: Swept, value: float) -> list[Arm]:
-    """The arms of one value: the recipe's student with it, and where labels or text change a student
-    that learns from gold labels alone beside it."""
+    """Return the arms of one value of a sweep.
+
+    The first is the recipe's student with that value. A sweep of `labelled` adds a student that learns from
+    gold labels alone.
+    """
     student, name = default.student, f"{swept} {value:g}"
     changes: dict[str, Any] = {swept: value}
     if swept in ("labelled", "transfer"):

@@ -1,9 +1,9 @@
-"""How a model bears articles that were meddled with: slips of the pen, and an attack that knows its weights.
+"""Robustness of a model to edited articles, and to a gradient attack that knows its weights.
 
-After Papernot et al. 2016 (arXiv 1511.04508), who found students distilled at a high temperature hard to
-attack; Carlini & Wagner 2017 (arXiv 1608.04644) showed that it was the attack that failed, on gradients
-that vanish where a model is sure. So the attack here follows the margin between logits, which does not
-saturate. What comes out is a measure of robustness and no promise of security.
+Papernot et al. 2016 (arXiv 1511.04508) found students distilled at a high temperature hard to attack.
+Carlini & Wagner 2017 (arXiv 1608.04644) showed that the attack had failed because gradients vanish if a model
+is confident. The attack here follows the margin between logits, which does not saturate. The result measures
+robustness and does not promise security.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from newsie.training.soft_labels import compute_logits
 __all__ = ["ATTACKS", "EDITS", "RADII", "attack", "gradient_attack"]
 
 RADII = (0.1, 0.3)
-"""How far each token's embedding may be moved, in parts of the mean length of a word embedding."""
+"""The maximum shift of each token's embedding, relative to the mean length of a word embedding."""
 
 SHARE = 0.2
-"""Of the words that are misspelt or change places."""
+"""The share of the words that are misspelt or swapped."""
 
 STEPS, BATCH = 5, 32
 Labels = Mapping[str, NDArray[np.int64]]
@@ -46,15 +46,15 @@ def attack(
     view: View = "full",
     autocast: bool = False,
 ) -> dict[str, dict[str, NDArray[np.int64]]]:
-    """Predicted labels (N,) by task, for articles as they are ("none") and under each attack.
+    """Return the predicted labels (N,) by attack and task; "none" is for unchanged articles.
 
     Args:
         model: the model.
         encoder: its tokenizer and policy.
         articles: N articles.
-        gold: (N,) gold labels by task; IGNORE where there is none. The gradient attack works against them.
-        device: where the model is.
-        view: what of each article the model reads.
+        gold: (N,) gold labels by task; IGNORE if there is none. The gradient attack works against them.
+        device: device of the model.
+        view: the view of each article that the model reads.
         autocast: run in bf16.
     """
     found = {}
@@ -86,18 +86,18 @@ def gradient_attack(
     device: torch.device,
     autocast: bool = False,
 ) -> dict[str, NDArray[np.int64]]:
-    """Labels (N,) by task after the embeddings of all tokens were moved against the gold labels.
+    """Return the labels (N,) by task after moving the embeddings of all tokens against the gold labels.
 
-    Projected gradient descent (Madry et al. 2018, arXiv 1706.06083) on the sum over tasks of
-    z[gold] - max z[other], each token within a ball around its embedding.
+    The attack is projected gradient descent (Madry et al. 2018, arXiv 1706.06083) on the sum over tasks of
+    z[gold] - max z[other]. Each token stays within a ball around its embedding.
 
     Args:
         model: the model.
         ids: token ids of N articles.
-        gold: (N,) by task; IGNORE where there is none.
-        radius: of the ball, in parts of the mean length of a word embedding.
-        pad_id: the id that fills up shorter rows.
-        device: where the model is.
+        gold: (N,) by task; IGNORE if there is none.
+        radius: radius of the ball, relative to the mean length of a word embedding.
+        pad_id: the id of padding.
+        device: device of the model.
         autocast: run in bf16.
     """
     table = model.encoder.get_input_embeddings()
@@ -127,7 +127,7 @@ def _descend(
     gold: Mapping[str, Tensor],
     bound: float,
 ) -> Tensor:
-    """What to add to the embeddings (B, T, H): no token further than `bound`, padding not at all."""
+    """Return the shift of the embeddings (B, T, H), at most `bound` long for tokens and 0 for padding."""
     delta = torch.zeros(*input_ids.shape, table.embedding_dim, device=input_ids.device)
     for _ in range(STEPS):
         delta.requires_grad_()
@@ -142,7 +142,7 @@ def _descend(
 
 
 def _margin(logits: Mapping[str, Tensor], gold: Mapping[str, Tensor]) -> Tensor:
-    """Sum over tasks and articles of the gold label's logit less the best other one's."""
+    """Return the sum over tasks and articles of the gold label's logit minus the best other logit."""
     total = torch.zeros(())
     for task, z in logits.items():
         known = gold[task] != IGNORE
@@ -155,7 +155,7 @@ def _margin(logits: Mapping[str, Tensor], gold: Mapping[str, Tensor]) -> Tensor:
 
 @contextmanager
 def _added(table: nn.Embedding, delta: Tensor) -> Iterator[None]:
-    """Within the block, `delta` is added to what the table of word embeddings gives."""
+    """Add `delta` to the output of the word embeddings within the block."""
     handle = table.register_forward_hook(lambda module, inputs, output: output + delta)
     try:
         yield
@@ -170,7 +170,7 @@ def _edited(article: Article, edit: Edit, random: np.random.Generator) -> Articl
 
 
 Edit = Callable[[list[str], np.random.Generator], list[str]]
-"""Words -> words that people would still understand."""
+"""A function from words to edited words that people would still understand."""
 
 
 def _as_it_is(words: list[str], random: np.random.Generator) -> list[str]:
@@ -178,7 +178,7 @@ def _as_it_is(words: list[str], random: np.random.Generator) -> list[str]:
 
 
 def misspell(words: list[str], random: np.random.Generator) -> list[str]:
-    """Some words of 4 letters or more with two neighbouring letters exchanged, the first one kept."""
+    """Swap two neighbouring letters, never the first, in some words of 4 letters or more."""
     chosen = random.random(len(words)) < SHARE
     result = []
     for word, slip in zip(words, chosen, strict=True):
@@ -190,12 +190,12 @@ def misspell(words: list[str], random: np.random.Generator) -> list[str]:
 
 
 def capitalise(words: list[str], random: np.random.Generator) -> list[str]:
-    """Capital letters, as some headlines are set; a tokenizer that knows no case sees no difference."""
+    """Write all words in capital letters, as some headlines are; an uncased tokenizer ignores this."""
     return [word.upper() for word in words]
 
 
 def swap_words(words: list[str], random: np.random.Generator) -> list[str]:
-    """Some words exchanged with the next one."""
+    """Swap some words with the next one."""
     result = list(words)
     for at in np.flatnonzero(random.random(max(0, len(words) - 1)) < SHARE):
         result[at], result[at + 1] = result[at + 1], result[at]
@@ -210,4 +210,4 @@ def _gradient(radius: float) -> str:
 
 
 ATTACKS = ("none", *EDITS, *map(_gradient, RADII))
-"""Names of the attacks, in the order of tables; "none" is the article as it is."""
+"""The names of the attacks, in the order of tables; "none" is the unchanged article."""

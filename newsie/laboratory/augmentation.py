@@ -1,8 +1,8 @@
-"""Articles made of others, for the teacher to label: more text where there is little.
+"""Augmentation: articles made from others, for the teacher to label.
 
-Nobody knows the gold label of what is made here, so it has none; the teacher's distribution tells how much
-of each label is left in it (Jiao et al. 2020, arXiv 1909.10351, and Tang et al. 2019, arXiv 1903.12136,
-distil from such text; the latter's masking is the word dropout here).
+The gold label of a made article is unknown, so it has none. The teacher's distribution says how much of each
+label is left in it. Jiao et al. 2020 (arXiv 1909.10351) and Tang et al. 2019 (arXiv 1903.12136) distil from
+such text; the masking of the latter is the word dropout here.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from newsie.training.config import AugmentationName
 __all__ = ["AUGMENTATIONS", "Augmentation", "augment", "drop_words", "mix_words", "swap_bodies"]
 
 DROPPED = 0.2
-"""Share of the words that are left out."""
+"""The share of the words that are left out."""
 
 Augmentation = Callable[[Article, Article, np.random.Generator], Article]
-"""An article, another one, and randomness -> a made article."""
+"""A function from an article, another one and a random generator to a made article."""
 
 
 def drop_words(article: Article, other: Article, random: np.random.Generator) -> Article:
-    """The article with each word left out with a probability of 0.2; one word at least is kept."""
+    """Return the article with each word dropped with a probability of 0.2; a text keeps at least one word."""
 
     def thin(text: str) -> str:
         words = text.split()
@@ -38,15 +38,15 @@ def drop_words(article: Article, other: Article, random: np.random.Generator) ->
 
 
 def swap_bodies(article: Article, other: Article, random: np.random.Generator) -> Article:
-    """The headline of the article over the body of the other one."""
+    """Return the article with the body of the other one."""
     return replace(article, body=other.body)
 
 
 def mix_words(article: Article, other: Article, random: np.random.Generator) -> Article:
-    """The beginning of the article's texts, the rest of the other's: mix-up (Zhang et al. 2018,
-    arXiv 1710.09412) with words in place of embeddings, so that it remains a text.
+    """Return the beginning of the article's texts, followed by the end of the other's.
 
-    The share of the article is drawn from the uniform distribution, Beta(1, 1) of the paper.
+    This is mix-up (Zhang et al. 2018, arXiv 1710.09412) of words instead of embeddings, so that the result is
+    still a text. The share of the article is drawn uniformly, which is Beta(1, 1) in the paper.
     """
     share = random.random()
 
@@ -70,12 +70,12 @@ AUGMENTATIONS: Mapping[AugmentationName, Augmentation] = {
 def augment(
     articles: Sequence[Article], names: Sequence[AugmentationName], seed: int
 ) -> list[Article]:
-    """One article of each kind made of each of N articles, without gold labels.
+    """Return one made article of each kind for each of N articles, without gold labels.
 
     Args:
         articles: N articles; each is paired with another one, drawn anew for each kind.
-        names: which kinds.
-        seed: of everything drawn.
+        names: the kinds.
+        seed: seed of everything drawn.
     """
     made = []
     for number, name in enumerate(names):

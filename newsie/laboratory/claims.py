@@ -1,4 +1,4 @@
-"""What a comparison is asked: which arm should beat which other one, in words."""
+"""The claims that a comparison tests: pairs of arms, and what it would show if the first beat the second."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ CLAIMS: Mapping[tuple[str, str], str] = {
     ): "a teacher of whole articles and more text help a student of the words of addresses",
     ("self", "self gold"): "a student as large as its teacher is better for having been taught",
 }
-"""(first arm, second arm) -> what the first being better would show."""
+"""(first arm, second arm) -> the claim that holds if the first is better."""
 
 ROBUST = (
     ("hard", "gold"),
@@ -78,17 +78,17 @@ ROBUST = (
     ("self", "self gold"),
     ("self", "self hard"),
 )
-"""Pairs that are compared under each attack."""
+"""The pairs that are compared under each attack."""
 
 
 def claims_about(names: Sequence[str]) -> dict[tuple[str, str], str]:
-    """The claims of which both arms are among the given ones, and one for each arm of a sweep."""
+    """Return the claims about the given arms, including one for each arm of a sweep."""
     swept = {pair: text for name in names for pair, text in _claims_of_sweep(name).items()}
     return {pair: text for pair, text in {**CLAIMS, **swept}.items() if set(pair) <= set(names)}
 
 
 def swept_by(name: str) -> Swept | None:
-    """What an arm is a value of: "temperature" of "temperature 4"; None of other arms."""
+    """Return the swept setting of an arm, such as "temperature" for "temperature 4"; None for other arms."""
     return next((swept for swept in get_args(Swept) if name.startswith(f"{swept} ")), None)
 
 

@@ -1,4 +1,4 @@
-"""`newsie compare`: all arms, seed by seed, and what comes out of them."""
+"""The comparison of `newsie compare`: all arms are fitted seed by seed, and their scores compared."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ __all__ = ["compare"]
 
 
 def compare(experiment: Experiment, output: Path, circumstances: Mapping[str, Any]) -> Findings:
-    """Make all students, and write what was found after each seed from the second on.
+    """Fit all students, and write the findings after each seed from the second on.
 
     Args:
         experiment: recipe, articles and sizes.
-        output: where compare.json, compare.md and the figures go.
+        output: folder for compare.json, compare.md and the figures.
         circumstances: recipe and command, for the record: plain JSON values.
 
     Raises:
-        RecipeError: an arm or a size makes no sense with these articles.
+        RecipeError: an arm or a size is impossible with these articles.
     """
     recipe, config = experiment.recipe, experiment.config
     layers = count_layers(recipe.teacher.encoder)
@@ -70,12 +70,12 @@ def compare(experiment: Experiment, output: Path, circumstances: Mapping[str, An
             findings = _findings(made, dict(circumstances) | surroundings())
             for path in [*write_findings(findings, output), *draw_findings(findings, output)]:
                 experiment.store.say(str(path))
-    assert findings is not None  # there are two seeds at least
+    assert findings is not None  # there are at least two seeds
     return findings
 
 
 class _Made:
-    """What was made so far: by arm, the trials of students and of teachers, and what a student costs."""
+    """The trials of students and teachers so far, and the costs of students, by arm."""
 
     def __init__(self, experiment: Experiment, arms: Sequence[Arm]) -> None:
         self.experiment, self.arms = experiment, arms
@@ -84,7 +84,7 @@ class _Made:
         self.costs: dict[str, Cost] = {}
 
     def add(self, arm: Arm, seed: int) -> Trial:
-        """Make the student of a seed, with all that it needs."""
+        """Fit the student of a seed and its teachers, and return the student's trial."""
         student = student_trial(self.experiment, arm, seed)
         self.students[arm.name].append(student)
         self.teachers[arm.name].append(teacher_trial(self.experiment, arm, seed))
@@ -93,7 +93,7 @@ class _Made:
 
 
 def _check_sizes(experiment: Experiment, arms: Sequence[Arm]) -> None:
-    """Refuse what asks for more articles or teachers than there are, before anything is fitted."""
+    """Raise RecipeError, before anything is fitted, if there are too few articles, teachers or layers."""
     most = len(experiment.rows(0, 0, 0))
     total = experiment.articles_in_all
     given = len(experiment.recipe.teacher.seeds)
@@ -128,7 +128,7 @@ def _check_sizes(experiment: Experiment, arms: Sequence[Arm]) -> None:
 
 
 def _check_addresses(experiment: Experiment, arms: Sequence[Arm]) -> None:
-    """Refuse to read the words of addresses that are not there, and say how many are not."""
+    """Raise RecipeError if an arm reads URLs but no test article has one with words; report missing ones."""
     if not (readers := [arm.name for arm in arms if arm.view == "url"]):
         return
     articles = experiment.articles(len(experiment.test_rows))
@@ -165,7 +165,7 @@ def _findings(made: _Made, told: dict[str, Any]) -> Findings:
 
 
 def _differently_taught(arms: Sequence[Arm]) -> list[Arm]:
-    """The first arm of each kind of teacher, those of sweeps left out: they would be many."""
+    """Return the first arm of each kind of teacher, without those of sweeps, which would be many."""
     kinds: dict[tuple[Any, ...], Arm] = {}
     for number, arm in enumerate(arms):
         if not (number and swept_by(arm.name)):
@@ -204,7 +204,7 @@ def _contrasts_under_attack(made: _Made) -> list[Contrast]:
 
 
 def _attacked(trials: Sequence[Trial]) -> dict[str, list[Labels]]:
-    """Attack -> predicted labels, by seed."""
+    """Return attack -> predicted labels, by seed."""
     return {
         name: [trial.attacked[name] for trial in trials]
         for name in ATTACKS
@@ -223,7 +223,7 @@ def _arm_findings(
     teachers: Sequence[Trial] | None,
     cost: Cost | None,
 ) -> ArmFindings:
-    """Of a student; of the teacher where it has none itself."""
+    """Return the findings of a student, or of a teacher if `teachers` is None."""
     predicted, gold = _predicted(trials), experiment.gold
     answered = [task for task, column in gold.items() if (column != IGNORE).any()]
     record = trials[-1].record
@@ -286,7 +286,7 @@ def _agreement(students: Sequence[Labels], teachers: Sequence[Labels]) -> float:
 
 
 def _share(found: Estimate) -> Estimate:
-    """Without what no share can be: below 0 and above 1."""
+    """Return an estimate with its interval clipped to 0 and 1."""
     return Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0))
 
 

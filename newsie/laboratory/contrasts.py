@@ -1,10 +1,10 @@
-"""How good an arm is, and whether two differ: over seeds and over test articles at once.
+"""Scores of arms and differences between two of them, with intervals over both seeds and test articles.
 
 A value is a mean over seeds of a mean over tasks. Its interval adds two variances: that between seeds
 (Student's distribution: other labelled articles, teacher, order) and that of the test articles (the
-delete-a-group jackknife of `newsie.estimates`). What the two kinds of luck have in common, how a
-student of one seed does on one article, is in both, so that intervals are a little wide. Both arms of a
-difference have the same seeds and articles, so that what they share drops out.
+delete-a-group jackknife of `newsie.estimates`). The interaction of seeds and articles is in both, so that
+intervals are a little wide. Both arms of a difference have the same seeds and articles, so that effects which
+they share cancel out.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ MEASURES: tuple[Measure, ...] = ("macro_f1", "accuracy")
 _METRICS = {"macro_f1": macro_f1, "accuracy": accuracy}
 
 BLOCKS = 40
-"""Blocks of test articles that are left out, one at a time."""
+"""The number of blocks of test articles that are left out, one at a time."""
 
 Labels = Mapping[str, NDArray[np.int64]]
 Values = NDArray[np.float64]
 
 
 def measured(predicted: Sequence[Labels], gold: Labels, measure: Measure) -> Values:
-    """(S, 1 + B) a metric by seed: on all articles, then without each of B blocks of articles.
+    """Return a metric (S, 1 + B) by seed: on all articles, then without each of B blocks of articles.
 
     Args:
         predicted: by seed, (N,) labels by task.
-        gold: (N,) by task; IGNORE where there is none.
+        gold: (N,) by task; IGNORE if there is none.
         measure: the metric; tasks are averaged.
     """
     total = len(next(iter(gold.values())))
-    # Articles that are neighbours in a file, of one day or outlet, are in different blocks.
+    # Neighbours in a file, often of one day or outlet, are in different blocks.
     block = np.arange(total) % min(BLOCKS, total)
     kept = [np.ones(total, bool), *(block != b for b in range(block.max() + 1))]
     return np.array([[_mean_over_tasks(p, gold, measure, k) for k in kept] for p in predicted])
@@ -67,7 +67,7 @@ def _mean_over_tasks(
 
 
 def estimate(values: Values) -> Estimate:
-    """Mean over seeds of what `measured` gave, with its interval; of one seed the interval is endless."""
+    """Return the mean over seeds of values from `measured`; its interval is infinite for one seed."""
     seeds = len(values)
     mean = float(values[:, 0].mean())
     if seeds < 2:
@@ -81,16 +81,16 @@ def estimate(values: Values) -> Estimate:
 
 @dataclass(frozen=True)
 class Contrast:
-    """An arm less another one.
+    """The difference between two arms.
 
     Attributes:
         first, second: names of the arms.
-        measure: of what.
-        difference: with its 95 % interval.
-        p: of a paired t-test over the seeds alone, two-sided.
-        wins: seeds for which the first is better.
-        seeds: how many there are.
-        attack: what was done to the articles; empty for nothing.
+        measure: the metric.
+        difference: first - second, with its 95 % interval.
+        p: two-sided p of a paired t-test over the seeds alone.
+        wins: number of seeds for which the first is better.
+        seeds: number of seeds.
+        attack: name of the attack on the articles; empty for none.
     """
 
     first: str
@@ -104,7 +104,7 @@ class Contrast:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the first arm is better."""
+        """The verdict on the claim that the first arm is better."""
         if self.difference.low > 0:
             return "holds"
         return "does not hold" if self.difference.high < 0 else "too close to call"
@@ -113,7 +113,7 @@ class Contrast:
 def contrast(
     names: tuple[str, str], first: Values, second: Values, measure: Measure, attack: str = ""
 ) -> Contrast:
-    """Compare what `measured` gave for two arms on the same seeds and articles."""
+    """Compare the values from `measured` of two arms on the same seeds and articles."""
     difference = first - second
     by_seed = difference[:, 0]
     return Contrast(
@@ -128,7 +128,7 @@ def contrast(
 
 
 def _paired_p(differences: Values) -> float:
-    """Two-sided p of Student's t-test that the mean difference is 0; 1 for fewer than two seeds."""
+    """Return the two-sided p of a t-test that the mean difference is 0; 1 for fewer than two seeds."""
     seeds = len(differences)
     if seeds < 2:
         return 1.0

@@ -1,4 +1,4 @@
-"""What a student costs: its int8 form in bytes, and the time that it takes. Its weights do not matter."""
+"""The cost of a student: the size of its int8 form and its speed, which do not depend on its weights."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from newsie.training.quantization import quantize_int8
 __all__ = ["COST_ARTICLES", "Cost", "measure_cost"]
 
 COST_ARTICLES = 200
-"""Test articles that students answer to have their time taken."""
+"""The number of test articles that a student is timed on."""
 
 REPEATS = 3
-"""Rounds over the articles; the fastest counts, since whatever else runs only slows one down."""
+"""The number of rounds over the articles. The fastest counts, since other processes only slow one down."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a student costs, in int8, on the machine at hand.
+    """The cost of a student, in int8, on the current machine.
 
     Attributes:
-        parameters: weights of the model.
-        megabytes: of the int8 graph, 10^6 bytes.
-        milliseconds: median time to answer one article alone.
-        articles_per_second: many at a time.
-        threads: that it could use.
+        parameters: number of weights.
+        megabytes: size of the int8 graph, in 10^6 bytes.
+        milliseconds: median time to classify a single article.
+        articles_per_second: speed on many articles at a time.
+        threads: number of threads that it may use.
     """
 
     parameters: int
@@ -48,13 +48,13 @@ class Cost:
 def measure_cost(
     student: MultiTaskModel, encoder: Encoder, articles: Sequence[Article], *, threads: int = 1
 ) -> Cost:
-    """Export a student and let it answer.
+    """Export a student to int8, and measure its size and speed.
 
     Args:
-        student: of the architecture that is measured.
+        student: a student of the architecture to measure.
         encoder: its tokenizer and policy.
-        articles: what it is asked.
-        threads: that it may use.
+        articles: the articles to classify.
+        threads: number of threads that it may use.
     """
     with tempfile.TemporaryDirectory() as scratch:
         exact, int8 = Path(scratch) / "float.onnx", Path(scratch) / "int8.onnx"
@@ -71,7 +71,7 @@ def measure_cost(
             card="",
         )
         classifier = Classifier.from_pretrained(bundle.path, threads=threads)
-        classifier.classify(articles)  # what is done once only is done
+        classifier.classify(articles)  # warm up
         alone = [_seconds_alone(classifier, articles) for _ in range(REPEATS)]
         together = [_seconds_together(classifier, articles) for _ in range(REPEATS)]
         return Cost(

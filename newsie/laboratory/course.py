@@ -1,4 +1,4 @@
-"""How far an experiment of hours is, and how long the rest of it may take."""
+"""Progress of a long experiment, and an estimate of the time left."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["Course"]
 
 
 class Course:
-    """Students that are made seed by seed, each seed the same ones.
+    """The progress of an experiment that fits the same students for each seed.
 
     Args:
-        names: of the students of a seed, in their order.
-        seeds: how many.
+        names: names of the students of a seed, in their order.
+        seeds: number of seeds.
     """
 
     def __init__(self, names: Sequence[str], seeds: int) -> None:
@@ -21,12 +21,12 @@ class Course:
         self._taken: defaultdict[str, list[float]] = defaultdict(list)
 
     def note(self, name: str, record: Mapping[str, float]) -> None:
-        """A student is done; its record says the seconds that it took, in whichever process that was."""
+        """Note that a student is done; its record holds the seconds that it took, in whichever process."""
         self._taken[name].append(record["seconds_in_all"])
 
     @property
     def seconds_left(self) -> float:
-        """As many as the students of the same name took, or where there was none yet, all so far."""
+        """The estimated seconds left: the mean time of finished students of each name, or of all if none."""
         taken = [seconds for times in self._taken.values() for seconds in times]
         typical = sum(taken) / max(len(taken), 1)
         left = 0.0
@@ -37,7 +37,7 @@ class Course:
         return left
 
     def describe(self) -> str:
-        """As a line of progress."""
+        """Return a line of progress."""
         done, total = sum(map(len, self._taken.values())), self.seeds * len(self.names)
         if not done:
             return f"0 of {total} students"

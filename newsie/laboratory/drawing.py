@@ -1,4 +1,4 @@
-"""Figures of a comparison and of a search: PNG and SVG, by matplotlib."""
+"""Figures of a comparison, drawn by matplotlib as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["draw_findings", "sweep_lines"]
 
 
 def draw_findings(findings: Findings, directory: Path) -> list[Path]:
-    """Draw the students, the differences that claims are about, and each sweep.
+    """Draw the students, the differences behind the claims, and each sweep.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -100,13 +100,13 @@ STANDING: Mapping[str, Mapping[Swept, str]] = {
     f"{DEFAULT}, more text": {"transfer": RECIPE},
     "gold": {"labelled": GOLD},
 }
-"""Arms that are points of a sweep under a name of their own -> swept -> the line that they are on."""
+"""Name of an arm that is also a point of a sweep -> swept setting -> the line that it is on."""
 
 
 def sweep_lines(findings: Findings, swept: Swept) -> dict[str, Line]:
-    """Lines of a sweep by name: the recipe's student, and where there is one that of gold labels.
+    """Return the lines of a sweep by name: the recipe's student, and gold labels alone if there are any.
 
-    A line is (where on the axis, macro-F1); the recipe's own value is on it, too.
+    A line is a list of (position on the axis, macro-F1), including the recipe's own value.
     """
     lines: dict[str, dict[float, Estimate]] = {}
     for arm in findings.arms:

@@ -1,4 +1,4 @@
-"""What a comparison found: as JSON, as tables, and as sentences that say when soft labels do not win."""
+"""The findings of a comparison as JSON, tables and sentences, which also say when soft labels do not win."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ NAMES: Mapping[Measure, str] = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
 
 @dataclass(frozen=True)
 class ArmFindings:
-    """How good the students of an arm are, and what they cost.
+    """The scores and costs of an arm's students.
 
     Attributes:
-        name: of the arm.
-        labelled, articles: articles with gold labels, and all that they learn from.
-        layers: of the student.
+        name: name of the arm.
+        labelled, articles: number of articles with gold labels, and of all articles that they learn from.
+        layers: number of layers.
         steps: optimizer steps.
-        minutes: time to fit one student, median over seeds: one that was interrupted took longer.
+        minutes: time to fit one student; the median over seeds, since an interrupted one takes longer.
         scores: measure -> mean over seeds of the mean over tasks, with its 95 % interval.
         by_task: task -> measure -> mean over seeds.
         calibration_error: expected calibration error as trained, mean over seeds and tasks.
-        calibrated_error: the same after one temperature a task, fitted on validation articles.
+        calibrated_error: the same with one temperature per task, fitted on validation articles.
         agreement: share of the articles that get the teacher's label.
         attacks: attack -> accuracy, mean over seeds of the mean over tasks, with its 95 % interval.
-        swept: where the arm is on the axis of each sweep.
-        cost: of the served form; None for a teacher.
+        swept: position on the axis of each sweep.
+        cost: cost of the served form; None for a teacher.
     """
 
     name: str
@@ -64,16 +64,16 @@ class ArmFindings:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a comparison found.
+    """The findings of a comparison.
 
     Attributes:
         circumstances: recipe, command, date, machine, packages: plain JSON values.
-        seeds: how many are done.
-        wanted: how many there will be.
-        test_articles: that were measured on.
-        arms: first the teacher, or where arms have different ones, one of each kind.
-        contrasts: two for each claim about its arms, one a measure.
-        robustness: accuracy under each attack, for pairs of arms.
+        seeds: number of finished seeds.
+        wanted: number of seeds in all.
+        test_articles: number of test articles.
+        arms: the teacher, or one of each kind if arms have different ones, followed by the students.
+        contrasts: one for each claim about the arms and each measure.
+        robustness: differences in accuracy under each attack, for pairs of arms.
     """
 
     circumstances: dict[str, Any]
@@ -85,11 +85,11 @@ class Findings:
     robustness: tuple[Contrast, ...] = ()
 
     def arm(self, name: str) -> ArmFindings:
-        """The findings of an arm."""
+        """Return the findings of an arm."""
         return next(arm for arm in self.arms if arm.name == name)
 
     def sentences(self) -> list[str]:
-        """Each claim with its verdict, in words; before them whether soft labels win, and what helps."""
+        """Return sentences: a summary of soft labels and of helpful changes, then each claim's verdict."""
         by_pair: dict[tuple[str, str], dict[Measure, Contrast]] = {}
         for found in self.contrasts:
             by_pair.setdefault((found.first, found.second), {})[found.measure] = found
@@ -98,7 +98,7 @@ class Findings:
         return [*_in_short(by_pair), *_ladder(self.contrasts), *lines]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values, with verdicts and sentences."""
+        """Return the findings as plain JSON values, with verdicts and sentences."""
         content: dict[str, Any] = TypeAdapter(Findings).dump_python(self, mode="json")
         for name in ("contrasts", "robustness"):
             for plain, found in zip(content[name], getattr(self, name), strict=True):
@@ -106,7 +106,7 @@ class Findings:
         return content | {"sentences": self.sentences()}
 
     def to_markdown(self) -> str:
-        """Sentences, then tables."""
+        """Return the findings as Markdown: sentences, then tables."""
         c = self.circumstances
         parts = [f"# Students compared: `{c['recipe']}`", _describe(self)]
         parts += ["\n".join(f"- {line}" for line in self.sentences())]
@@ -137,7 +137,7 @@ ATTACKS_EXPLAINED = (
 
 
 def write_findings(findings: Findings, directory: Path) -> list[Path]:
-    """Write compare.json and compare.md into a directory; returns the two."""
+    """Write compare.json and compare.md into a directory, and return both paths."""
     directory.mkdir(parents=True, exist_ok=True)
     raw, text = directory / "compare.json", directory / "compare.md"
     content = json.dumps(findings.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
@@ -147,7 +147,7 @@ def write_findings(findings: Findings, directory: Path) -> list[Path]:
 
 
 def _in_short(by_pair: Mapping[tuple[str, str], Mapping[Measure, Contrast]]) -> list[str]:
-    """Whether soft labels win, by macro-F1; nothing where nobody asked."""
+    """Return a sentence that says if soft labels win by macro-F1, or none if they were not compared."""
     asked = [("soft", "hard"), ("soft", "gold")]
     found = [by_pair[pair]["macro_f1"] for pair in asked if pair in by_pair]
     if not found:
@@ -165,7 +165,7 @@ def _in_short(by_pair: Mapping[tuple[str, str], Mapping[Measure, Contrast]]) -> 
 
 
 def _ladder(contrasts: Sequence[Contrast]) -> list[str]:
-    """Which changes of the recipe's student help and which harm, by macro-F1, where there are several."""
+    """Return a sentence that ranks changes of the recipe's student by macro-F1, if there are several."""
     changes = [c for c in contrasts if c.second == DEFAULT and c.measure == "macro_f1"]
     if len(changes) < 2:
         return []
@@ -184,7 +184,7 @@ LADDER: Mapping[Verdict, str] = {
     "does not hold": "harmful",
     "too close to call": "too close to call",
 }
-"""Verdict -> what it says of a change that was hoped to help."""
+"""Verdict -> its meaning for a change that was expected to help."""
 
 
 def _sentence(claim: str, found: Mapping[Measure, Contrast]) -> str:

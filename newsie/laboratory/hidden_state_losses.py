@@ -1,11 +1,11 @@
-"""Losses on hidden states: the teacher reads every batch beside its student.
+"""Losses on hidden states, for which the teacher reads every batch together with its student.
 
-Two kinds. *Relations* (Wang et al. 2021, MiniLM v2, arXiv 2012.15828): which tokens resemble which, by
-queries, keys and values of the last layers. *Projection* (Zhang et al. 2017, arXiv 1710.09505): a layer of
-the teacher, seen through a matrix that is learnt, beside a layer of the student; which two belong together
-is found out on the way, by dropping the worse half of the routes again and again.
+There are two kinds. *Relations* (Wang et al. 2021, MiniLM v2, arXiv 2012.15828) compare how similar tokens
+are to each other, by queries, keys and values of the last layers. *Projection* (Zhang et al. 2017, arXiv
+1710.09505) compares a layer of the teacher, through a learnt matrix, with a layer of the student. The pair of
+layers is chosen during training: the worse half of the pairs, called routes, is dropped again and again.
 
-Both cost a forward pass of the teacher a step. What is learnt beside the student is dropped with its end.
+Both cost a forward pass of the teacher per step. The learnt matrices are dropped after training.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from newsie.training.model import MultiTaskModel
 __all__ = ["HiddenLoss", "Routes", "check_tokens", "relation_loss", "state_loss"]
 
 DROPS = 10
-"""Times, evenly spread over a run, at which the worse half of the routes is dropped."""
+"""The number of times, evenly spread over a run, that the worse half of the routes is dropped."""
 
 MEMORY = 0.9
-"""Of the running mean of a route's loss."""
+"""The decay of the running mean of a route's loss."""
 
 
 def check_tokens(config: StudentConfig) -> None:
-    """Refuse a student whose tokens are not its teacher's, where that matters.
+    """Check that a student has its teacher's tokens if its distillation needs them.
 
     Raises:
-        RecipeError: it has another encoder or a smaller vocabulary, or asks for two things at once.
+        RecipeError: it has another kind, encoder or vocabulary, or combines hidden-state losses and mixtures.
     """
     asked = {name: getattr(config.distillation, name) for name in ("hidden", "mixtures")}
     asked = {name: value for name, value in asked.items() if value != "none"}
@@ -57,9 +57,10 @@ def check_tokens(config: StudentConfig) -> None:
 
 
 def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """How differently two models relate the tokens of an article to each other: (b,).
+    """Return the divergence (b,) between two models' relations of tokens to each other.
 
-    For A of shape (T, H), cut into heads of width d: R = softmax(A A^T / sqrt(d)), and
+    For A of shape (T, H), split into heads of width d, the relations are R = softmax(A A^T / sqrt(d)), and
+    the loss is
 
         mean over heads and tokens of KL(R_teacher || R_student)
 
@@ -67,7 +68,7 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) ->
         student, teacher: (b, T, H) and (b, T, H'): queries, keys or values; both widths are multiples of
             `heads`.
         mask: (b, T), 1 for tokens, 0 for padding.
-        heads: relation heads.
+        heads: number of relation heads.
     """
     log_student, log_teacher = (_relations(states, mask, heads) for states in (student, teacher))
     apart = log_teacher.exp() * (log_teacher - log_student)  # (b, heads, T, T)
@@ -77,7 +78,7 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) ->
 
 
 def _relations(states: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """Log of the relations (b, heads, T, T); what is related to padding means nothing."""
+    """Return the log of the relations (b, heads, T, T); values for padding are meaningless."""
     size, tokens, width = states.shape
     cut = states.float().view(size, tokens, heads, width // heads).transpose(1, 2)
     scores = cut @ cut.transpose(2, 3) / math.sqrt(width // heads)
@@ -85,9 +86,9 @@ def _relations(states: Tensor, mask: Tensor, heads: int) -> Tensor:
 
 
 def state_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean over tokens of the mean squared difference of two normalised states (b, T, H): (b,).
+    """Return the mean squared difference (b,) of two normalised states (b, T, H), averaged over tokens.
 
-    Each token's state is brought to mean 0 and variance 1 first, so that no layer is better for being short.
+    Each token's state is first scaled to mean 0 and variance 1, so that small states are not favoured.
     """
     apart = (
         F.layer_norm(student, student.shape[-1:]) - F.layer_norm(teacher, teacher.shape[-1:])
@@ -96,12 +97,12 @@ def state_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
 
 class Routes(nn.Module):
-    """Pairs of a layer of the teacher and one of the student, each with its projection.
+    """Pairs of a teacher's layer and a student's layer, each with its projection.
 
-    A part of the student while it learns, so that projections are learnt with it and kept in checkpoints.
+    They are a module of the student during training, so projections are trained and checkpointed with it.
 
     Args:
-        pairs: (layer of the teacher, layer of the student), the states before them.
+        pairs: (layer of the teacher, layer of the student); the states before these layers are compared.
         widths: H of the teacher, H of the student.
     """
 
@@ -119,7 +120,7 @@ class Routes(nn.Module):
         self.register_buffer("mean_loss", torch.zeros(len(pairs)))
 
     def select(self, progress: float) -> None:
-        """Keep the better half of the routes once more for each of `DROPS` parts of the run."""
+        """Drop the worse half of the routes at each of `DROPS` points of the run that has been passed."""
         wanted = max(1, math.ceil(len(self.pairs) / 2 ** int(DROPS * progress)))
         if wanted < int(self.alive.sum()):
             losses = self.mean_loss.masked_fill(self.alive == 0, torch.inf)
@@ -129,7 +130,7 @@ class Routes(nn.Module):
     def forward(
         self, student: Mapping[int, Tensor], teacher: Mapping[int, Tensor], mask: Tensor
     ) -> Tensor:
-        """Mean of the losses of the routes that are left: (b,)."""
+        """Return the mean loss (b,) of the remaining routes."""
         losses = []
         for number, (theirs, ours) in enumerate(self.pairs):
             if self.alive[number]:
@@ -138,19 +139,19 @@ class Routes(nn.Module):
                 new = found.detach().mean()
                 self.mean_loss[number] = new if old == 0 else MEMORY * old + (1 - MEMORY) * new
                 losses.append(found)
-        # Several processes wait for a gradient of all that can be learnt, also of what was dropped.
+        # Distributed training waits for the gradients of all parameters, even of dropped routes.
         nothing = 0.0 * sum(weight.sum() for weight in self.parameters())
         return torch.stack(losses).mean(dim=0) + nothing
 
 
 class HiddenLoss:
-    """A loss on answers, and `weight` times one on hidden states.
+    """A loss on logits plus `weight` times a loss on hidden states.
 
     Args:
-        answers: the loss on answers.
-        teacher: a model of the student's tokenizer whose encoder is a DistilBERT.
+        answers: the loss on logits.
+        teacher: a model with the student's tokenizer whose encoder is a DistilBERT.
         kind: "relations" or "projection".
-        weight: of the hidden part.
+        weight: the weight of the loss on hidden states.
 
     Raises:
         RecipeError: the teacher is of another kind.
@@ -164,7 +165,7 @@ class HiddenLoss:
                 f"student.distillation.hidden needs a BERT or DistilBERT as teacher; this one is "
                 f'{teacher.encoder.config.model_type!r}. Set it to "none"'
             )
-        # A copy, for the hooks stay on it.
+        # The hooks stay on the teacher, so it is a copy.
         self.answers, self.teacher, self.kind, self.weight = (
             answers,
             deepcopy(teacher),
@@ -176,19 +177,19 @@ class HiddenLoss:
         self._student_states: dict[int, Tensor] = {}
 
     def fingerprint(self) -> list[Any]:
-        """Return what decides the loss."""
+        """Return fingerprints of the parts of the loss."""
         parts = [self.answers, self.teacher, self.kind, self.weight]
         return [fingerprint(part) for part in parts]
 
     def attach(self, student: MultiTaskModel) -> None:
-        """Watch a student, and give it what is learnt beside it."""
+        """Watch the hidden states of a student, and add the routes to it if the kind is "projection"."""
         self._student, self._student_states = student, _watch(student)
         if self.kind == "projection":
             depth, own = (
                 cast(int, cast(Any, m.encoder.config).n_layers) for m in (self.teacher, student)
             )
             widths = (self.teacher.encoder.config.hidden_size, student.encoder.config.hidden_size)
-            # Before layer 0 there is no layer; a student of one layer is seen there all the same.
+            # The states before layer 0 are embeddings; they are used only if there is no other layer.
             ours, theirs = range(min(1, own - 1), own), range(min(1, depth - 1), depth)
             student.routes = Routes([(t, s) for t in theirs for s in ours], widths)
 
@@ -224,7 +225,10 @@ class HiddenLoss:
 
 
 def _watch(model: MultiTaskModel, *, always: bool = False) -> dict[int, Tensor]:
-    """The states (b, T, H) before each layer, of the last forward pass (in training, unless `always`)."""
+    """Return a mapping that holds the states (b, T, H) before each layer of the last forward pass.
+
+    Passes outside of training are ignored unless `always` is set.
+    """
     states: dict[int, Tensor] = {}
     for number, layer in enumerate(cast(Any, model.encoder).transformer.layer):
 
@@ -234,15 +238,15 @@ def _watch(model: MultiTaskModel, *, always: bool = False) -> dict[int, Tensor]:
             if always or model.training:
                 states[n] = inputs[0]
 
-        # All tokens go into the keys, also in the last layer, which asks for the first token alone.
+        # The keys read all tokens even in the last layer, whose queries read only the first one.
         layer.attention.k_lin.register_forward_hook(keep)
     return states
 
 
 def _queries_keys_values(model: MultiTaskModel, states: Mapping[int, Tensor]) -> list[Tensor]:
-    """Of the last layer, (b, T, H) each."""
+    """Return the queries, keys and values of the last layer, (b, T, H) each."""
     last = len(states) - 1
     attention = cast(Any, model.encoder).transformer.layer[last].attention
     state = states[last]
     weights = ((m.weight, m.bias) for m in (attention.q_lin, attention.k_lin, attention.v_lin))
-    return [F.linear(state, weight, bias) for weight, bias in weights]  # no module, no hook
+    return [F.linear(state, weight, bias) for weight, bias in weights]  # without calling the hooks

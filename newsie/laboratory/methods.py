@@ -1,4 +1,4 @@
-"""The laboratory's methods of distillation, each through a hook: another loss, or another training set."""
+"""The laboratory's methods of distillation, each of which replaces the loss or the training set."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def extended(distilled: Distilled) -> Learning:
     """Add the methods that a recipe asks for to plain distillation.
 
     Raises:
-        RecipeError: the student's tokens would have to be the teacher's, and are not.
+        RecipeError: a method needs the student to have the teacher's tokens, and it does not.
     """
     config, teachers = distilled.config, distilled.teachers
     check_tokens(config)
@@ -69,7 +69,7 @@ class WatchedStart:
 
     Attributes:
         start: the student.
-        loss: watches it, and may add weights that are learnt with it.
+        loss: the loss, which may add weights to the student that are learnt with it.
     """
 
     start: Start
@@ -84,14 +84,14 @@ class WatchedStart:
 
 @dataclass(frozen=True)
 class Augmented:
-    """Training articles, and articles made of them that the teachers alone label.
+    """Training articles, and augmented ones that only the teachers label.
 
     Attributes:
         source: the training articles with their soft labels.
         gold: the same articles, as the student reads them.
-        teachers: label what is made.
-        kinds: one article of each kind is made of each article.
-        seed: of everything drawn.
+        teachers: the teachers that label the augmented articles.
+        kinds: the kinds of augmentation; each makes one article from each training article.
+        seed: seed of everything drawn.
     """
 
     source: SoftLabelled
@@ -101,10 +101,10 @@ class Augmented:
     seed: int
 
     def build(self, store: RunStore) -> TrainingSet:
-        """Return the articles with those made of them."""
+        """Return the articles with the augmented ones."""
         data = self.source.build(store)
         gold, teachers = self.gold, self.teachers
-        # Made articles have no address, so neither the student nor the teachers can read one.
+        # Augmented articles have no URL of their own, so neither the student nor the teachers may read it.
         assert gold.short == "headline"
         whole = data
         for kind in self.kinds:
@@ -149,7 +149,7 @@ def label_made(
     encoder: Encoder,
     view: View,
 ) -> None:
-    """Let the teachers label the articles that are made of training articles."""
+    """Store the teachers' soft labels for augmented training articles."""
     articles = made_articles(corpora, rows, kind, seed)
     tokens = TokenStore.from_rows(encoder.encode(articles, view).ids, encoder.pad_id)
     chosen = None if rows is None else rows.tolist()
@@ -160,7 +160,7 @@ def label_made(
 def made_articles(
     corpora: Corpora, rows: NDArray[np.int64] | None, kind: AugmentationName, seed: int
 ) -> list[Article]:
-    """Return an article of one kind made of each training article."""
+    """Return an augmented article of one kind for each training article."""
     articles = list(corpora.articles("train"))
     return augment(articles if rows is None else [articles[row] for row in rows], [kind], seed)
 
@@ -174,14 +174,14 @@ def _encode(articles: Sequence[Article], encoder: Encoder) -> dict[View, TokenSt
 
 @dataclass(frozen=True)
 class Mixed:
-    """Training articles, and mixtures of them that the teachers alone label.
+    """Training articles, and mixtures of them that only the teachers label.
 
     Attributes:
         source: the training articles, with soft labels.
-        teachers: who labels the mixtures; their tokens are the student's.
-        max_tokens: longest input in tokens.
+        teachers: the teachers that label the mixtures; their tokens are the student's.
+        max_tokens: the longest input in tokens.
         kind: "mix_up" or "boundary"; see `newsie.laboratory.mixtures`.
-        seed: of everything drawn.
+        seed: seed of everything drawn.
     """
 
     source: TrainingData

@@ -3,11 +3,11 @@
     embeddings = share * E[first] + (1 - share) * E[second]
 
 Teacher and student share a tokenizer, so that a share means the same to both. *Mix-up* draws the share
-(Zhang et al. 2018, arXiv 1710.09412). *Boundary samples* (Heo et al. 2019, arXiv 1805.05532) are articles
-on the line between two labels of the teacher: the paper moves a picture along the gradient until the
-label changes; in text there are no half words, and the share at which the two labels tie is bisected
-instead. Unlike there, the samples keep their weight to the end. Independent repetitions of the paper found
-them weaker than plain soft labels, so measure before you believe in them.
+(Zhang et al. 2018, arXiv 1710.09412). *Boundary samples* (Heo et al. 2019, arXiv 1805.05532) are mixtures on
+the border between two labels of the teacher. The paper moves an image along the gradient until its label
+changes. Text has no half words, so the share at which the two labels tie is found by bisection instead.
+Unlike in the paper, the samples keep their weight to the end. Independent replications found them weaker than
+plain soft labels, so measure before you rely on them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 HALVINGS = 7
-"""Of the share's interval: it is known to 1/128."""
+"""The number of bisections of the share, which is then known to 1/128."""
 
 BATCH = 64
 
@@ -54,8 +54,8 @@ class Mixtures:
     """M mixtures of the articles of a training set.
 
     Attributes:
-        first, second: (M,) rows.
-        share: (M,) of the first, 0 to 1.
+        first, second: (M,) rows of the two articles.
+        share: (M,) share of the first, 0 to 1.
     """
 
     first: NDArray[np.int64]
@@ -66,7 +66,7 @@ class Mixtures:
         return len(self.first)
 
     def take(self, chosen: NDArray[np.bool_]) -> Mixtures:
-        """Some of them."""
+        """Return the chosen mixtures."""
         return Mixtures(self.first[chosen], self.second[chosen], self.share[chosen])
 
 
@@ -75,8 +75,8 @@ class MixedBatch(MicroBatch):
     """A micro-batch of mixtures.
 
     Attributes:
-        partner_ids: (b, T) token ids of the articles that these are mixed with.
-        share: (b,) share of the articles themselves in the mixtures.
+        partner_ids: (b, T) token ids of the second articles.
+        share: (b,) share of the first articles.
     """
 
     partner_ids: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -102,8 +102,8 @@ class MixedSet(TrainingSet):
     """A training set whose articles are mixed with others.
 
     Attributes:
-        partner: (N,) row of the article that each is mixed with.
-        share: (N,) share of the article itself in the mixture.
+        partner: (N,) row of the second article of each mixture.
+        share: (N,) share of the first article.
     """
 
     partner: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -137,7 +137,7 @@ def pad_pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Pad pairs of rows to one length: (input_ids, partner_ids, attention_mask), (B, T) each.
 
-    The mask covers what is a token in either of the two.
+    The mask is 1 where either of the two has a token.
     """
     ids, mask = pad([*first, *second], pad_id)
     count = len(first)
@@ -153,7 +153,7 @@ def add_mixtures(
 
     Args:
         data: N articles.
-        mixtures: M of them.
+        mixtures: M mixtures.
         soft: the teacher's logits for the mixtures, (M, C) by view and task.
     """
     made = replace(
@@ -174,12 +174,12 @@ def add_mixtures(
 
 @contextmanager
 def mix_embeddings(model: MultiTaskModel, partner_ids: Tensor, share: Tensor) -> Iterator[None]:
-    """Within the block, the model's word embeddings are mixed with those of `partner_ids`.
+    """Mix the model's word embeddings with those of `partner_ids` within the block.
 
     Args:
         model: the model.
-        partner_ids: (b, T), beside input_ids (b, T).
-        share: (b,) of input_ids.
+        partner_ids: (b, T), as long as input_ids.
+        share: (b,) share of input_ids.
     """
     table = cast(nn.Embedding, model.encoder.get_input_embeddings())
     part = share[:, None, None]
@@ -202,7 +202,7 @@ def mixture_logits(
     max_tokens: int,
     device: torch.device,
 ) -> dict[str, NDArray[np.float32]]:
-    """Logits (M, C) by task; of several models the log of their mean probabilities."""
+    """Return the logits (M, C) by task; for several models, the log of their mean probabilities."""
     parts: list[dict[str, NDArray[np.float32]]] = []
     for start in range(0, len(mixtures), BATCH):
         at = slice(start, start + BATCH)
@@ -228,7 +228,7 @@ def mixture_logits(
 
 
 def draw_mixtures(articles: int, random: np.random.Generator) -> Mixtures:
-    """Each of N articles with another one, in shares drawn from the uniform distribution (mix-up)."""
+    """Return mixtures of each of N articles with another one, with uniformly drawn shares (mix-up)."""
     share = random.random(articles).astype(np.float32)
     return Mixtures(np.arange(articles), random.permutation(articles), share)
 
@@ -238,15 +238,15 @@ def boundary_pairs(
     labels: Mapping[str, NDArray[np.int64]],
     random: np.random.Generator,
 ) -> tuple[Mixtures, list[tuple[str, int, int]]]:
-    """Which articles to mix, and between which labels of which task; shares are still 1.
+    """Return pairs of articles, with shares of 1, and the task and two labels of each pair's border.
 
-    Each article that the teacher gets right in a task, drawn at random, is paired with one that the teacher
-    gives another label. Which label is drawn in proportion to the teacher's probabilities for the article.
+    For each article, a task is drawn among those in which the teacher is right. The article is paired with
+    one for which the teacher predicts another label, drawn by the teacher's probabilities for the article.
 
     Args:
-        logits: the teacher's, (N, C) by task.
-        labels: (N,) gold by task; IGNORE where there is none.
-        random: draws.
+        logits: the teacher's logits, (N, C) by task.
+        labels: (N,) gold labels by task; IGNORE if there is none.
+        random: the random generator.
     """
     tops = {task: z.argmax(axis=1) for task, z in logits.items()}
     first, second, borders = [], [], []
@@ -258,7 +258,7 @@ def boundary_pairs(
         task = right[int(random.integers(len(right)))]
         own = int(tops[task][row])
         wanted = softmax(logits[task][row].astype(np.float64))
-        # Labels that no article gets cannot be mixed in.
+        # A label that is predicted for no article cannot be mixed in.
         wanted = wanted * np.isin(np.arange(len(wanted)), tops[task])
         wanted[own] = 0
         if wanted.sum() == 0:
@@ -282,10 +282,10 @@ def bisect_shares(
     max_tokens: int,
     device: torch.device,
 ) -> Mixtures:
-    """The mixtures at which the models hesitate between the two labels of each border.
+    """Return the mixtures for which the models tie between the two labels of each border.
 
-    Pairs that do not change from one label to the other are left out: padding that meets words may have moved
-    an article over the border by itself.
+    Pairs that do not change from one label to the other are left out. Padding mixed with words can move an
+    article over the border by itself.
     """
 
     def margins(share: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,9 +1,9 @@
-"""`newsie search`: the best students under a budget of time and size, sought by Optuna.
+"""The search of `newsie search`, by Optuna, for the best students within a budget of time and size.
 
-Three ends at once: macro-F1 on validation articles, milliseconds an article, megabytes. What a student
-costs depends on its shape and not on what it has learnt, so a shape over the budget is refused before
-anything is fitted. A trial is stopped early where a finished one that costs no more was clearly better at
-the same part of its way.
+It has three objectives: macro-F1 on validation articles, milliseconds per article, and megabytes. The cost of
+a student depends on its shape and not on its weights, so a shape over the budget is rejected before anything
+is fitted. A trial is stopped early if a finished one that costs no more was clearly better at the same
+evaluation.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from newsie.training.train import student_origin
 __all__ = ["Budget", "Candidate", "front", "search"]
 
 BEHIND = 0.01
-"""Macro-F1 by which a trial that is stopped early is behind one that costs no more."""
+"""The gap in macro-F1 to a trial that costs no more, above which a trial is stopped early."""
 
 MOST_ATTEMPTS = 10
-"""Times the number of trials: so many are begun at most, stopped and refused ones included."""
+"""The maximum number of trials to begin for each one to finish, rejected and stopped ones included."""
 
 SAME_TIME = 0.05
-"""Share of its time by which one student may seem slower than another one by chance."""
+"""The relative difference in time between two students that may be chance."""
 
 ENDS = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "interrupted",  # an error ends the search
+    TrialState.FAIL: "interrupted",  # not failed: an error ends the search
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
-"""How trials ended, in words, where they do not say so themselves."""
+"""The states of trials in words, for trials without an attribute "end"."""
 
 SHAPE = ("layers", "max_tokens", "vocabulary")
 LOSS = ("temperature", "alpha", "loss")
@@ -63,25 +63,25 @@ PARAMETERS = (*SHAPE, *LOSS, *SCHEDULE)
 
 @dataclass(frozen=True)
 class Budget:
-    """What a student may cost: milliseconds for one article alone on one thread, and 10^6 bytes."""
+    """The maximum cost of a student: milliseconds for a single article on one thread, and 10^6 bytes."""
 
     milliseconds: float
     megabytes: float
 
     def allows(self, cost: Cost) -> bool:
-        """Whether a student may cost that much."""
+        """Return True if a cost is within the budget."""
         return cost.milliseconds <= self.milliseconds and cost.megabytes <= self.megabytes
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A student that was made.
+    """A finished student.
 
     Attributes:
-        number: of the trial.
-        student: how it is made.
-        macro_f1: on the validation articles, mean over tasks, of its best evaluation.
-        cost: what it costs.
+        number: number of the trial.
+        student: its configuration.
+        macro_f1: mean over tasks on the validation articles, at its best evaluation.
+        cost: its cost.
     """
 
     number: int
@@ -90,7 +90,7 @@ class Candidate:
     cost: Cost
 
     def beats(self, other: Candidate) -> bool:
-        """Whether this one is nowhere worse, and somewhere better; times that are alike count as the same."""
+        """Return True if this one is nowhere worse and somewhere better; similar times count as equal."""
         mine, theirs = ((c.macro_f1, -c.cost.megabytes) for c in (self, other))
         ratio = self.cost.milliseconds / other.cost.milliseconds
         return (
@@ -101,7 +101,7 @@ class Candidate:
 
 
 def front(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those that no other one beats, the smallest first (the Pareto front)."""
+    """Return the Pareto front: the candidates that no other one beats, the smallest first."""
     best = [c for c in candidates if not any(other.beats(c) for other in candidates)]
     return sorted(best, key=lambda c: (c.cost.megabytes, c.cost.milliseconds, c.number))
 
@@ -109,16 +109,16 @@ def front(candidates: Sequence[Candidate]) -> list[Candidate]:
 def search(
     experiment: Experiment, config: SearchConfig, budget: Budget, output: Path
 ) -> tuple[list[Candidate], dict[str, int]]:
-    """Try students until enough are finished; what is known from before counts.
+    """Try students until enough are finished, including those of earlier searches.
 
     Args:
-        experiment: gives recipe, articles, teacher and the folder of the trials.
-        config: what a student may have, and how many are tried.
-        budget: what it may cost.
-        output: holds the study, search.db.
+        experiment: the experiment, with recipe, articles, teacher and the folder of the trials.
+        config: the search space, and the number of students to finish.
+        budget: the maximum cost of a student.
+        output: folder of the study, search.db.
 
     Returns:
-        The finished students within the budget, and how trials ended: state -> number.
+        The finished students within the budget, and the number of trials by final state.
 
     Raises:
         RecipeError: not even the smallest student is within the budget.
@@ -151,14 +151,14 @@ def _check_layers(experiment: Experiment, config: SearchConfig) -> None:
 
 
 def _open_study(output: Path, maker: _Maker) -> optuna.Study:
-    """The study of all that decides a student's score, with what was interrupted first in the queue."""
+    """Open or create the study of the maker's fingerprint, with interrupted trials queued first."""
     study = optuna.create_study(
         storage=f"sqlite:///{output.absolute() / 'search.db'}",
         study_name=maker.fingerprint,
         directions=["maximize", "minimize", "minimize"],
         load_if_exists=True,
     )
-    # A new seed for each start: the same one would propose the same students again.
+    # Each start has a new seed, since the same one would propose the same students again.
     study.sampler = optuna.samplers.TPESampler(seed=maker.config.seed + len(study.trials))
     for trial in study.get_trials(states=[TrialState.RUNNING]):  # of a process that was killed
         study.tell(trial.number, state=TrialState.FAIL)
@@ -177,7 +177,7 @@ def _finished(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _seconds_left(study: optuna.Study, trials: int) -> float:
-    """As many as the trials so far took for each one that was finished, with all that were stopped."""
+    """Return an estimate from the mean time per finished trial, which includes that of stopped ones."""
     ended = study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])
     spent = sum(trial.duration.total_seconds() for trial in ended if trial.duration)
     done = len(_finished(study))
@@ -185,14 +185,14 @@ def _seconds_left(study: optuna.Study, trials: int) -> float:
 
 
 class _Maker:
-    """Makes the student that a trial asks for, in a folder named by all that decides it."""
+    """The objective of the search: fits the student of each trial, in a folder named by all its inputs."""
 
     def __init__(self, experiment: Experiment, config: SearchConfig, budget: Budget) -> None:
         self.experiment, self.config, self.budget = experiment, config, budget
 
     @property
     def fingerprint(self) -> str:
-        """Of all that decides what a trial finds: not how many there are."""
+        """The digest of all inputs of a trial, which do not include the number of trials."""
         space = asdict(self.config)
         del space["trials"]
         arm = self._arm(self.experiment.recipe.student)
@@ -200,7 +200,7 @@ class _Maker:
         return digest(space, arm.to_json(), teachers)
 
     def student(self, params: Mapping[str, Any]) -> StudentConfig:
-        """The recipe's student with what a trial chose."""
+        """Return the recipe's student with the parameters of a trial."""
         base = self.experiment.recipe.student
         distillation = replace(
             base.distillation,
@@ -212,14 +212,14 @@ class _Maker:
         return replace(base, **shape, distillation=distillation, fit=fit)
 
     def candidate(self, trial: FrozenTrial) -> Candidate:
-        """What a finished trial made."""
+        """Return the candidate of a finished trial."""
         student = self.student(trial.params)
         return Candidate(
             trial.number, student, trial.values[0], measure_student(self.experiment, student)
         )
 
     def check_smallest(self) -> None:
-        """Refuse a budget that nothing fits."""
+        """Raise RecipeError unless the smallest student is within the budget."""
         smallest: dict[str, Any] = {
             "layers": min(self.config.layers),
             "max_tokens": min(self.config.max_tokens),
@@ -239,7 +239,7 @@ class _Maker:
         return Arm("search", student, self.config.articles)
 
     def make(self, trial: optuna.Trial) -> tuple[float, float, float]:
-        """Macro-F1, milliseconds and megabytes of the student that a trial asks for."""
+        """Return macro-F1, milliseconds and megabytes of the student of a trial."""
         params = {
             name: trial.suggest_categorical(name, getattr(self.config, name)) for name in PARAMETERS
         }
@@ -254,7 +254,7 @@ class _Maker:
         return score, cost.milliseconds, cost.megabytes
 
     def _fit(self, trial: optuna.Trial, student: StudentConfig, cost: Cost) -> float:
-        """Fit a student; return its best score on the validation articles."""
+        """Fit a student, and return its best score on the validation articles."""
         experiment, arm, seed = self.experiment, self._arm(student), self.config.seed
         store = experiment.store
         tokenizer = experiment.tokenizer(student)
@@ -265,7 +265,7 @@ class _Maker:
             len(experiment.labelled(seed, arm)),
         )
         folder = store.directory / f"searched-{digest(fingerprint(learning), fingerprint(config))}"
-        fresh = not folder.exists()  # a resumed student does not know its earlier scores
+        fresh = not folder.exists()  # the earlier scores of a resumed student are not known here
         rivals = self._rivals(trial.study, cost) if fresh else []
         scores: list[float] = []
 
@@ -288,17 +288,17 @@ class _Maker:
                 validation=GoldLabels(experiment.corpora, encoder, "validation"),
                 watch=watch,
             )
-        except TrainingError as error:  # at this learning rate: others may do better
+        except TrainingError as error:  # other learning rates may work
             store.say(f"search: {error}")
             shutil.rmtree(folder, ignore_errors=True)
             _stop(trial, "diverged")
         course = list(load_fitted(folder).history.scores.values())
-        trial.set_user_attr("scores", course)  # what later ones are compared with
+        trial.set_user_attr("scores", course)  # later trials are compared with these
         shutil.rmtree(folder)
         return float(max(course))
 
     def _rivals(self, study: optuna.Study, cost: Cost) -> list[list[float]]:
-        """Scores, one an evaluation, of the finished students that cost no more."""
+        """Return the scores, one per evaluation, of the finished students that cost no more."""
         found = [
             (measure_student(self.experiment, self.student(t.params)), t.user_attrs["scores"])
             for t in _finished(study)
@@ -311,13 +311,13 @@ class _Maker:
 
 
 def _is_behind(scores: Sequence[float], rivals: Sequence[Sequence[float]]) -> bool:
-    """Whether a student is not at its end and clearly behind a rival at the same part of its way."""
+    """Return True if a student is clearly behind a rival at the same evaluation, except the rival's last."""
     at = len(scores) - 1
     return any(at < len(rival) - 1 and scores[at] < rival[at] - BEHIND for rival in rivals)
 
 
 def _is_settled(trial: FrozenTrial) -> bool:
-    """Whether a student need not be made again. One over an earlier budget may be within this one."""
+    """Return True if a trial need not be repeated. One over an earlier budget may be within this one."""
     ended = trial.user_attrs.get("end") in ("stopped early", "diverged")
     return ended or trial.state == TrialState.COMPLETE
 

@@ -1,4 +1,4 @@
-"""What a search found: the front as a table, as a figure, and as a recipe for each student on it."""
+"""The results of a search: the Pareto front as a table, as a figure, and as recipes of its students."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def write_shortlist(
     """Write search.json, search.md, the figure, and a recipe for each student of the front.
 
     Args:
-        recipe: that the search was made for.
+        recipe: the recipe of the search.
         candidates: the finished students.
-        ends: how trials ended.
-        budget: what a student may cost.
+        ends: final state of trials -> number of trials.
+        budget: the maximum cost of a student.
         told: command, date, machine, packages: plain JSON values.
-        directory: where the files go.
+        directory: folder of the files.
     """
     best = front(candidates)
     directory.mkdir(parents=True, exist_ok=True)
-    for old in directory.glob(f"{recipe.name}-*.toml"):  # of a front that was longer
+    for old in directory.glob(f"{recipe.name}-*.toml"):  # an earlier front may have been longer
         if old.stem.removeprefix(f"{recipe.name}-").isdecimal():
             old.unlink()
     written = [
@@ -65,7 +65,7 @@ def write_shortlist(
 
 
 def _write_recipe(recipe: Recipe, candidate: Candidate, number: int, directory: Path) -> Path:
-    """The recipe with a student of the front; it learns from all articles, as the recipe says."""
+    """Write the recipe with a student of the front, which learns from all articles, and return its path."""
     name = f"{recipe.name}-{number}"
     found = replace(recipe, name=name, student=candidate.student, compare=None, search=None)
     path = directory / f"{name}.toml"
@@ -74,7 +74,7 @@ def _write_recipe(recipe: Recipe, candidate: Candidate, number: int, directory: 
 
 
 def _without_none(content: dict[str, Any]) -> dict[str, Any]:
-    """TOML has no word for nothing: what is None is left out, which is its default."""
+    """Return the content without values of None, which TOML cannot express and which are the defaults."""
     return {
         key: _without_none(value) if isinstance(value, dict) else value
         for key, value in content.items()
@@ -150,7 +150,7 @@ def _student_table(rows: Sequence[tuple[str, Candidate]]) -> str:
 
 
 def _draw(candidates: Sequence[Candidate], best: Sequence[Candidate]) -> Any:
-    """Macro-F1 against time; the area of a point is its size in MB."""
+    """Draw macro-F1 against time; the area of a point shows the student's size in MB."""
     figure, axes = new_figure(
         6.8,
         4.6,

@@ -1,6 +1,6 @@
-"""Trials: the students of a comparison and their teachers, each fitted and asked once.
+"""Trials, in which each student of a comparison and its teachers are fitted and evaluated once.
 
-A trial is a stage of the run store: a complete one is read, an interrupted one goes on.
+A trial is a stage of the run store: a complete one is read, and an interrupted one resumes.
 """
 
 from __future__ import annotations
@@ -71,20 +71,20 @@ __all__ = [
 ]
 
 TRIALS = "trials"
-"""Folder of the trials of all recipes: what they have in common is computed once."""
+"""The folder of the trials of all recipes, which share results that they have in common."""
 
 CALIBRATION_ARTICLES = 2_000
-"""Validation articles of a task, at most, on which its calibration temperature is fitted."""
+"""The maximum number of validation articles of a task to fit its calibration temperature on."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The predictions of a model, and how it was fitted.
+    """The predictions of a model, and a record of its training.
 
     Attributes:
         logits: (N, C) by task, for the test articles.
         temperatures: calibration temperature by task.
-        attacked: attack -> predicted labels (A,) by task of the first A test articles; empty for none.
+        attacked: attack -> predicted labels (A,) by task for the first A test articles; may be empty.
         record: articles learnt from, steps, seconds to fit, seconds in all: plain JSON values.
     """
 
@@ -96,15 +96,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What all trials of a recipe have in common.
+    """The inputs that all trials of a recipe share.
 
     Attributes:
         recipe: the recipe.
-        store: where the results go.
+        store: the store of the results.
         corpora: the articles.
         config: sizes.
-        given: the teachers are those of a finished run of the recipe, which have learnt from all articles,
-            instead of one for each seed that knows the seed's labelled articles alone.
+        given: True if the teachers are those of a finished run of the recipe, which learnt from all articles.
+            Otherwise each seed has its own, which learn only from the seed's labelled articles.
     """
 
     recipe: Recipe
@@ -115,20 +115,20 @@ class Experiment:
 
     @cached_property
     def test_rows(self) -> NDArray[np.int64]:
-        """(N,) the labelled test articles that are measured on, in their order."""
+        """The rows (N,) of the labelled test articles to evaluate on, in order."""
         rows = _labelled(self.corpora.targets("test"))
         chosen = np.random.default_rng(0).permutation(rows)[: self.config.test or len(rows)]
         return np.sort(chosen)
 
     @cached_property
     def gold(self) -> dict[str, NDArray[np.int64]]:
-        """(N,) gold labels of the test articles by task."""
+        """The gold labels (N,) of the test articles by task."""
         labels = self.corpora.targets("test")
         return {task: column[self.test_rows] for task, column in labels.items()}
 
     @property
     def attacked_gold(self) -> dict[str, NDArray[np.int64]]:
-        """(A,) gold labels, by task, of the test articles that are attacked."""
+        """The gold labels (A,) by task of the test articles that are attacked."""
         return {task: column[: self.config.attacked] for task, column in self.gold.items()}
 
     @cached_property
@@ -141,14 +141,14 @@ class Experiment:
         return len(next(iter(self._targets.values())))
 
     def articles(self, count: int) -> list[Article]:
-        """The first of the test articles that are measured on."""
+        """Return the first `count` of the test articles to evaluate on."""
         chosen = set(self.test_rows[:count].tolist())
         return [a for i, a in enumerate(self.corpora.articles("test")) if i in chosen]
 
     def rows(self, seed: int, labelled: int, transfer: int) -> NDArray[np.int64]:
-        """The training articles of a seed: the labelled ones, then further ones to transfer with.
+        """Return the rows of a seed's training articles: labelled ones, then further ones for transfer.
 
-        Fewer are always among more, so that sweeps over both numbers are nested.
+        A smaller number of either always gives a subset of a larger one, so that sweeps are nested.
         """
         random = np.random.default_rng([seed, 1])
         known = random.permutation(_labelled(self._targets))
@@ -158,16 +158,16 @@ class Experiment:
         return np.concatenate([gold, rest[:transfer]])
 
     def labelled(self, seed: int, arm: Arm) -> NDArray[np.int64]:
-        """The articles whose gold labels an arm may know."""
+        """Return the rows of the articles whose gold labels an arm may use."""
         return self.rows(seed, arm.labelled, 0)
 
     def tokenizer(self, student: StudentConfig) -> StudentTokenizer:
-        """The tokenizer of a student."""
+        """Return the tokenizer of a student."""
         origin = student_origin(self.recipe, student)
         return StudentTokenizer.choose(self.store, self.corpora, origin, student)
 
     def teacher_tokenizer(self, max_tokens: int) -> Encoder:
-        """The tokenizer of the teachers, with the longest input in tokens."""
+        """Return the tokenizer of the teachers for inputs of up to `max_tokens`."""
         policy = EncodingPolicy(max_tokens, self.corpora.site_suffixes)
         return open_encoder(self.recipe.teacher.encoder, policy)
 
@@ -181,14 +181,14 @@ def open_experiment(
     config: CompareConfig,
     run: Path | None = None,
 ) -> Iterator[Experiment]:
-    """Read the articles of a recipe for trials; no other process may work in their folder meanwhile.
+    """Read the articles of a recipe for trials, and lock the folder of the trials within the block.
 
     Args:
         recipe: the recipe.
-        directory: holds the folder of the trials, which several recipes may share.
+        directory: parent of the folder of the trials, which several recipes may share.
         data: the folder of the corpora.
         config: sizes.
-        run: folder of a finished run of the recipe whose teachers and soft labels are used.
+        run: folder of a finished run of the recipe, to use its teachers and soft labels.
     """
     store = RunStore(directory / TRIALS, precision=recipe.precision, also=run)
     with store.locked():
@@ -197,10 +197,10 @@ def open_experiment(
 
 
 def teachers_of(experiment: Experiment, arm: Arm, seed: int) -> list[FittedModel]:
-    """Return the teachers of an arm. Unless they are given, they know its labelled articles alone.
+    """Return the teachers of an arm; unless they are given, they learn only from its labelled articles.
 
-    Their weights are the last ones: nothing is chosen on validation articles, whose labels a comparison
-    at few labels must not know.
+    Their weights are those after the last step. Nothing is chosen on validation articles, since a comparison
+    with few labels must not use the labels of these.
     """
     recipe, corpora = experiment.recipe, experiment.corpora
     if experiment.given:
@@ -224,7 +224,7 @@ def teachers_of(experiment: Experiment, arm: Arm, seed: int) -> list[FittedModel
 def student_learning(
     experiment: Experiment, arm: Arm, seed: int, tokenizer: StudentTokenizer
 ) -> Learning:
-    """Return what the student of an arm starts as, learns from and minimises."""
+    """Return the start, training data and loss of an arm's student."""
     student = arm.student
     teachers = Teachers(
         [teacher.model for teacher in teachers_of(experiment, arm, seed)],
@@ -242,7 +242,7 @@ def student_learning(
 
 
 def _are_stored(arm: Arm, recipe: Recipe) -> bool:
-    """Whether an arm learns from the soft labels that a run of the recipe stores."""
+    """Return True if an arm learns from the soft labels that a run of the recipe stores."""
     own, stored = (
         (student.teacher_view, student.taught_tokens) for student in (arm.student, recipe.student)
     )
@@ -251,15 +251,15 @@ def _are_stored(arm: Arm, recipe: Recipe) -> bool:
 
 @dataclass(frozen=True)
 class Exam:
-    """The articles that a model is asked, and how it reads them.
+    """The articles that a model is evaluated on, and their form.
 
     Attributes:
         corpora: the articles.
-        encoder: the model's tokenizer, and how many tokens it reads.
-        view: what it reads of each.
-        rows: (N,) test articles.
-        attacked: how many of them are attacked, the first ones.
-        version: of Newsie.
+        encoder: the model's tokenizer and policy.
+        view: the view of each article that the model reads.
+        rows: (N,) rows of the test articles.
+        attacked: number of these, from the first on, that are attacked.
+        version: version of Newsie.
     """
 
     corpora: Corpora
@@ -297,7 +297,7 @@ def student_trial(experiment: Experiment, arm: Arm, seed: int) -> Trial:
 
 
 class _Built:
-    """Training data that is built once, though it is counted before it is learnt from."""
+    """Training data that is built only once, so that its articles can be counted before training."""
 
     def __init__(self, data: TrainingData, store: RunStore) -> None:
         self._data, self._built = data, data.build(store)
@@ -306,7 +306,7 @@ class _Built:
         return len(self._built)
 
     def fingerprint(self) -> Any:
-        """Return the fingerprint of the data that it was built from."""
+        """Return the fingerprint of the original data."""
         return fingerprint(self._data)
 
     def build(self, store: RunStore) -> TrainingSet:
@@ -324,7 +324,7 @@ def _fit_and_ask(
     sampling_temperature: float,
     exam: Exam,
 ) -> None:
-    """Fit a student, ask it, and remove it: weights take 50 times the room of predictions.
+    """Fit a student, evaluate it, and delete it, since weights take 50 times the space of predictions.
 
     All students of a seed take as many steps as one that learns from the `labelled` articles alone.
     """
@@ -345,7 +345,7 @@ def _fit_and_ask(
 
 
 def teacher_trial(experiment: Experiment, arm: Arm, seed: int) -> Trial:
-    """Return the trial of an arm's teachers, who read what they read for the student."""
+    """Return the trial of an arm's teachers, which read the same view as for the student."""
     encoder = experiment.teacher_tokenizer(arm.student.max_tokens)
     exam = _exam(experiment, encoder, arm.teacher_view)
     teachers = teachers_of(experiment, arm, seed)
@@ -354,7 +354,7 @@ def teacher_trial(experiment: Experiment, arm: Arm, seed: int) -> Trial:
 
 @stage("teacher-trial", opens=_read_trial)
 def _ask_teachers(work: Workspace, teachers: Sequence[FittedModel], seed: int, exam: Exam) -> None:
-    """Ask teachers, averaged as probabilities."""
+    """Evaluate teachers by their mean probabilities."""
     started = time.monotonic()
     seconds = sum(teacher.history.seconds for teacher in teachers)
     record = {"seed": seed, "seconds": seconds}
@@ -373,7 +373,7 @@ def _ask(
     record: dict[str, Any],
     started: float,
 ) -> None:
-    """Write what models predict for the articles of an exam."""
+    """Write the predictions of models for the articles of an exam."""
     store, corpora = work.store, exam.corpora
     device = store.accelerator.device
     models = [model.to(device) for model in models]
@@ -386,7 +386,7 @@ def _ask(
             rows,
             max_tokens=exam.encoder.policy.max_tokens,
             device=device,
-            autocast=store.autocast,  # as the models were fitted; fp32 may take several times as long
+            autocast=store.autocast,  # as in training; fp32 may take several times as long
         )
 
     logits = logits_of("test", exam.rows)
@@ -421,9 +421,9 @@ def _ask(
 
 
 def measure_student(experiment: Experiment, student: StudentConfig, view: View = "full") -> Cost:
-    """Return what a student of that shape costs that reads this of an article.
+    """Return the cost of a student that reads a view of articles.
 
-    What it has learnt, and from whom, does not matter, so each shape is measured once.
+    Its weights and its teacher do not matter, so each shape is measured once.
     """
     unlearnt: dict[str, Any] = {
         "distillation": DistillationConfig(),
@@ -457,7 +457,7 @@ def _measure_shape(
     view: View,
     version: str,
 ) -> None:
-    """Measure the size of a student, and the time that it takes for test articles."""
+    """Measure the size of a student and its time on test articles."""
     work.store.say(f"size and time of a student of {shape.layers} layers")
     model = MultiTaskModel(load_encoder(teacher.name), corpora.labels)
     student = StudentStart(model, shape, tokenizer).build()
@@ -474,7 +474,7 @@ def _measure_shape(
 
 
 def same_steps(config: FitConfig, articles: int, labelled: int) -> FitConfig:
-    """Return the configuration with as many steps for `articles` as it takes for `labelled`."""
+    """Return the configuration with as many steps for `articles` as it would take for `labelled`."""
     steps = max(1, round(config.epochs * -(-labelled // config.batch_size)))
     return replace(config, epochs=steps / -(-articles // config.batch_size))
 

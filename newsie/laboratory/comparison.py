@@ -183,7 +183,7 @@ def _contrasts(made: _Made) -> list[Contrast]:
     return [
         contrast(pair, values[pair[0], measure], values[pair[1], measure], measure)
         for pair in claims_about(list(by_name))
-        if by_name[pair[0]].to_json() != by_name[pair[1]].to_json()  # a sweep may meet the recipe
+        if by_name[pair[0]].to_json() != by_name[pair[1]].to_json()  # a value may be the recipe's
         for measure in MEASURES
     ]
 

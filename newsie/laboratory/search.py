@@ -129,7 +129,7 @@ def search(
     output.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(
         optuna.logging.ERROR
-    )  # a trial that Ctrl-C ends would show a traceback
+    )  # otherwise Ctrl-C would show the traceback of the trial
     study = _open_study(output, maker)
     attempts = MOST_ATTEMPTS * config.trials
     while len(_finished(study)) < config.trials and len(study.trials) < attempts:
@@ -160,7 +160,7 @@ def _open_study(output: Path, maker: _Maker) -> optuna.Study:
     )
     # Each start has a new seed, since the same one would propose the same students again.
     study.sampler = optuna.samplers.TPESampler(seed=maker.config.seed + len(study.trials))
-    for trial in study.get_trials(states=[TrialState.RUNNING]):  # of a process that was killed
+    for trial in study.get_trials(states=[TrialState.RUNNING]):  # left by a killed process
         study.tell(trial.number, state=TrialState.FAIL)
     waiting = study.get_trials(states=[TrialState.WAITING])
     settled = [trial.system_attrs["fixed_params"] for trial in waiting]

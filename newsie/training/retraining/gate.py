@@ -102,7 +102,7 @@ class TaskReport:
     """The metrics of a task before and after.
 
     Attributes:
-        taught: whether the file has gold labels for it.
+        taught: True if the file has gold labels for it.
         after: the new student's metrics; None without gold labels.
         before: the old student's metrics on the articles whose label it has; None without any.
         after_same: the new student's metrics on those same articles.

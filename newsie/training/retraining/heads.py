@@ -117,7 +117,7 @@ class _Problem:
     z: Floats  # (N, F + 1), the last column 1
     targets: Floats  # (N, C), rows that sum to 1
     offset: Floats  # (N, C), minus infinity where an article is not compared with a label
-    free: NDArray[np.bool_]  # (C, 1): whether the weights of a label may change
+    free: NDArray[np.bool_]  # (C, 1), true for labels whose weights may change
     mean: Floats
     scale: Floats
     prior: LinearFit

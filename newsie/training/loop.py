@@ -1,4 +1,4 @@
-"""The only training loop: teacher and student, one process or many, fresh or resumed."""
+"""The training loop for teachers and students, in one process or many, fresh or resumed."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from newsie.training.sharding import is_sharded, make_whole
 __all__ = ["History", "fit", "get_lr"]
 
 LOG_EVERY = 50
-"""Steps between two entries of the loss."""
+"""The number of steps between two recorded losses."""
 
 
 @dataclass
 class History:
-    """Where a run is and how it went; all of its state besides weights and optimizer.
+    """The state of a run besides weights and optimizer: its step, losses and scores.
 
     Attributes:
-        step: optimizer steps done.
-        recent: losses of the steps since the last entry of `losses`.
-        losses: mean loss since the entry before, by step.
-        scores: mean macro-F1 on the validation articles, by step.
-        best_step: step of the best score, 0 before the first.
-        stopped_early: patience ran out.
-        seconds: time spent training, over all resumptions.
+        step: the number of optimizer steps done.
+        recent: the losses of the steps since the last entry of `losses`.
+        losses: the mean loss since the previous entry, by step.
+        scores: the mean macro-F1 on the validation articles, by step.
+        best_step: the step of the best score; 0 before the first.
+        stopped_early: True if patience ran out.
+        seconds: the time spent training, over all resumptions.
     """
 
     step: int = 0
@@ -52,7 +52,7 @@ class History:
     seconds: float = 0.0
 
     def note_loss(self, value: float, last: int) -> None:
-        """Count a step and its loss; `last` is the last step of the run."""
+        """Count a step and record its loss. `last` is the last step of the run."""
         self.step += 1
         self.recent.append(value)
         if self.step % LOG_EVERY == 0 or self.step == last:
@@ -60,14 +60,14 @@ class History:
             self.recent.clear()
 
     def is_time_to_evaluate(self, steps: int, evaluations: int) -> bool:
-        """Whether the present one of `steps` is among `evaluations` evenly spread ones."""
+        """Return True if the current one of `steps` is among `evaluations` evenly spaced ones."""
         return self.step == steps or self.step % math.ceil(steps / evaluations) == 0
 
     def note_score(self, score: float, patience: int) -> bool:
-        """Note the score of the present step; True if it is the best so far.
+        """Record the score of the current step. Return True if it is the best so far.
 
-        Of equal ones the last is the best: few validation articles cannot tell it from the first, and it has
-        learnt for longer.
+        Of equal scores the last is the best: with few validation articles, scores are often equal, and the
+        later model has trained for longer.
         """
         best = max(self.scores.values(), default=-math.inf)
         self.scores[self.step] = score
@@ -79,17 +79,17 @@ class History:
         return False
 
     def newest(self) -> dict[str, float]:
-        """What was noted at the present step, for trackers."""
+        """Return the loss and score recorded at the current step, for trackers."""
         noted = {"loss": self.losses.get(self.step), "macro_f1": self.scores.get(self.step)}
         return {name: value for name, value in noted.items() if value is not None}
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return the history as plain JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> History:
-        """The inverse of `to_json`."""
+        """Build a history from the values of `to_json`."""
         losses, scores = (
             {int(step): value for step, value in content.pop(name).items()}
             for name in ("losses", "scores")
@@ -98,7 +98,7 @@ class History:
 
 
 def get_lr(step: int, steps: int, warmup_ratio: float) -> float:
-    """Factor of the peak learning rate: linear from 0 to 1 while warming up, then linear to 0."""
+    """Return the factor of the peak learning rate: a linear warmup to 1, then a linear decay to 0."""
     warmup = max(1, round(steps * warmup_ratio))
     if step < warmup:
         return (step + 1) / warmup
@@ -106,13 +106,13 @@ def get_lr(step: int, steps: int, warmup_ratio: float) -> float:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Give each group its peak learning rate times a factor."""
+    """Set each group's learning rate to its peak times a factor."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
 
 
 def build_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.AdamW:
-    """AdamW with a higher rate for the heads, which start from nothing, and no decay of vectors."""
+    """Return AdamW with separate learning rates for encoder and heads, and no weight decay of vectors."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         groups.setdefault((name.startswith("heads."), parameter.ndim > 1), []).append(parameter)
@@ -141,23 +141,23 @@ def fit(
     evaluate: Callable[[nn.Module], float] | None = None,
     title: str = "training",
 ) -> History:
-    """Train a model in place; it ends with the weights of its best evaluation.
+    """Train a model in place. It ends with the weights of its best evaluation.
 
-    Killed at any moment and called again with the same arguments, it goes on from the last checkpoint and
-    ends with the same bits.
+    If a run is killed and called again with the same arguments, it resumes from the last checkpoint and
+    ends with bit-identical weights.
 
     Args:
         model: maps (input_ids, attention_mask) to logits by task.
         batches: the training articles in their order.
-        loss: what to minimise.
-        config: how.
+        loss: the loss to minimise.
+        config: the settings for fitting.
         accelerator: device, precision, processes and trackers.
-        directory: where checkpoints are kept; belongs to this run alone.
-        evaluate: called now and then with the model, returns a score (higher is better).
-        title: of the progress bar and, as a prefix, of what trackers get.
+        directory: the folder for checkpoints, which belongs to this run alone.
+        evaluate: called periodically with the model; returns a score (higher is better).
+        title: the title of the progress bar, and the prefix of the trackers' metrics.
 
     Raises:
-        TrainingError: the loss is no longer a number.
+        TrainingError: the loss is not finite.
     """
     steps = max(1, round(config.epochs * batches.steps))
     checkpoints = Checkpoints(directory, main=accelerator.is_main_process)
@@ -212,22 +212,22 @@ def fit(
 
 
 def set_random_state(seed: int, step: int, process: int) -> None:
-    """Make dropout too a function of the step, so that a resumed run needs no saved random state."""
+    """Seed dropout from the step, so that a resumed run needs no saved random state."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0]))
 
 
 def _backward(
     model: nn.Module, pieces: Sequence[MicroBatch], loss: Loss, accelerator: Accelerator
 ) -> float:
-    """Add the gradients of all pieces of a batch, over all processes; returns the batch's loss."""
+    """Accumulate the gradients of a batch over all micro-batches and processes. Return the batch's loss."""
     model.train()
     total = 0.0
     for number, piece in enumerate(pieces, start=1):
         piece = piece.to(accelerator.device)
-        # Processes exchange gradients once a batch, with its last piece.
+        # Processes exchange gradients once per batch, with the last micro-batch.
         with nullcontext() if number == len(pieces) else accelerator.no_sync(model):
             share = loss(piece.logits(model), piece)
-            # Processes average their gradients; shares of one batch are meant to be added.
+            # Processes average their gradients, but the shares of one batch must be added.
             accelerator.backward(share * accelerator.num_processes)
         total += float(share.detach())
     return _sum_over_processes(total, accelerator)
@@ -239,7 +239,7 @@ def _update(
     config: FitConfig,
     accelerator: Accelerator,
 ) -> None:
-    """An optimizer step along the clipped gradients, which are then forgotten."""
+    """Clip the gradients, take an optimizer step, and reset the gradients."""
     accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -256,7 +256,7 @@ def _check_loss(value: float, step: int) -> None:
 def _score(
     model: nn.Module, evaluate: Callable[[nn.Module], float], accelerator: Accelerator
 ) -> float:
-    """The score of a model, the same on every process: they must not disagree on when to stop."""
+    """Return the score of a model. It is the same on every process, so that all stop at the same step."""
     main = accelerator.is_main_process
     own = evaluate(model) if main or is_sharded(model) else 0.0
     return _sum_over_processes(own if main else 0.0, accelerator)
@@ -265,7 +265,7 @@ def _score(
 def _is_time_to_save(
     model: nn.Module, saved_at: float, config: FitConfig, accelerator: Accelerator
 ) -> bool:
-    """Whether a checkpoint is due; the main process decides where all of them must join in."""
+    """Return True if a checkpoint is due. For a sharded model the main process decides for all."""
     due = time.monotonic() - saved_at > 60 * config.checkpoint_minutes
     if not is_sharded(model):
         return due

@@ -1,8 +1,8 @@
-"""What the models minimise.
+"""The training losses.
 
-Every loss here is a sum over the articles of a micro-batch, divided by how many count in the whole
-batch of the optimizer step. So the gradients of micro-batches and of processes simply add up to the
-gradient of the whole batch, however it was cut.
+Every loss here is a sum over the articles of a micro-batch, divided by the number of articles that count
+in the whole batch of the optimizer step. So the gradients of micro-batches and processes add up to the
+gradient of the whole batch, however it is split.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ Logits = Mapping[str, Tensor]
 
 
 class Loss(Protocol):
-    """Logits by task, (b, C) each, and the micro-batch they answer -> a scalar."""
+    """A function from logits by task, (b, C) each, and their micro-batch to a scalar loss."""
 
     def __call__(self, logits: Logits, batch: MicroBatch) -> Tensor: ...
 
 
 def hard_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy with gold labels, summed: -sum_n log softmax(z_n)[y_n].
+    """Return the summed cross entropy with gold labels: -sum_n log softmax(z_n)[y_n].
 
     Args:
         logits: (b, C).
-        labels: (b,) class indices; IGNORE where there is none.
+        labels: (b,) class indices; IGNORE where an article has no label.
     """
     return F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
 
 
 @dataclass(frozen=True)
 class HardLoss:
-    """Sum over tasks of weight * mean cross entropy over the articles that have a gold label.
+    """The weighted sum over tasks of the mean cross entropy over articles with a gold label.
 
     Attributes:
-        weights: factor by task; 1 where none is given.
-        absent: task -> class indices that no article has; they stay out of the softmax, and so are not
-            unlearnt.
+        weights: the factor of each task; the default is 1.
+        absent: class indices by task that no article has. They are left out of the softmax, so that the
+            model does not unlearn them.
     """
 
     weights: Mapping[str, float]
@@ -65,7 +65,7 @@ class HardLoss:
         return torch.stack(terms).sum()
 
     def _present(self, task: str, logits: Tensor) -> Tensor:
-        """(b, C) logits, minus infinity where no article has the label."""
+        """Return the (b, C) logits, with minus infinity for absent labels."""
         absent = (self.absent or {}).get(task)
         if not absent:
             return logits
@@ -74,21 +74,21 @@ class HardLoss:
 
 @dataclass(frozen=True)
 class DistillationLoss:
-    """alpha * hard loss + (1 - alpha) * soft loss, summed over tasks with their weights.
+    """The weighted sum over tasks of alpha * hard loss + (1 - alpha) * soft loss.
 
-    The hard loss is a mean over the articles that have a gold label in the task, the soft loss one over
-    all articles: the teacher answers every task of every article.
+    The hard loss is the mean over the articles with a gold label for the task. The soft loss is the mean
+    over all articles, since the teacher predicts every task of every article.
 
     Attributes:
-        temperature: of the softmax of the student.
-        alpha: share of the hard loss.
-        soft: name of the soft loss, see `SOFT_LOSSES`.
-        final_alpha: share of the hard loss at the end of training, where it is another one: the share
-            changes linearly. From 0 to 1 it is teacher annealing (Clark et al. 2019, arXiv 1907.04829).
-            Articles without a gold label keep the soft loss as it is at the beginning.
+        temperature: the softmax temperature of the student.
+        alpha: the weight of the hard loss.
+        soft: the name of the soft loss, see `SOFT_LOSSES`.
+        final_alpha: the weight of the hard loss at the end of training, if it changes (linearly). From 0
+            to 1 it is teacher annealing (Clark et al. 2019, arXiv 1907.04829). Articles without a gold
+            label keep the initial weight of the soft loss.
         sparse: leave out the soft loss where there is no gold label.
-        weights: factor by task; 1 where none is given.
-        teacher_temperature: of the softmax of the teacher; must equal `temperature`.
+        weights: the factor of each task; the default is 1.
+        teacher_temperature: the softmax temperature of the teacher; must equal `temperature`.
         absent: see `HardLoss`.
     """
 
@@ -116,7 +116,7 @@ class DistillationLoss:
         weights: Mapping[str, float],
         absent: Mapping[str, Sequence[int]] | None = None,
     ) -> DistillationLoss:
-        """The loss that a recipe asks for."""
+        """Return the loss that a recipe configures."""
         return cls(
             config.temperature,
             config.alpha,
@@ -146,7 +146,7 @@ class DistillationLoss:
         return self.alpha + progress * (final - self.alpha)
 
     def _soft_part(self, answer: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -> Tensor:
-        """The soft losses of a task, each times its article's share, summed."""
+        """Return the sum over articles of a task's soft losses, each times its weight."""
         known = labels != IGNORE
         target = torch.where(known, labels, teacher.argmax(dim=-1))
         losses = SOFT_LOSSES[self.soft](answer, teacher, target, self.temperature)

@@ -1,4 +1,4 @@
-"""From a finished run to its figures: all systems answer the same articles."""
+"""Evaluation of a finished run: all systems classify the same articles."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ PACKAGES = ("numpy", "onnxruntime", "scikit-learn", "tokenizers", "torch", "tran
 
 @dataclass(frozen=True)
 class Question:
-    """A task asked of the articles of a corpus in one view, and what each system said.
+    """The predictions of each system for a task on the articles of a corpus in one view.
 
     Attributes:
         corpus, task, view: see `Score`.
-        labels: (N,) gold class indices; IGNORE where there is none.
-        answers: system -> (N, C) probabilities.
+        labels: (N,) gold class indices; IGNORE where an article has no label.
+        answers: the predicted probabilities of each system, (N, C).
     """
 
     corpus: str
@@ -73,14 +73,14 @@ class Question:
     answers: Mapping[str, NDArray[np.float32]]
 
     def scores(self) -> list[Score]:
-        """How good each system is."""
+        """Return the metrics of each system."""
         return [
             Score(self.corpus, self.task, self.view, system, evaluate(probabilities, self.labels))
             for system, probabilities in self.answers.items()
         ]
 
     def differences(self) -> list[Difference]:
-        """Each pair of COMPARED."""
+        """Return the difference of each pair in COMPARED."""
         known = self.labels != IGNORE
         gold = self.labels[known]
         given = {system: p[known].argmax(axis=1) for system, p in self.answers.items()}
@@ -114,13 +114,13 @@ class Question:
 
 
 def measure(trained: Trained, command: str = "") -> Figures:
-    """Measure teacher, student, served student and baseline of a run.
+    """Evaluate teacher, student, served student and baseline of a run.
 
-    What each answers is stored in the folder `answers` of the run, so that a second call is quick.
+    The predictions of each are stored in the run's folder `answers`, so that a second call is quick.
 
     Args:
         trained: the run.
-        command: what was typed, for the record; empty records the usual one.
+        command: the command line to record; empty records the usual one.
     """
     systems = open_systems(trained)
     corpora = trained.corpora
@@ -155,7 +155,7 @@ def measure(trained: Trained, command: str = "") -> Figures:
 def _ask(
     systems: Sequence[System], articles: Sequence[Article], view: View, say: Callable[[str], None]
 ) -> dict[str, Answers]:
-    """System -> task -> (N, C) probabilities."""
+    """Return the probabilities by system and task, (N, C) each."""
     answers = {}
     for system in systems:
         say(f"figures: {system.name} answers {len(articles):,} articles ({VIEW_NAMES[view]})")
@@ -171,7 +171,7 @@ def _test_questions(
 ) -> Iterator[Question]:
     for corpus in dict.fromkeys(corpora.tolist()):
         rows = np.flatnonzero(corpora == corpus)
-        # Without any body the two views are one, the headline.
+        # Without any body the two views are the same.
         views = VIEWS if any(_has_both(articles[int(row)]) for row in rows) else ("headline",)
         for task, column in targets.items():
             if (column[rows] == IGNORE).all():
@@ -205,7 +205,7 @@ def _first_words(article: Article) -> Article:
 
 
 def _read_whole(trained: Trained) -> tuple[list[Article], list[str]]:
-    """The whole articles to measure on, and what to say about them."""
+    """Return the whole articles to evaluate on, and notes about them."""
     config = trained.recipe.full_text
     if config is None:
         return [], ["No whole articles were measured: the recipe names none (full_text)."]
@@ -216,7 +216,7 @@ def _read_whole(trained: Trained) -> tuple[list[Article], list[str]]:
         ]
     corpora = trained.corpora
     training = {clean_text(text).casefold() for text in corpora.splits["train"]["headline"]}
-    # A label may have been too rare to be learnt.
+    # Labels too rare to be learnt are not in the label space.
     known = set(corpora.labels[config.task].labels)
     found = [
         article
@@ -235,7 +235,7 @@ def _read_whole(trained: Trained) -> tuple[list[Article], list[str]]:
 
 
 def _unseen_labels(corpora: Corpora) -> list[str]:
-    """Which test articles cannot be measured, since no task holds their label."""
+    """Return notes about test articles whose labels are not in the label space."""
     unseen: dict[str, dict[str, int]] = corpora.report.get("unseen_labels", {})
     return [
         f"{task}: test articles with a label too rare to be learnt are left out, "
@@ -245,10 +245,10 @@ def _unseen_labels(corpora: Corpora) -> list[str]:
 
 
 def read_full_text(config: FullTextConfig, data: Path) -> list[Article]:
-    """The articles that have a label of the configured task; other labels they have none.
+    """Return the articles with a label of the configured task, and no other labels.
 
     Args:
-        config: which, and what their labels mean.
+        config: the files, and the mapping of their labels.
         data: the data folder.
 
     Raises:
@@ -267,12 +267,12 @@ def read_full_text(config: FullTextConfig, data: Path) -> list[Article]:
 def compare_bodies(
     labels: LabelSpace, articles: Sequence[Article], answers: Mapping[View, Answers]
 ) -> list[BodyPresence]:
-    """What taking away the body does to the answers; nothing where no article has one.
+    """Return the effect of removing the body on each task's predictions; empty if no article has a body.
 
     Args:
         labels: the tasks.
-        articles: N articles; those with a headline and a body count.
-        answers: view -> task -> (N, C) probabilities.
+        articles: the N articles; only those with both headline and body are used.
+        answers: the probabilities by view and task, (N, C) each.
     """
     rows = np.flatnonzero([_has_both(article) for article in articles])
     return [
@@ -336,7 +336,7 @@ def _circumstances(trained: Trained, command: str) -> Circumstances:
 
 
 def surroundings() -> dict[str, Any]:
-    """Day, machine, code and packages, by the names of `Circumstances`."""
+    """Return date, machine, commit and packages, keyed by the names of `Circumstances`."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),
@@ -348,7 +348,7 @@ def surroundings() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Model of the CPU, as far as the system tells."""
+    """Return the model of the CPU, as far as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""One class for teacher and student: an encoder with a head for each task."""
+"""The multi-task model of teacher and student: an encoder with a head for each task."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ LABELS_FILE = "labels.json"
 
 
 class Head(nn.Module):
-    """Answers one task from the first token: (B, H) -> (B, C).
+    """The classification head of one task, on the first token: (B, H) -> (B, C).
 
-    The layers are those of DistilBertForSequenceClassification, so that a task of a student can be
-    handed to plain transformers.
+    The layers are those of DistilBertForSequenceClassification, so that one task of a student can be
+    exported to plain transformers.
     """
 
     def __init__(self, hidden_size: int, labels: int, dropout: float) -> None:
@@ -46,8 +46,8 @@ class MultiTaskModel(nn.Module):
 
     Args:
         encoder: any transformers encoder whose output has `last_hidden_state` (B, T, H).
-        labels: the tasks; one head each, in this order.
-        dropout: of the heads.
+        labels: the tasks, with one head each in this order.
+        dropout: the dropout of the heads.
     """
 
     def __init__(self, encoder: PreTrainedModel, labels: LabelSpace, dropout: float = 0.0) -> None:
@@ -59,7 +59,7 @@ class MultiTaskModel(nn.Module):
         )
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        """Logits by task: input_ids and attention_mask (B, T) -> {task: (B, C_task)}."""
+        """Return the logits by task: input_ids and attention_mask (B, T) -> {task: (B, C_task)}."""
         first = encode_first(self.encoder, input_ids, attention_mask)
         return {name: head(first) for name, head in self.heads.items()}
 
@@ -72,14 +72,14 @@ class MultiTaskModel(nn.Module):
 
     @classmethod
     def load(cls, directory: Path) -> MultiTaskModel:
-        """Read what `save` wrote."""
+        """Read a model that `save` wrote."""
         labels = json.loads((directory / LABELS_FILE).read_text(encoding="utf-8"))
         model = cls(load_encoder(str(directory)), LabelSpace.from_json(labels))
         model.heads.load_state_dict(load_file(directory / HEADS_FILE))
         return model
 
     def fingerprint(self) -> str:
-        """Hex digest of all weights and labels."""
+        """Return a hex digest of all weights and labels."""
         digest = hashlib.sha256(self.labels.fingerprint().encode())
         for name, weight in sorted(self.state_dict().items()):
             digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""A student as a single ONNX file that says by itself what it answers and how to ask it."""
+"""Export of a student as a single ONNX file that describes its inputs and outputs in its metadata."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TEXT = "headline + '\\n' + body, or the one that there is; no markup, no control
 
 
 def onnx_metadata(bundle: Bundle) -> dict[str, str]:
-    """What the file says about itself; values that are no plain text are JSON.
+    """Return the metadata of the file. Values other than plain text are JSON.
 
     newsie.name, newsie.fingerprint, newsie.version
     newsie.tasks        task -> its labels, in the order of the columns of the output of that name
     newsie.calibration  task -> the temperature by which its logits are divided before softmax
-    newsie.encoding     text, max_tokens, site_suffixes: how an article becomes token ids
+    newsie.encoding     text, max_tokens, site_suffixes: how to turn an article into token ids
     newsie.tokenizer    tokenizer.json, for `tokenizers.Tokenizer.from_str`
     """
     manifest = bundle.manifest
@@ -38,14 +38,14 @@ def onnx_metadata(bundle: Bundle) -> dict[str, str]:
 
 
 def export_labelled_onnx(bundle: Bundle, path: Path) -> None:
-    """Write the graph of a bundle with `onnx_metadata` in it; nothing that computes is changed.
+    """Write the graph of a bundle with `onnx_metadata`. The computation does not change.
 
     Args:
         bundle: a verified bundle.
-        path: the file, which must not be there yet.
+        path: the file to write, which must not exist.
 
     Raises:
-        InputError: the file is there already, or its folder is not.
+        InputError: the file exists already, or its folder does not exist.
         MissingExtraError: onnx is not installed.
     """
     try:

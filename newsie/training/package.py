@@ -1,4 +1,4 @@
-"""From a student to a bundle: export, int8, calibration, parity and quality gate."""
+"""Packaging of a student as a bundle: export, int8, calibration, parity and quality gate."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from newsie.training.store import Workspace, stage
 __all__ = ["commit_id", "make_bundle", "package", "without_body"]
 
 QUALITY_ARTICLES = 4_000
-"""Labelled articles a task on which int8 is compared with float. Of two forms that agree on 98 per cent
-of the labels, the difference in accuracy is then known to about 0.2 points."""
+"""The number of labelled articles per task on which int8 is compared with float. If the two agree on 98 per
+cent of the labels, this determines the difference in accuracy to about 0.2 points."""
 
 PARITY_ARTICLES = 512
 
@@ -48,22 +48,22 @@ def make_bundle(
     calibration: Mapping[str, float] | None = None,
     max_int8_difference: float = 0.02,
 ) -> Bundle:
-    """Export a student, prove that its int8 form is as good, calibrate it, and write the bundle.
+    """Export a student, check the quality of its int8 form, calibrate it, and write the bundle.
 
     Args:
         student: the float student, on the CPU.
-        corpora: its articles; calibrated on the validation articles, compared on these and, where they
-            are few, on training articles.
-        encoder: its tokenizer and the policy that it will run with.
-        directory: where the bundle goes.
+        corpora: its articles. Calibration uses the validation articles; the comparison uses these and, if
+            they are few, training articles.
+        encoder: its tokenizer and its encoding policy at inference.
+        directory: the folder of the bundle.
         name: the model's name.
-        max_int8_loss: accuracy in points that int8 may lose on any task.
-        lineage: where the student comes from.
-        calibration: temperature by task that no validation article answers; 1 where none is given.
-        max_int8_difference: how far int8's probabilities may be off on the mean.
+        max_int8_loss: the accuracy that int8 may lose on any task, in points.
+        lineage: the origin of the student.
+        calibration: temperatures for tasks without labelled validation articles; the default is 1.
+        max_int8_difference: the largest mean difference of int8's probabilities.
 
     Raises:
-        QualityGateError: int8 loses more, or the graph does not compute what the student does.
+        QualityGateError: int8 loses too much accuracy, or the graph does not compute what the student does.
     """
     with scratch_directory(directory) as scratch:
         exact, int8 = scratch / "float.onnx", scratch / "int8.onnx"
@@ -115,9 +115,9 @@ def package(
     calibration: Mapping[str, float] | None = None,
     max_int8_difference: float = 0.02,
 ) -> None:
-    """Make a bundle of a student; see `make_bundle`.
+    """Package a student as a bundle; see `make_bundle`.
 
-    The graph's form depends on the version of Newsie. The commit of the code is only recorded.
+    `version` is an input because the graph depends on the version of Newsie. The commit is only recorded.
     """
     make_bundle(
         student,
@@ -140,7 +140,7 @@ def _compare(
     exact: Path,
     int8: Path,
 ) -> tuple[dict[str, float], Parity]:
-    """Accuracy that int8 loses by task, in points, and the agreement of the forms."""
+    """Return the accuracy that int8 loses by task, in points, and the agreement of the graphs."""
     chosen = _labelled_articles(corpora)
     ids = encoder.encode(chosen).ids
     before = compute_logits(
@@ -156,7 +156,7 @@ def _compare(
 
 
 def _labelled_articles(corpora: Corpora) -> list[Article]:
-    """Up to QUALITY_ARTICLES labelled articles a task: validation articles, then training articles."""
+    """Return up to QUALITY_ARTICLES labelled articles per task, validation articles first."""
     chosen: list[Article] = []
     wanted = dict.fromkeys(corpora.labels.names, QUALITY_ARTICLES)
     for split in ("validation", "train"):
@@ -170,12 +170,12 @@ def _labelled_articles(corpora: Corpora) -> list[Article]:
 
 
 def without_body(article: Article) -> Article:
-    """An article as one sees it whose body is not known; one without headline stays as it is."""
+    """Return an article without its body. An article without a headline is returned unchanged."""
     return replace(article, body="") if clean_text(article.headline) else article
 
 
 def commit_id() -> str:
-    """The commit of the code at hand; empty outside a git checkout."""
+    """Return the commit of the running code; empty outside a git checkout."""
     result = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=Path(__file__).parent,

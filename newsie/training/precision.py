@@ -1,4 +1,4 @@
-"""bf16 or fp32: which is faster is a property of the machine, so it is measured."""
+"""The choice between bf16 and fp32 by measuring their speed on this machine."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Precision = Literal["fp32", "bf16"]
 PrecisionChoice = Literal["auto", "fp32", "bf16"]
 
 LIMIT_SECONDS = 1.0
-"""After this no further product is measured."""
+"""The time after which no further product is measured."""
 
 
 def choose_precision(wanted: PrecisionChoice, record: Path) -> Precision:
-    """The precision to train in; "auto" measures once and keeps the answer in the file `record`.
+    """Return the precision to train in. "auto" measures once and stores the result in the file `record`.
 
-    CPUs that name avx512_bf16 among their features may multiply bf16 at half the speed of fp32, or at
-    three times it; only a measurement tells.
+    CPUs that list avx512_bf16 among their features may multiply bf16 at half the speed of fp32, or at
+    three times the speed, so the choice needs a measurement.
     """
     if wanted != "auto":
         return wanted
@@ -43,13 +43,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def measure_gflops(dtype: torch.dtype, device: torch.device, repeats: int = 5) -> float:
-    """Speed of a matrix product of an encoder's shape, (2048, 384) x (384, 1536), in GFLOP/s; the median.
+    """Return the median speed of an encoder's matrix product, (2048, 384) x (384, 1536), in GFLOP/s.
 
-    Where a product takes seconds, fewer than `repeats` say enough.
+    If the products are slow, fewer than `repeats` are measured.
     """
     left = torch.ones(2048, 384, dtype=dtype, device=device)
     right = torch.ones(384, 1536, dtype=dtype, device=device)
-    float((left @ right)[0, 0])  # the first one takes longer
+    float((left @ right)[0, 0])  # the first product takes longer
     seconds: list[float] = []
     while len(seconds) < repeats and sum(seconds) < LIMIT_SECONDS:
         start = time.perf_counter()

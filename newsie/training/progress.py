@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, a line now and then in a log."""
+"""Progress of long jobs: a bar on a terminal, periodic lines in a log."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LINE_EVERY_SECONDS = 60.0
 
 
 class Progress:
-    """Articles done, articles/s and time left, on stderr.
+    """A display of articles done, articles/s and time left, on stderr.
 
     Args:
-        title: what is being done.
-        total: articles in all.
+        title: the name of the job.
+        total: the total number of articles.
         enabled: False shows nothing (all processes but one).
     """
 
@@ -57,7 +57,7 @@ class Progress:
             self._line()
 
     def resume(self, articles: int) -> None:
-        """Count articles that were done before this process began."""
+        """Count articles that were done before this process started."""
         self.done = self._start_done = min(articles, self.total)
 
     def advance(self, articles: int, loss: float | None = None) -> None:
@@ -70,11 +70,11 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Articles per second in this process's time."""
+        """The number of articles per second since this process started."""
         return (self.done - self._start_done) / max(time.monotonic() - self._started, 1e-9)
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays on screen."""
         if self.enabled:
             self._console.print(f"{self.title}: {printable(text)}", highlight=False, markup=False)
 

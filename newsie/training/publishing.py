@@ -1,4 +1,4 @@
-"""A bundle on the Hugging Face hub."""
+"""Upload of a bundle to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from newsie.errors import BundleError, InputError, MissingExtraError, NewsieErro
 __all__ = ["push_bundle"]
 
 PLACES = ("license:", "library_name:", "pipeline_tag:", "## Tasks and labels", "## Limits")
-"""What a complete card holds: the header that the hub reads, and what people must know."""
+"""The parts of a complete card: the hub's metadata header, and the sections that users need."""
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -20,24 +20,24 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 def push_bundle(
     bundle: Bundle, repository: str, *, private: bool = False, endpoint: str | None = None
 ) -> str:
-    """Upload a bundle in one commit; `Classifier.from_pretrained(repository)` then opens it.
+    """Upload a bundle in one commit. `Classifier.from_pretrained(repository)` then opens it.
 
-    The card is the bundle's own, or is written anew where that one is not complete; its example
-    names the repository. Weights, labels and calibration, and so the fingerprint, stay as they are.
+    The card is the bundle's own, or is generated if that one is incomplete. Its example names the
+    repository. Weights, labels, calibration and fingerprint do not change.
 
     Args:
         bundle: a verified bundle.
-        repository: "owner/name"; made if it is not there.
-        private: only its owner may see the repository.
-        endpoint: address of the hub; None means HF_ENDPOINT or huggingface.co.
+        repository: "owner/name"; created if it does not exist.
+        private: make the repository visible to its owner only.
+        endpoint: the address of the hub; None means HF_ENDPOINT or huggingface.co.
 
     Returns:
         The address of the repository.
 
     Raises:
-        InputError: the name cannot be one of a repository.
-        BundleError: the hub cannot be reached or refuses; or the repository is there and public
-            though a private one is asked for.
+        InputError: the repository's name is not valid.
+        BundleError: the hub cannot be reached or refuses the upload, or the repository exists and is public
+            although `private` is set.
         MissingExtraError: huggingface_hub is not installed.
     """
     if not _REPOSITORY.fullmatch(repository):
@@ -64,7 +64,7 @@ def push_bundle(
             )
     except NewsieError:
         raise
-    except Exception as error:  # its errors and those of the connection have no other base
+    except Exception as error:  # the hub's and the connection's errors share no other base class
         raise BundleError(_why(error, repository, api.endpoint)) from error
     return str(address)
 
@@ -79,7 +79,7 @@ def _card(bundle: Bundle, repository: str) -> str:
 
 
 def _why(error: Exception, repository: str, endpoint: str) -> str:
-    """What the hub said, and what to do."""
+    """Return a message with the hub's reply and advice."""
     status = _status(error)
     if status == 401:
         advice = (
@@ -97,7 +97,7 @@ def _why(error: Exception, repository: str, endpoint: str) -> str:
 
 
 def _status(error: BaseException | None) -> int | None:
-    """The HTTP status behind an error, or behind what it was raised from."""
+    """Return the HTTP status of an error or of one of its causes, or None."""
     while error is not None:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(status, int):

@@ -1,15 +1,15 @@
-"""A file of answers, written in parts, so that a run that ends early goes on behind the last one.
+"""Writing a file of predictions in parts, so that an interrupted run can resume after the last part.
 
     .NAME.parts/
-      progress.json    what is answered (`source`), and how far that is
-      00000.parquet    answers to some 10,000 rows of the source, up to the end of a window
+      progress.json    the input of the predictions (`source`), and the number of rows that are done
+      00000.parquet    predictions for some 10,000 rows of the source, up to the end of a window
       00001.parquet    ...
       lock             locked by the run that writes the file
 
-A part gets its name when it is on the disk as a whole, and counts once progress.json says so. Articles of
-a window are computed together, so a run that goes on behind a whole window gives the same numbers, to
-the last digit, as one that was never stopped. At the end the parts are joined under the file's name, and
-the folder is removed. The system releases the lock when the process ends, however that is.
+A part is renamed to its final name once it is completely on disk, and counts once progress.json lists it.
+The articles of a window are computed together, so a run that resumes after a whole window gives exactly
+the same numbers as one that was never interrupted. At the end the parts are joined under the file's name,
+and the folder is removed. The system releases the lock when the process ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ LOCK = "lock"
 
 
 class BusyError(InputError):
-    """Another run is at work on the file."""
+    """An error that is raised if another run is writing the file."""
 
 
 class Parts:
-    """The parts of one file; a context that lets go of the unfinished part.
+    """The parts of one file. A context manager that discards the unfinished part after an error.
 
     Args:
-        target: the file, .jsonl, .csv or .parquet; its folder must be there.
-        source: what the rows answer, as plain JSON values; parts of anything else are thrown away.
-        wait_seconds: how long to wait for another run that is at work on the same file.
+        target: the file, .jsonl, .csv or .parquet; its folder must exist.
+        source: the input of the predictions, as plain JSON values; parts for another input are discarded.
+        wait_seconds: how long to wait for another run that is writing the same file.
         raw: see `open_writer`.
 
     Attributes:
-        done: number of rows of the source whose answers are in parts; known within the context.
-        tally: counts that are kept with the parts; to be raised behind `write`.
+        done: number of rows of the source whose predictions are in parts; set within the context.
+        tally: counts that are stored with the parts; the caller updates them after `write`.
 
     Raises:
-        InputError: another ending, or a folder that cannot be written to.
-        BusyError: on entry, another run is at work on the file, and still is after waiting.
+        InputError: the suffix is another one, or the folder is not writable.
+        BusyError: on entry, another run is writing the file, and still is after waiting.
     """
 
     def __init__(
@@ -91,14 +91,14 @@ class Parts:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        """Without an error, nothing is left open; with one, the part that is not whole goes."""
+        """Close what is open. After an error, the unfinished part is removed."""
         with self._held:
             self._open.__exit__(*error)
             if not self._parts:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     def write(self, number: int, row: Mapping[str, Any]) -> None:
-        """Write the answer to a row of the source; rows come in order.
+        """Write the prediction for a row of the source. Rows are written in order.
 
         Args:
             number: 1-based number of the row in the source, above `done`.
@@ -114,20 +114,20 @@ class Parts:
         self._last = number
 
     def end_window(self) -> None:
-        """Close the part that is open if it is full. To be called when a whole window is written."""
+        """Close the open part if it is full. Call this after each whole window."""
         if self._last >= self.done + PART_ROWS:
             self._close_part(self._last)
 
     def keep(self) -> None:
-        """Close the part that is open, so that a later run goes on behind it."""
-        # Numbers may leave out blank lines: the number of rows read can be below the last of them.
+        """Close the open part, so that a later run resumes after it."""
+        # Row numbers may skip blank lines, so the last number can exceed the number of rows read.
         self._close_part(max(self.done, self._last))
 
     def finish(self, like: Mapping[str, Any] | None = None) -> None:
-        """Put all parts together under the file's name.
+        """Join all parts under the file's name.
 
         Args:
-            like: a row that tells the columns of a file without rows.
+            like: a row with the columns to use for a file without rows.
         """
         self.keep()
         suffix = self.target.suffix.lower()
@@ -139,7 +139,7 @@ class Parts:
             with new_file(self.target) as aside:
                 _join(paths, aside)
         self._parts = 0
-        (self.folder / PROGRESS).unlink()  # first, as it tells of parts that go now
+        (self.folder / PROGRESS).unlink()  # first, because it lists parts that are removed next
 
     def _close_part(self, done: int) -> None:
         if self._writer is not None:
@@ -148,11 +148,11 @@ class Parts:
             self._parts += 1
         self.done = done
         progress = {"source": self.source, "done": done, "parts": self._parts, "tally": self.tally}
-        # ASCII, because a file name need not be UTF-8.
+        # ASCII, because a file name may not be UTF-8.
         write_text(self.folder / PROGRESS, json.dumps(progress))
 
     def _read_progress(self) -> dict[str, Any]:
-        """What is left of a run that ended early; nothing if it answered something else."""
+        """Return the progress of an interrupted run, or an empty dictionary if its source differs."""
         try:
             found = json.loads((self.folder / PROGRESS).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -165,16 +165,16 @@ class Parts:
 
 
 def has_parts(target: Path) -> bool:
-    """Return True if a run that ended early has left finished parts of a file."""
+    """Return True if an interrupted run has left finished parts of a file."""
     return (_folder(target) / PROGRESS).exists()
 
 
 @contextmanager
 def locked_target(target: Path) -> Iterator[None]:
-    """Keep other runs from writing a file for as long as the block runs, as `Parts` does.
+    """Keep other runs from writing a file while the block runs, as `Parts` does.
 
     Raises:
-        InputError: another ending, or a folder that cannot be written to.
+        InputError: the suffix is another one, or the folder is not writable.
         BusyError: another run is writing the file.
     """
     check_target(target)
@@ -191,7 +191,7 @@ def _folder(target: Path) -> Path:
 
 
 def _wait_for_lock(target: Path, seconds: float) -> IO[bytes]:
-    """Return the open file that keeps other runs away for as long as it is open."""
+    """Return an open file whose lock keeps other runs away for as long as it is open."""
     end = time.monotonic() + seconds
     while (lock := _lock(_folder(target))) is None:
         if time.monotonic() >= end:
@@ -203,7 +203,7 @@ def _wait_for_lock(target: Path, seconds: float) -> IO[bytes]:
 
 
 def _lock(folder: Path) -> IO[bytes] | None:
-    """Lock a folder of parts, which is created. Return None if another run has it."""
+    """Create and lock a folder of parts. Return None if another run holds the lock."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -214,7 +214,7 @@ def _lock(folder: Path) -> IO[bytes] | None:
     with ExitStack() as stack:
         try:
             lock = stack.enter_context(path.open("ab"))
-            # The other run may have ended in between, and removed the folder.
+            # The other run may have ended in the meantime, and removed the folder.
             if try_lock(lock.fileno()) is False or not os.path.samestat(
                 os.fstat(lock.fileno()), path.stat()
             ):
@@ -233,7 +233,7 @@ def _join(paths: Sequence[Path], target: Path) -> None:
         for number, path in enumerate(paths):
             with path.open("rb") as part:
                 if number and path.suffix == ".csv":
-                    part.readline()  # the columns' names, which only the first part keeps
+                    part.readline()  # the header, which only the first part keeps
                 shutil.copyfileobj(part, whole, 1 << 20)
 
 

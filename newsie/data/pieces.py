@@ -1,8 +1,8 @@
-"""Tokenising with a memory: the pieces of a word are looked up once they are known.
+"""Tokenising with a cache of the pieces of each word.
 
-News is made of the same words again and again. BERT's tokenizers treat every word on its own, so that the
-pieces of a text are those of its words, one after the other; a regular expression finds the words, and the
-tokenizer itself is asked only for those that were not seen before.
+News repeats the same words. BERT's tokenizers treat every word independently, so the pieces of a text are
+those of its words, concatenated. A regular expression finds the words, and the tokenizer itself is called
+only for new ones.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 __all__ = ["PieceCache"]
 
 MAX_WORDS = 65_536
-"""Words that are remembered, about 15 MB; the most frequent ones come early."""
+"""The most words in the cache, about 15 MB. The most frequent ones come early."""
 
 MAX_WORD_CHARACTERS = 64
-"""Longer ones are no words, and seldom come again."""
+"""The longest word to cache. Longer strings are not words, and seldom recur."""
 
-# Characters that BERT's pre-tokenizer makes a word of their own wherever they stand: ASCII punctuation and
-# what typesetters use. There are more; a word that holds one of those goes to the tokenizer as it is.
+# Characters that BERT's pre-tokenizer always makes a separate word: ASCII punctuation and typographic
+# characters. There are more, but a word that contains one of those goes to the tokenizer unsplit.
 _PUNCTUATION = re.escape("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~‘’“”–—…")
-# Only the blanks that a clean text has: of others, Python and the tokenizer think differently.
+# Only the blanks of cleaned text, because Python and the tokenizer disagree about others.
 _WORDS = re.compile(f"[^ \\n{_PUNCTUATION}]+|[{_PUNCTUATION}]")
 
 
 class PieceCache(dict[str, list[int]]):
-    """Word -> ids of its pieces. Safe to use from several threads at once.
+    """A cache of word -> ids of its pieces. It is thread-safe.
 
     Args:
-        tokenizer: one for which `suits` holds.
+        tokenizer: a tokenizer for which `suits` returns True.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -48,7 +48,7 @@ class PieceCache(dict[str, list[int]]):
 
     @staticmethod
     def suits(tokenizer: Tokenizer) -> bool:
-        """Whether a tokenizer treats every word on its own, and only adds tokens at both ends."""
+        """Return True if a tokenizer treats every word independently and adds tokens only at the ends."""
         return (
             isinstance(tokenizer.normalizer, BertNormalizer)
             and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
@@ -59,8 +59,8 @@ class PieceCache(dict[str, list[int]]):
         )
 
     def ids(self, text: str) -> list[int]:
-        """Ids of a text's pieces, without the special tokens at its ends."""
-        if any(token in text for token in self._special):  # a text that speaks of "[MASK]"
+        """Return the ids of a text's pieces, without the special tokens at its ends."""
+        if any(token in text for token in self._special):  # a text that contains "[MASK]"
             return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
         return [*chain.from_iterable(map(self.__getitem__, _WORDS.findall(text)))]
 

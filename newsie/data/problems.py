@@ -1,4 +1,4 @@
-"""The rows of a source that were skipped, and those that were read though they are unusual."""
+"""Records of the rows of a source that were skipped, or were read despite being unusual."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MAX_EXAMPLES = 10
 
 @dataclass(frozen=True)
 class Problem:
-    """A row that was skipped: where, and why.
+    """A skipped row, with the place and the reason.
 
     Attributes:
         path: the file.
         row: 1-based number of the row; a header is not counted.
         column: the column at fault, or None for the whole row.
-        reason: why, in a few fixed words.
-        detail: what is special about this row.
+        reason: the reason, in a few fixed words.
+        detail: the particulars of this row.
     """
 
     path: str
@@ -34,20 +34,20 @@ class Problem:
         return str(self.error())
 
     def error(self) -> ReadError:
-        """The problem as an error to raise."""
+        """Return the problem as an error to raise."""
         reason = f"{self.reason} ({self.detail})" if self.detail else self.reason
         return ReadError(self.path, reason, row=self.row, column=self.column)
 
 
 @dataclass
 class Problems:
-    """The rows that were skipped, and what is special about others.
+    """The rows that were skipped, and notes about others.
 
     Attributes:
         counts: number of rows by reason.
         examples: the first few of each reason.
         recoded: number of rows that are not UTF-8 and were read as Windows-1252, not skipped.
-        notes: number of rows, cells or files by what is special about how they were read; these are
+        notes: number of rows, cells or files by the unusual way in which they were read; these are
             not skipped.
     """
 
@@ -60,14 +60,14 @@ class Problems:
         return self.counts.total()
 
     def add(self, problem: Problem) -> None:
-        """Count a row; the first few of each reason are kept as examples."""
+        """Count a row. The first few rows for each reason are kept as examples."""
         self.counts[problem.reason] += 1
         if self.counts[problem.reason] <= MAX_EXAMPLES:
             self.examples.append(problem)
 
     def summary(self, examples: int = 2) -> str:
-        """Lines that say what was skipped, with examples, and what was read in an unusual way; empty if
-        nothing."""
+        """Return lines that describe the skipped rows, with examples, and the rows read in an unusual way.
+        Return an empty string if there are none."""
         lines = []
         if self.recoded:
             lines.append(

@@ -1,4 +1,4 @@
-"""Articles out of files: the same reader for training and for classifying."""
+"""Reading articles from files. Training and classifying use the same reader."""
 
 from __future__ import annotations
 
@@ -49,46 +49,46 @@ MISSING = frozenset(
         *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
     }
 )
-"""Cells that are empty, the same as for pandas' `read_csv`."""
+"""The cells that count as empty, as in pandas' `read_csv`."""
 
 _LONGEST_MISSING = max(map(len, MISSING))
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-"""Characters that cleaning leaves at the start of a text."""
+"""The characters that cleaning never removes from the start of a text."""
 
 _TOO_MANY_COLUMNS = f"row with columns beyond the first {MAX_COLUMNS:,}, which are not read"
 _MARKED_EMPTY = "cell read as empty: it holds a mark such as NaN, null or N/A"
 
 
 class ArticleReader:
-    """Articles of a source, one after the other; each iteration starts at the first row again.
+    """An iterable of the articles of a source. Each iteration starts at the first row.
 
-    Formats: .csv, .tsv, .json, .jsonl, .ndjson, .txt (a headline a line), these also with .gz
-    and .zst; .parquet, .arrow, .feather; a folder with a folder of .txt files for each label
-    (column "label"); `hub:owner/name[:split]`; "-", a pipe or an open stream, which is read once and
-    whose format is found by its content.
+    Formats: .csv, .tsv, .json, .jsonl, .ndjson, .txt (one headline per line), also with .gz and
+    .zst; .parquet, .arrow, .feather; a folder with one folder of .txt files per label (column
+    "label"); `hub:owner/name[:split]`; "-", a pipe or an open stream, which is read once and whose
+    format is detected from its content.
 
-    A row that cannot be used is skipped and counted: rows == articles + len(problems). Where the
-    column of a field is empty, the next one of a usual name is read (see `find_alternatives`).
+    A row that cannot be used is skipped and counted: rows == articles + len(problems). If the
+    column of a field is empty, the next one with a usual name is read (see `find_alternatives`).
 
     Args:
         source: path, "hub:...", "-" or an open stream of bytes or text.
-        columns: field of the article -> column, where the names do not tell; that one only is read.
-        fields: the fields of the article that are read, the others are left empty; None means all.
-        rules: task -> where its gold labels come from.
+        columns: field of the article -> column, for columns without a usual name; only that one is read.
+        fields: the fields of the article to read, the others are left empty; None means all.
+        rules: task -> source of its gold labels.
         strict: raise ReadError at the first row that cannot be used, instead of skipping it.
-        max_field_chars: a row with a longer field is not used.
+        max_field_chars: rows with a longer field are skipped.
         name: the name of a stream, for messages and, by its ending, for the format ("upload.csv").
         max_bytes: the most bytes that a stream may hold, decompressed; None means no limit.
 
     Attributes:
         columns: the columns chosen.
-        alternatives: field -> the columns that are read where the chosen one is empty.
-        column_names: all columns of the source; of JSON, those of the rows read so far.
+        alternatives: field -> the columns that are read if the chosen one is empty.
+        column_names: all columns of the source; for JSON, those of the rows read so far.
         rows: number of rows read so far.
         number: 1-based number of the row of the last article.
         problems: the rows that were skipped so far, and those that were read in an unusual way.
-        cut_off: the place where the source turned out to be damaged or to end early, so that nothing
-            behind it was read; None where it was read to its end.
+        cut_off: the place where the source is damaged or ends early, after which nothing was read; None
+            if it was read to its end.
         label_counts: task -> number of articles with a label so far.
 
     Raises:
@@ -141,17 +141,17 @@ class ArticleReader:
 
     @property
     def column_names(self) -> list[str]:
-        """All columns of the source; of JSON, those of the rows read so far."""
+        """All columns of the source; for JSON, those of the rows read so far."""
         return list(self._names)
 
     @property
     def share(self) -> float | None:
-        """The share of the source that was read so far, from 0 to 1; None where not known."""
+        """The share of the source read so far, from 0 to 1, or None if unknown."""
         return None if self._records.share is None else self._records.share()
 
     @property
     def missing_rules(self) -> dict[str, str]:
-        """Task -> the column that its rule needs and that this source does not have."""
+        """The missing columns: task -> column, for each rule whose column this source does not have."""
         return {
             task: column
             for task, rule in self._rules.items()
@@ -161,7 +161,7 @@ class ArticleReader:
 
     @property
     def empty_rules(self) -> dict[str, str]:
-        """Task -> the column of its rule, where it is there but no row so far gave a label."""
+        """The rules without labels: task -> column, for each column that gave no label in the rows so far."""
         missing = self.missing_rules
         return {
             task: rule.column
@@ -189,8 +189,8 @@ class ArticleReader:
             self.problems.add(problem)
 
     def describe_columns(self) -> str:
-        """Which columns are read, also for the gold labels; where there is no headline or no body, also
-        those that may hold it."""
+        """Describe the columns that are read, those of gold labels included. If there is no headline or no
+        body, also list the columns that may contain it."""
         others = [
             f"{', '.join(map(repr, names))} where {self._fields[field]!r} is empty"
             for field, names in self.alternatives.items()
@@ -212,14 +212,14 @@ class ArticleReader:
         return f"{chosen}; no {missing} among: {', '.join(left[:SHOWN_COLUMNS])}{more}"
 
     def _find_columns(self, overrides: Mapping[str, str] | None) -> Columns:
-        """The columns of the fields that are read."""
+        """Return the columns of the fields that are read."""
         found = find_columns(self._names, overrides, path=self.path)
         if self._only is None:
             return found
         return replace(found, **{name: None for name in found.chosen() if name not in self._only})
 
     def _choose(self) -> None:
-        """Settle which columns are read, for the fields and for the rules."""
+        """Choose the columns to read, for the fields and for the rules."""
         self._fields = self.columns.chosen()
         found = {name: find_column(self._names, name) for name in self._named}
         self._rule_columns = {name: column for name, column in found.items() if column is not None}
@@ -232,7 +232,7 @@ class ArticleReader:
         self._wanted = tuple(dict.fromkeys((*read, *self._rule_columns.values())))
 
     def _add_columns(self, row: Row) -> None:
-        """Take in columns that the first rows of a JSON source did not have."""
+        """Add columns that the first rows of a JSON source did not have."""
         unknown = [name for name in row if name not in self._names]
         new = Names(unknown[: MAX_COLUMNS - len(self._names)])
         if len(new) < len(unknown):
@@ -243,7 +243,7 @@ class ArticleReader:
             self._choose()
 
     def _article(self, row: Row) -> Article | BadRow:
-        """The article of a row, or why it cannot be used."""
+        """Return the article of a row, or the reason that it cannot be used."""
         if not self._names.cover(row):
             self._add_columns(row)
         try:
@@ -267,7 +267,7 @@ class ArticleReader:
         )
 
     def _value(self, row: Row, field: str) -> str:
-        """The text of a field: of the first of its columns that is not empty."""
+        """Return the text of a field, from the first of its columns that is not empty."""
         chain = self._chains[field]
         text = row.get(chain[0], "")
         if text[:1] in _PLAIN and (len(text) > _LONGEST_MISSING or text not in MISSING):
@@ -288,7 +288,7 @@ class ArticleReader:
         return "" if _is_missing(text) else text
 
     def _cell(self, row: Row, column: str, field: str) -> str:
-        """The text of a cell that is not too long."""
+        """Return the text of a cell, unless it is too long."""
         cell = row.get(column, "")
         if len(cell) > self.max_field_chars:
             detail = f"{len(cell):,} characters, at most {self.max_field_chars:,}"
@@ -296,7 +296,7 @@ class ArticleReader:
         try:
             return text_of(cell)
         except NestedError as error:
-            if field not in _TEXT_FIELDS:  # no model reads it
+            if field not in _TEXT_FIELDS:  # models do not read it
                 return str(cell)
             raise _UnusableCellError(BadRow(error.reason, error.detail, column)) from None
 
@@ -319,7 +319,7 @@ _TEXT_FIELDS = frozenset({"headline", "body"})
 
 
 class _UnusableCellError(Exception):
-    """A cell for whose sake a row is skipped."""
+    """An error for a cell that causes its row to be skipped."""
 
     def __init__(self, bad: BadRow) -> None:
         super().__init__(str(bad))
@@ -331,7 +331,7 @@ def _is_missing(text: str) -> bool:
 
 
 def _has_text(text: str) -> bool:
-    """Whether anything is left of a text once it is cleaned."""
+    """Return True if a text is not empty after cleaning."""
     return bool(text) and (text[0] in _PLAIN or bool(clean_start(text, 1)))
 
 
@@ -342,5 +342,5 @@ def read_articles(
     rules: Mapping[str, LabelRule] | None = None,
     strict: bool = False,
 ) -> list[Article]:
-    """All articles of a source; see `ArticleReader`, which also tells which rows were skipped."""
+    """Return all articles of a source. Use `ArticleReader` to find out which rows were skipped."""
     return list(ArticleReader(source, columns=columns, rules=rules, strict=strict))

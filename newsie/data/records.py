@@ -1,7 +1,7 @@
-"""Records: rows of a source as text by column, or what is wrong with a row.
+"""Records: the rows of a source as column -> text, or the problem with a row.
 
-A row that cannot be read becomes a `BadRow` and the reading goes on behind it; only a source that
-cannot be read at all raises ReadError.
+A row that cannot be read becomes a `BadRow`, and reading continues with the next one. Only a source
+that cannot be read at all raises ReadError.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ Row = dict[str, str]
 
 
 class EmptyFileError(ReadError):
-    """A file that holds nothing at all, as a job that writes many leaves some."""
+    """An error for an empty file, such as jobs that write many files sometimes leave."""
 
 
 class RecodedRow(Row):
-    """A row that is not UTF-8 and was read as Windows-1252 (cp1252), the usual other one."""
+    """A row that is not UTF-8 and was decoded as Windows-1252 (cp1252), the usual alternative."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class BadRow:
     """A row that cannot be read.
 
     Attributes:
-        reason: why, in a few fixed words to count by.
-        detail: what is special about this row.
+        reason: the reason, in a few fixed words to count by.
+        detail: the particulars of this row.
         column: the column at fault, or None for the whole row.
-        last: nothing behind this row can be read.
+        last: True if nothing after this row can be read.
     """
 
     reason: str
@@ -72,16 +72,16 @@ class Record(NamedTuple):
 
 
 class Records(NamedTuple):
-    """What a source holds.
+    """The contents of a source.
 
     Attributes:
-        columns: the columns, known before anything is read. Where each row names its own columns
-            (JSON), those of the first rows; later rows may bring more.
-        read: the rows from the first one on, with at least the wanted columns.
-        share: the share of the source that was read so far, from 0 to 1; None where that is not
-            known.
-        notes: number of rows, or of other things, by what is special about how they were read; filled
-            while they are read.
+        columns: the columns, known before anything is read. If each row names its own columns
+            (JSON), those of the first rows; later rows may add more.
+        read: a function that returns the rows from the first one on, with at least the given columns.
+        share: a function that returns the share of the source read so far, from 0 to 1; None if
+            unknown.
+        notes: number of rows, or of other things, by the unusual way in which they were read; filled
+            while reading.
     """
 
     columns: tuple[str, ...]
@@ -91,13 +91,13 @@ class Records(NamedTuple):
 
 
 def cut_off(error: Exception) -> BadRow:
-    """The row where a damaged file ends."""
+    """Return the bad row at which a damaged file ends."""
     reason = "the file is damaged or ends early here; nothing further is read"
     return BadRow(reason, str(error), last=True)
 
 
 def recode(content: bytes) -> str | None:
-    """Text of bytes that are not UTF-8, as Windows-1252; None where they are not that either."""
+    """Decode bytes that are not UTF-8 as Windows-1252. Return None if they are not that either."""
     try:
         return content.decode("cp1252")
     except UnicodeDecodeError:
@@ -105,7 +105,7 @@ def recode(content: bytes) -> str | None:
 
 
 def as_text(value: object) -> str:
-    """A cell as text: None and NaN are empty, dates ISO 8601, lists and objects `NestedText`.
+    """Return a cell as text: None and NaN as "", dates as ISO 8601, lists and objects as `NestedText`.
 
     Raises:
         UnicodeDecodeError: bytes that are not UTF-8.
@@ -124,7 +124,7 @@ def as_text(value: object) -> str:
 
 
 def peek(records: Iterable[Record], rows: int = PEEK_ROWS) -> list[Record]:
-    """The first records; more, up to the first one that can be read, if none of those can."""
+    """Return the first records. If none of them can be read, go on up to the first one that can."""
     first: list[Record] = []
     readable = False
     for record in records:
@@ -136,7 +136,7 @@ def peek(records: Iterable[Record], rows: int = PEEK_ROWS) -> list[Record]:
 
 
 def all_columns(path: Path | str, first: Sequence[Record]) -> tuple[str, ...]:
-    """The columns that occur in the first records.
+    """Return the columns that occur in the first records.
 
     Raises:
         ReadError: no record can be read.

@@ -1,4 +1,4 @@
-"""Train, validation and test: by a hash of the id, or by date."""
+"""Train, validation and test splits, by a hash of the id or by date."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def split_by_hash(
     seed: int = 0,
     groups: NDArray[np.int64] | None = None,
 ) -> NDArray[np.str_]:
-    """The split of each article, (N,), from its id alone: adding articles moves nobody.
+    """Return the split of each article, (N,), from its id alone. Adding articles moves no other one.
 
     Args:
         ids: N ids, none empty.
         fractions: split -> share of the articles, in order; they sum to 1.
-        seed: another seed, another division.
-        groups: (N,) index of the first article of each one's group, as `duplicate_groups` gives
-            it; a group goes where that article goes.
+        seed: the seed; another one gives other splits.
+        groups: (N,) index of the first article in each article's group, from `duplicate_groups`; a
+            group goes into the split of that article.
 
     Raises:
-        InputError: fractions that do not sum to 1, or an article without an id.
+        InputError: the fractions do not sum to 1, or an article has no id.
     """
     bounds = _bounds(fractions)
     if groups is not None and len(groups) != len(ids):
@@ -51,7 +51,7 @@ def split_by_hash(
 
 
 def _bounds(fractions: Mapping[str, float]) -> NDArray[np.float64]:
-    """Inner bounds between the splits on [0, 1)."""
+    """Return the inner bounds between the splits on [0, 1)."""
     values = list(fractions.values())
     if not values or any(not 0 <= v <= 1 for v in values) or not math.isclose(sum(values), 1):
         raise InputError(
@@ -62,7 +62,7 @@ def _bounds(fractions: Mapping[str, float]) -> NDArray[np.float64]:
 
 
 def _point(id_: str, seed: int) -> float:
-    """A number in [0, 1) that depends on id and seed only, the same on every machine."""
+    """Return a number in [0, 1) that depends on id and seed only, the same on every machine."""
     data = f"{seed}\0{id_}".encode("utf-8", "surrogatepass")
     digest = hashlib.blake2b(data, digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53
@@ -71,12 +71,12 @@ def _point(id_: str, seed: int) -> float:
 def split_by_date(
     dates: Sequence[str | None], bounds: Mapping[str, str | None]
 ) -> NDArray[np.str_]:
-    """The split of each article, (N,), by date of publication: the past trains, the future tests.
+    """Return the split of each article, (N,), by publication date: train on the past, test on the future.
 
     Args:
-        dates: N dates, in a way that `read_date` understands.
-        bounds: split -> its end, a date that belongs to the next split, in order; None for the
-            last one, e.g. {"train": "2022-04-01", "test": None}.
+        dates: N dates, in a format that `read_date` parses.
+        bounds: split -> its end, exclusive, in order; None for the last one, e.g.
+            {"train": "2022-04-01", "test": None}.
 
     Raises:
         InputError: a date is missing or cannot be read, or the bounds are not in order.
@@ -95,7 +95,7 @@ def split_by_date(
 
 
 def _seconds(date: str | None, what: str, number: int) -> float:
-    """Seconds since 1970; a date without a zone is taken as UTC."""
+    """Return the Unix time of a date. A date without a zone is taken as UTC."""
     moment = read_date(date)
     if moment is None:
         given = "no date" if not date else f"the date {date!r}"

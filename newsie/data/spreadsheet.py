@@ -1,9 +1,9 @@
-"""Cells of CSV files that a spreadsheet would run as a formula.
+"""Protection of CSV cells that a spreadsheet would run as a formula.
 
-A spreadsheet runs a cell that begins with =, +, - or @, also behind blanks and quotation marks, and a
-headline may come from anybody. CSV files are therefore written as OWASP recommends: an apostrophe before such
-a cell makes it text. A byte order mark at the start of the file lets Excel show accents, and tells
-`newsie.data` that the apostrophes are to be removed when it reads the file.
+A spreadsheet runs a cell that begins with =, +, - or @, even after blanks and quotation marks, and anybody
+can write a headline. CSV files are therefore written as OWASP recommends: an apostrophe before such a cell
+makes it text. A byte order mark at the start of the file lets Excel show accents, and tells `newsie.data`
+to remove the apostrophes when it reads the file.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ __all__ = ["BYTE_ORDER_MARK", "protect", "unprotect"]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# The wide forms of the signs are run in some languages of Excel.
+# Excel also runs the full-width forms of the signs in some languages.
 _FORMULA = re.compile(r"""[\s'"]*[=+\-@＝＋－＠]|'*[\t\r\n]""")
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?\s*%?")
 
 
 def protect(text: str) -> str:
-    """Return the text as a cell that no spreadsheet runs. Numbers stay as they are."""
+    """Return a text as a cell that no spreadsheet runs. Numbers stay as they are."""
     return f"'{text}" if _runs(text) else text
 
 
 def unprotect(cell: str) -> str:
-    """Return the text that `protect` made the cell of."""
+    """Return the text from which `protect` made a cell."""
     return cell[1:] if cell.startswith("'") and _runs(cell[1:]) else cell
 
 

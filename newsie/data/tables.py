@@ -1,4 +1,4 @@
-"""Rows out of Parquet and Arrow files and out of hub datasets, through optional packages."""
+"""Readers of Parquet files, Arrow files and hub datasets, which use optional packages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["open_arrow", "open_hub", "open_parquet"]
 
 BATCH_ROWS = 4096
 BATCH_BYTES = 16 * 2**20
-"""Rows are taken out at most so many at a time, and at most so many bytes unless a row is longer."""
+"""The most rows and bytes to convert at a time. A single row may be larger."""
 BUFFER_BYTES = 2**20
 
 
 class _Lost(NamedTuple):
-    """Rows that cannot be read, and why."""
+    """Rows that cannot be read, with the reason."""
 
     rows: int
     why: str
@@ -34,8 +34,8 @@ def _pyarrow(path: Path) -> Any:
 
 
 def open_parquet(path: Path, content: bytes | None = None) -> Records:
-    """The rows of a Parquet file; only the wanted columns are read from the disk. Of a row group that
-    is damaged, the rows that cannot be read are bad; the others are read.
+    """Open the rows of a Parquet file. Only the wanted columns are read from disk. In a damaged row group,
+    the rows that cannot be read become bad rows, and the others are read.
 
     Args:
         path: the file, or the name of a stream.
@@ -48,7 +48,7 @@ def open_parquet(path: Path, content: bytes | None = None) -> Records:
         return path if content is None else pyarrow.BufferReader(content)
 
     def batches(wanted: Sequence[str]) -> Iterator[Any]:
-        # A buffer instead of pre_buffer, with which Arrow keeps all bytes that it has read.
+        # Use a buffer instead of pre_buffer, which makes Arrow keep all bytes that it has read.
         with parquet.ParquetFile(source(), pre_buffer=False, buffer_size=BUFFER_BYTES) as file:
             for group in range(file.num_row_groups):
                 yield from _row_group(pyarrow, file, group, wanted)
@@ -67,7 +67,7 @@ def _row_group(pyarrow: Any, file: Any, group: int, wanted: Sequence[str]) -> It
     size = sum(c.total_uncompressed_size for c in columns if _belongs(c.path_in_schema, wanted))
     rows, left = _rows_at_once(about.num_rows, size), about.num_rows
     try:
-        # Arrow's threads would read no faster than articles are computed, and keep memory of their own.
+        # Arrow's threads would not help, because predicting is slower, and would use more memory.
         for batch in file.iter_batches(
             rows, row_groups=[group], columns=list(wanted), use_threads=False
         ):
@@ -75,23 +75,23 @@ def _row_group(pyarrow: Any, file: Any, group: int, wanted: Sequence[str]) -> It
             yield batch
     except (pyarrow.ArrowException, OSError) as error:
         if isinstance(error, MemoryError) or getattr(error, "errno", None):
-            raise  # of the machine, and not of the file
+            raise  # a fault of the machine, not of the file
         yield _Lost(left, str(error))
 
 
 def _belongs(path: str, wanted: Sequence[str]) -> bool:
-    """Whether a column of the file is one of the wanted, or lies in it: "tags.list.element"."""
+    """Return True if a column of the file is a wanted one, or nested in one: "tags.list.element"."""
     return any(path == name or path.startswith(f"{name}.") for name in wanted)
 
 
 def _rows_at_once(rows: int, size: int) -> int:
-    """How many of rows that take so many bytes are taken out at a time."""
+    """Return the number of rows to convert at a time, if `rows` rows take `size` bytes."""
     return max(1, min(BATCH_ROWS, rows * BATCH_BYTES // max(size, 1)))
 
 
 def open_arrow(path: Path, content: bytes | None = None) -> Records:
-    """The rows of an Arrow file, in the file (Feather) or the stream format; the arguments are those of
-    `open_parquet`."""
+    """Open the rows of an Arrow file, in the file (Feather) or the stream format. The arguments are those
+    of `open_parquet`."""
     pyarrow = _pyarrow(path)
 
     def open_source() -> Any:
@@ -161,7 +161,7 @@ def _batch_rows(batch: Any) -> Iterator[Row | BadRow]:
     names = batch.schema.names
     try:
         columns = [[as_text(v) for v in column.to_pylist()] for column in batch.columns]
-    except (ValueError, ArithmeticError):  # not UTF-8; a date that Python cannot hold
+    except (ValueError, ArithmeticError):  # not UTF-8, or a date that Python cannot represent
         yield from (_single_row(batch, row) for row in range(batch.num_rows))
         return
     for cells in zip(*columns, strict=True):
@@ -181,7 +181,7 @@ def _single_row(batch: Any, row: int) -> Row | BadRow:
 
 
 def open_hub(source: str) -> Records:
-    """The rows of `hub:owner/name[:split]`, streamed; the split is "train" unless it is named.
+    """Open the rows of `hub:owner/name[:split]`, streamed. The default split is "train".
 
     Class indices become the names of the classes.
     """
@@ -193,7 +193,7 @@ def open_hub(source: str) -> Records:
     try:
         dataset = datasets.load_dataset(name, split=split or "train", streaming=True)
         names = tuple(dataset.column_names or next(iter(dataset), {}))
-    except Exception as error:  # datasets has no common type for all that can go wrong here
+    except Exception as error:  # the errors of datasets have no common type
         raise ReadError(source, f"cannot be loaded: {error}") from error
     features = dataset.features or {}
     classes = {n: f for n, f in features.items() if isinstance(f, datasets.ClassLabel)}
@@ -208,7 +208,7 @@ def open_hub(source: str) -> Records:
         try:
             for number, row in enumerate(dataset, 1):
                 yield Record(number, {column: cell(column, row.get(column)) for column in wanted})
-        except Exception as error:  # the same, and the network may fail half-way
+        except Exception as error:  # likewise, and the network may fail half-way
             raise ReadError(source, f"reading failed: {error}", row=number + 1) from error
 
     return Records(names, read)

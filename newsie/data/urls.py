@@ -1,4 +1,4 @@
-"""The words of an address: what is known of an article that nobody has opened yet."""
+"""Extracting the words of a URL, which are known before the article is opened."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import unquote
 __all__ = ["url_words"]
 
 FEWEST_WORDS = 3
-"""Of the part that names the article; what has fewer is taken for a folder."""
+"""The fewest words of the part that names the article. A part with fewer is taken for a folder."""
 
 HOST = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 ENDING = re.compile(r"\.[A-Za-z]{2,5}$")  # .html, .cms
@@ -16,11 +16,11 @@ BETWEEN = re.compile(r"[\s\-_+.,:]+")
 
 
 def url_words(url: str) -> str:
-    """The words of the part of an address that names the article; empty where none does.
+    """Return the words of the part of a URL that names the article, or "" if no part does.
 
     "https://a.example/sport/man-wins-cup-at-last-123.html" -> "man wins cup at last". The folders before
-    it ("sport", "world-news") are left out: they often are the publisher's own section, so that who reads
-    them reads the answer. So is what is no word: numbers, dates, keys.
+    it ("sport", "world-news") are left out, because they often are the publisher's own section and so give
+    the label away. Numbers, dates and keys are left out as well.
     """
     path = re.split(r"[?#]", HOST.sub("", url))[0]
     parts = [BETWEEN.split(ENDING.sub("", unquote(part))) for part in path.split("/")]

@@ -1,4 +1,4 @@
-"""Rows into files: a file appears under its name only when it is complete."""
+"""Writing rows to files. A file appears under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["RowWriter", "check_target", "json_line", "open_stdout", "open_writer
 Value = str | int | float | bool | None
 GROUP_ROWS = 10_000
 
-# JSON allows these in strings as they are, but a terminal obeys them, and half a surrogate pair is not UTF-8.
+# JSON allows these in strings unescaped, but a terminal obeys them, and a lone surrogate is not UTF-8.
 _ESCAPED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]")
 
 
 class RowWriter(ABC):
-    """Writes rows, one after the other.
+    """A writer of rows, one after the other.
 
     Attributes:
         rows: number of rows written.
@@ -41,8 +41,8 @@ class RowWriter(ABC):
         """Write a row of flat values: column -> value.
 
         Raises:
-            InputError: a value that the format cannot hold, or a column that the rows before did
-                not have where the format needs the same columns in each row.
+            InputError: the format cannot store a value, or it needs the same columns in each row and
+                the earlier rows did not have one of these.
         """
         self._write({column: _storable(column, value) for column, value in row.items()})
         self.rows += 1
@@ -51,21 +51,21 @@ class RowWriter(ABC):
     def _write(self, row: dict[str, Value]) -> None: ...
 
     def name_columns(self, row: Mapping[str, Value]) -> None:  # noqa: B027  # JSON Lines name none
-        """Name the columns of a file that will have no rows, as this row would name them."""
+        """Write the columns of this row as the header of a file without rows."""
 
     def finish(self) -> None:  # noqa: B027  # most writers hold nothing back
-        """Write what is still held back."""
+        """Write the rows that are still buffered."""
 
     def close(self) -> None:  # noqa: B027
-        """Let go of the stream, also after an error."""
+        """Release the stream, even after an error."""
 
 
 @contextmanager
 def open_writer(path: Path | str, *, raw: bool = False) -> Iterator[RowWriter]:
-    """A writer of .jsonl, .csv or .parquet; "-" is JSON Lines to stdout.
+    """Open a writer of .jsonl, .csv or .parquet, or of JSON Lines to stdout for "-".
 
-    The rows go to a file beside, which gets its name when all of them are on the disk. After an
-    error it is removed, and a file that had the name before is untouched.
+    The rows are written to a temporary file in the same folder, which is renamed when all of them are
+    on disk. After an error it is removed, and an existing file of that name is unchanged.
 
     Args:
         path: the file.
@@ -73,8 +73,8 @@ def open_writer(path: Path | str, *, raw: bool = False) -> Iterator[RowWriter]:
             cells that a spreadsheet would run as formulas.
 
     Raises:
-        InputError: another ending, or a folder that cannot be written to.
-        MissingExtraError: Parquet without pyarrow.
+        InputError: the suffix is another one, or the folder is not writable.
+        MissingExtraError: the file is Parquet, and pyarrow is not installed.
     """
     if str(path) == "-":
         yield _JsonWriter(open_stdout(), flush=True)
@@ -92,10 +92,10 @@ def open_writer(path: Path | str, *, raw: bool = False) -> Iterator[RowWriter]:
 
 
 def check_target(path: Path) -> Callable[[io.BufferedIOBase], RowWriter]:
-    """What writes a file of that name; an error where there can be no such file.
+    """Return a function that opens a writer for a file of that name, after checking the name.
 
     Raises:
-        InputError: another ending, a folder, or no folder to write to.
+        InputError: the suffix is another one, the path is a folder, or its folder does not exist.
     """
     open_format = _find_format(path)
     try:
@@ -133,7 +133,7 @@ def _find_format(path: Path) -> Callable[[io.BufferedIOBase], RowWriter]:
 
 
 def _storable(column: str, value: Value) -> Value:
-    """Text that UTF-8 can hold (half a surrogate pair becomes its escape), finite numbers."""
+    """Return a value that can be stored: text without lone surrogates (they are escaped), finite numbers."""
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, float) and not math.isfinite(value):
@@ -142,13 +142,13 @@ def _storable(column: str, value: Value) -> Value:
 
 
 def open_stdout() -> Any:
-    """Return stdout as a stream of bytes: the encoding of a terminal may not hold all characters."""
+    """Return stdout as a stream of bytes, because a terminal's encoding may not have all characters."""
     sys.stdout.flush()
     return getattr(sys.stdout, "buffer", None) or _TextStream()
 
 
 class _TextStream:
-    """stdout where it takes text only, as in notebooks."""
+    """A byte stream for a stdout that takes text only, as in notebooks."""
 
     def write(self, data: bytes) -> None:
         sys.stdout.write(data.decode("utf-8"))
@@ -158,7 +158,7 @@ class _TextStream:
 
 
 def json_line(value: Any) -> bytes:
-    r"""Return a value as a line of JSON in UTF-8. Control characters in it are escapes such as `\u009b`."""
+    r"""Return a value as a line of JSON in UTF-8. Control characters are escaped, such as `\u009b`."""
     text = json.dumps(value, ensure_ascii=False)
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode("utf-8") + b"\n"
 
@@ -206,13 +206,13 @@ class _CsvWriter(RowWriter):
 
 
 class _Lines:
-    """What the csv module writes its lines to."""
+    """A text stream for the csv module, which writes its lines to a binary stream."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, line: str) -> None:
-        # Lines end in "\n". The csv module is not told, as it then leaves "\r" in a cell unquoted.
+        # Lines end in "\n". Setting this in the csv module would leave "\r" in a cell unquoted.
         self._stream.write(line.removesuffix("\r\n").encode("utf-8") + b"\n")
 
 
@@ -256,7 +256,7 @@ class _ParquetWriter(RowWriter):
         self._group = []
 
     def _first_schema(self) -> Any:
-        """Types from the first group; a column without any value in it holds text."""
+        """Return the types in the first group. A column without values there is a text column."""
         arrow = self._arrow
         names = dict.fromkeys(name for row in self._group for name in row)
         found = {n: arrow.array([row.get(n) for row in self._group]).type for n in names}

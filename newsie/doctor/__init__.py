@@ -1,15 +1,15 @@
-"""A look at a file of articles before it is learnt from: what is wrong with it, and what to do.
+"""Checks of a data file before you train on it: the problems in it, and advice on each.
 
-findings      what a check finds, and the report of all
+findings      the findings of the checks, and the report of all of them
 reading       the file as training reads it: articles, row numbers, label columns
-names         labels: too few, too many, written in several ways
-texts         empty, short, long, foreign, the same sentence again and again
-copies        duplicates, copies with different labels, copies in the test file
-dates         what is published when, and how the labels drift
-giveaways     publisher or address telling the label
+names         labels: too few, too many, inconsistent spellings
+texts         texts: empty, short, long, foreign, repeated sentences
+copies        duplicates, duplicates with different labels, duplicates in the test file
+dates         publication dates, and drift of the labels over time
+giveaways     publishers or URLs that give the label away
 suspects      labels that are likely wrong
-answers       what the running student makes of the file
+answers       predictions of the running student for the file
 examination   all checks, one after the other
-fixing        what can be put right without asking, and a log of it
-rewriting     the same file with some rows changed or left out
+fixing        the automatic fixes, and a log of them
+rewriting     writing a file again with some rows changed or left out
 """

@@ -1,4 +1,4 @@
-"""What the running student makes of a file: where it agrees, how sure it is, what it cannot read."""
+"""Checks with the running student: its agreement with the labels, its confidence, unreadable texts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MANY_CUT = 0.5
 
 
 def sample_articles(file: NewsFile, size: int = SAMPLE, seed: int = 0) -> list[int]:
-    """Positions of at most so many articles, at random, in order."""
+    """Return the sorted positions of a random sample of at most `size` articles."""
     order = np.random.default_rng(seed).permutation(len(file.articles))[:size]
     return sorted(order.tolist())
 
@@ -30,10 +30,10 @@ def sample_articles(file: NewsFile, size: int = SAMPLE, seed: int = 0) -> list[i
 def check_answers(
     file: NewsFile, classifier: Classifier, chosen: Sequence[int] | None = None
 ) -> Iterator[Finding]:
-    """What the student answers to a sample of the articles.
+    """Compare the student's predictions with the labels of a sample of the articles.
 
     Raises:
-        BundleError: the model cannot answer.
+        BundleError: the model fails to predict.
     """
     chosen = sample_articles(file) if chosen is None else chosen
     predictions = classifier.classify([file.articles[i] for i in chosen])
@@ -59,7 +59,7 @@ def check_answers(
 
 
 def _matching_task(file: NewsFile, task: str, classifier: Classifier) -> str | None:
-    """The student's task with the most labels of the file's; that of the same name wins a draw."""
+    """Return the student's task that shares most labels with the file's. The same name wins a tie."""
     own = {plain_label(label) for label in file.counts(task)}
     shared = {
         t.name: (len(own & {plain_label(label) for label in t.labels}), t.name == task)

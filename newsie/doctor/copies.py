@@ -1,4 +1,4 @@
-"""Copies: the same article twice, with the same label or another, or in the test file as well."""
+"""Checks for duplicates: within a file, with different labels, or in the test file as well."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from newsie.doctor.reading import NewsFile
 __all__ = ["Copies", "check_copies", "check_leak", "find_copies"]
 
 THRESHOLD = 0.8
-"""Similarity of near duplicates, as recipes have it unless they say otherwise."""
+"""The similarity of near duplicates, which is also the default of recipes."""
 
 MUCH_LEAK = 0.01
-"""Share of the test articles from which figures on them are off by more than they are unsure."""
+"""The share of leaked test articles above which test scores are off by more than their uncertainty."""
 
 
 @dataclass(frozen=True)
 class Copies:
-    """Which articles say the same.
+    """The duplicates among the articles.
 
     Attributes:
-        groups: (N + M,) the position of the first article of each one's group; M articles of a test
-            file come after the N of the file.
-        exact: the N articles by their text: lists of two or more positions, in order.
+        groups: (N + M,) position of the first article in each article's group; the M articles of a
+            test file follow the N of the file.
+        exact: groups of articles with the same text among the N: lists of two or more positions, in
+            order.
     """
 
     groups: NDArray[np.int64]
@@ -43,7 +44,7 @@ def find_copies(
     test: NewsFile | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Copies:
-    """Find the copies within a file, and between it and a test file, as training does.
+    """Find the duplicates within a file, and between it and a test file, as training does.
 
     Raises:
         MissingExtraError: datasketch is not installed.
@@ -57,7 +58,7 @@ def find_copies(
 
 
 def _compared(file: NewsFile) -> list[Article]:
-    """The articles without names of sites, which differ from copy to copy."""
+    """Return the articles without site names in headlines, which differ from copy to copy."""
     return [
         replace(article, headline=headline)
         for article, headline in zip(file.articles, file.headlines, strict=True)
@@ -65,7 +66,7 @@ def _compared(file: NewsFile) -> list[Article]:
 
 
 def check_copies(file: NewsFile, copies: Copies) -> Iterator[Finding]:
-    """Copies within a file, and those with different labels."""
+    """Find duplicates within a file, and those with different labels."""
     again = [i for found in copies.exact for i in found[1:]]
     if again:
         yield Finding(
@@ -135,7 +136,7 @@ def _check_conflicts(file: NewsFile, task: str, groups: NDArray[np.int64]) -> It
 
 
 def check_leak(file: NewsFile, test: NewsFile, copies: Copies) -> Iterator[Finding]:
-    """Test articles that the file has as well, and labels that only one of the files has."""
+    """Find test articles that the file also contains, and labels that only one of the files has."""
     size = len(file.articles)
     own: dict[int, int] = {}
     for i, first in enumerate(copies.groups[:size]):

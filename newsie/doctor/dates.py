@@ -1,4 +1,4 @@
-"""Dates: what is published when, and how the shares of the labels change."""
+"""Checks of publication dates, and of how the shares of the labels change over time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["check_dates", "check_drift", "drift"]
 
 MIN_ARTICLES = 100
 MIN_SIDE = 20
-"""Articles before and since the moment that parts them, at least."""
+"""The fewest articles on each side of the moment that divides them."""
 
 MIN_DRIFT = 0.1
 RESAMPLES = 200
 
 
 def check_dates(file: NewsFile) -> Iterator[Finding]:
-    """The range of dates, and dates that cannot be read."""
+    """Find the range of dates, and dates that cannot be parsed."""
     if file.columns.published is None:
         return
     moments = [read_date(article.published) for article in file.articles]
@@ -62,7 +62,7 @@ def check_dates(file: NewsFile) -> Iterator[Finding]:
 
 
 def check_drift(file: NewsFile, task: str) -> Iterator[Finding]:
-    """Labels whose share differs between the older and the newer half of the articles."""
+    """Find labels whose share differs between the older and the newer half of the articles."""
     pairs = [
         (moment, label)
         for article, label in zip(file.articles, spelled(file, task), strict=True)
@@ -110,26 +110,26 @@ def check_drift(file: NewsFile, task: str) -> Iterator[Finding]:
 
 
 def _middle(moments: Sequence[datetime]) -> int | None:
-    """Where the moment changes that is nearest to the middle of N sorted ones, so that articles of one
-    moment stay together; None where nearly all are of one moment."""
+    """Return the position nearest to the middle of N sorted moments at which the moment changes, so that
+    articles of one moment stay together. Return None if nearly all are of one moment."""
     changes = [i for i in range(1, len(moments)) if moments[i - 1] != moments[i]]
     nearest = min(changes, key=lambda i: abs(2 * i - len(moments)), default=0)
     return nearest if min(nearest, len(moments) - nearest) >= MIN_SIDE else None
 
 
 def drift(labels: NDArray[np.int64], half: int, classes: int, seed: int = 0) -> tuple[float, float]:
-    """Total variation distance between the labels before and after a point, and by chance.
+    """Return the total variation distance between the labels before and after a point, and its chance level.
 
         1/2 sum over labels of |share before - share after|
 
     Args:
         labels: (N,) class indices in order of time.
-        half: how many are before.
-        classes: number of labels.
-        seed: of the random orders.
+        half: number of labels before the point.
+        classes: number of classes.
+        seed: seed of the random orders.
 
     Returns:
-        The distance, and the one that 99 % of random orders of the same labels stay below.
+        The distance, and its 99th percentile over random orders of the same labels.
     """
     total = np.bincount(labels, minlength=classes)
 

@@ -1,4 +1,4 @@
-"""All checks of a file, one after the other."""
+"""Running all checks of a file, one after the other."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ __all__ = ["Examination", "examine", "read_beginnings"]
 Say = Callable[[str], None]
 ORDER = tuple(Severity)
 BEGINNING = 400
-"""Characters of an article that the student reads where wrong labels are looked for: what it is about is
-said there, and whole articles would take minutes."""
+"""The characters of each article that the student reads in the check for wrong labels. The topic is clear
+from them, and whole articles would take minutes."""
 PACKAGES = ("sklearn", "cleanlab", "datasketch", "py3langid")
 
 
 class Examination:
-    """A file that was examined: the report, and what putting it right needs.
+    """An examined file: the report, and the data needed to fix the file.
 
     Attributes:
         file: the articles.
-        copies: which of them say the same.
-        report: what was found.
+        copies: the duplicates among them.
+        report: the findings.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Examination:
         self.copies: Copies
 
     def run(self) -> None:
-        """All checks."""
+        """Run all checks."""
         file = self.file
         self._take("columns", check_columns(file))
         self._take("texts", self._check_texts())
@@ -79,7 +79,7 @@ class Examination:
 
     @property
     def report(self) -> Report:
-        """What was found, the most serious first."""
+        """The findings, most serious first."""
         file = self.file
         tasks = {
             task: TaskSummary(
@@ -102,7 +102,7 @@ class Examination:
         )
 
     def _take(self, name: str, findings: Iterable[Finding]) -> None:
-        """Take in what a check finds; a check is a generator, and so does its work in here."""
+        """Add the findings of a check. A check is a generator, so it does its work in here."""
         self._now = name
         self._say(name)
         with self._timed(name):
@@ -172,7 +172,7 @@ def _has_temporary_folder() -> bool:
 
 
 def read_beginnings(classifier: Classifier, texts: Sequence[str]) -> NDArray[np.float32]:
-    """What a student makes of the beginnings of N texts: (N, F) logits, all its tasks side by side."""
+    """Return a student's logits for the beginnings of N texts, (N, F), with all its tasks side by side."""
     logits = classifier.logits([text[:BEGINNING] for text in texts])
     return np.concatenate(list(logits.values()), axis=1)
 
@@ -189,16 +189,16 @@ def examine(
     """Read a file as training would, and check it.
 
     Args:
-        path: the file, of any format that `ArticleReader` reads but a stream.
-        test: a file to test on, to be compared with.
-        tasks: columns of labels, each as COLUMN or TASK=COLUMN; None means to find them.
-        columns: field of the article -> column, where the names do not tell.
-        classifier: the running student, to be asked as well; None leaves that out.
-        say: told what is being done, now and then.
+        path: the file, in any format that `ArticleReader` reads; not a stream.
+        test: a test file to compare with.
+        tasks: label columns, each as COLUMN or TASK=COLUMN; None means to find them.
+        columns: field of the article -> column, for columns without a usual name.
+        classifier: the running student, whose predictions are checked too; None skips that.
+        say: called with a progress message now and then.
 
     Raises:
-        LabelError: a task cannot be called so.
-        ReadError: a file cannot be read, or has no column of labels or text.
+        LabelError: a task name is not valid.
+        ReadError: a file cannot be read, or has no label or text column.
         MissingExtraError: scikit-learn, cleanlab, datasketch or py3langid is not installed.
     """
     known = (
@@ -207,7 +207,7 @@ def examine(
         else {task.name: task.rule for task in classifier.labels.tasks if task.rule is not None}
     )
     for package in PACKAGES:
-        if find_spec(package) is None:  # now, and not after minutes of work
+        if find_spec(package) is None:  # fail now, rather than after minutes of work
             raise MissingExtraError("examining a file", package, "analysis")
     say("reading")
     rules = find_rules(path, tasks, known, columns)

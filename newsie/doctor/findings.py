@@ -1,4 +1,4 @@
-"""What a check finds, and the report of all that was found."""
+"""The findings of the checks, and the report of all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_EXAMPLES = 5
 
 
 class Severity(StrEnum):
-    """How much a finding matters; the order is the order of the report."""
+    """The severity of a finding. The order is that of the report."""
 
     problem = "problem"  # training fails, or learns the wrong thing
     warning = "warning"  # worth a look before training
@@ -25,12 +25,12 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Example:
-    """One case of a finding.
+    """One example of a finding.
 
     Attributes:
-        text: what to show: a headline, a label, a sentence.
+        text: the text to show: a headline, a label, a sentence.
         row: 1-based number of the row in the file, a header not counted; None for no single row.
-        note: what is special about it, such as "given 'sports', reads like 'business'".
+        note: a remark on it, such as "given 'sports', reads like 'business'".
     """
 
     text: str
@@ -40,17 +40,17 @@ class Example:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check found.
+    """One finding of a check.
 
     Attributes:
-        code: its name, stable, for programs.
-        severity: how much it matters.
-        title: what it is, in one sentence with its numbers.
-        advice: what to do about it.
-        count: how many rows, labels or sentences it is about.
-        task: the task it is about, or None.
-        examples: the first or clearest cases.
-        rows: numbers of all rows it is about, where it is about rows.
+        code: stable name for programs.
+        severity: the severity.
+        title: the finding in one sentence, with its numbers.
+        advice: the advice on it.
+        count: number of rows, labels or sentences concerned.
+        task: the task concerned, or None.
+        examples: the first or clearest examples.
+        rows: numbers of all rows concerned, if it concerns rows.
         details: further figures by name, as plain JSON values.
     """
 
@@ -65,7 +65,7 @@ class Finding:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return the attributes as plain JSON values."""
         return {
             "code": self.code,
             "severity": self.severity.value,
@@ -84,8 +84,8 @@ class TaskSummary:
     """The labels of one task.
 
     Attributes:
-        column: the column they are in.
-        labels: label -> number of articles, most first.
+        column: the label column.
+        labels: label -> number of articles, most frequent first.
         unlabelled: number of articles without a label.
     """
 
@@ -96,17 +96,17 @@ class TaskSummary:
 
 @dataclass(frozen=True)
 class Report:
-    """All that was found in a file.
+    """All findings in a file.
 
     Attributes:
         source: the file.
         columns: field of the article -> column.
-        rows: rows read.
-        articles: those of them that can be used.
+        rows: number of rows read.
+        articles: number of rows that can be used.
         tasks: task -> its labels.
-        findings: the most serious first.
-        left_out: what was not looked at or not looked at in full, and why, a sentence each.
-        seconds: how long each check took, by name.
+        findings: the findings, most serious first.
+        left_out: the checks that were skipped or limited, and the reason, one sentence each.
+        seconds: duration of each check, by name.
     """
 
     source: str
@@ -119,11 +119,11 @@ class Report:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, severity: Severity) -> tuple[Finding, ...]:
-        """The findings of one severity."""
+        """Return the findings of one severity."""
         return tuple(finding for finding in self.findings if finding.severity is severity)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return the attributes as plain JSON values."""
         return {
             "format_version": FORMAT_VERSION,
             "newsie_version": __version__,
@@ -142,5 +142,5 @@ class Report:
 
 
 def plural(count: int, one: str, many: str) -> str:
-    """A number with its noun: "1 article", "2,000 articles"."""
+    """Return a number with its noun: "1 article", "2,000 articles"."""
     return f"{count:,} {one if count == 1 else many}"

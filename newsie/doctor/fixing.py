@@ -1,10 +1,10 @@
-"""What can be put right without asking anybody, and a log of every change.
+"""Fixing a file automatically where no judgement is needed, with a log of every change.
 
 - Rows that cannot be read, or have no text, are left out.
-- A label in several spellings gets the most frequent one.
-- Of articles that are the same word for word one is kept. If only copies of it have a label, it
-  gets theirs; if they have different labels, it gets none, for nobody but a person can tell.
-All else is for people: likely wrong labels, near copies, foreign texts and so on.
+- A label with several spellings gets the most frequent one.
+- One of several articles with exactly the same text is kept. If only the others have a label, it
+  gets theirs. If their labels differ, it gets none, because only a person can decide.
+The rest is left to people: likely wrong labels, near duplicates, foreign texts and so on.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ = ["Fixed", "Plan", "fix", "plan"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done, before it is.
+    """The planned changes to a file.
 
     Attributes:
-        edits: row number -> what changes in it, or that it is left out.
-        reasons: row number -> why, a sentence each change.
+        edits: row number -> the changes in the row, or its removal.
+        reasons: row number -> the reasons, one sentence per change.
         numbers: the rows that can be used; all others are left out.
     """
 
@@ -42,14 +42,14 @@ class Plan:
 
 @dataclass
 class Fixed:
-    """What was done.
+    """The result of fixing a file.
 
     Attributes:
-        output: the cleaned file.
-        log: every change in it, a JSON object a line.
-        rows: rows written.
-        left_out: rows left out.
-        relabelled: labels written otherwise, given or taken away.
+        output: the fixed file.
+        log: the log of every change, one JSON object per line.
+        rows: number of rows written.
+        left_out: number of rows left out.
+        relabelled: number of labels changed, added or removed.
     """
 
     output: Path
@@ -59,7 +59,7 @@ class Fixed:
     relabelled: int = 0
 
     def describe(self) -> str:
-        """In a sentence."""
+        """Return a sentence that describes the result."""
         return (
             f"{plural(self.rows, 'row', 'rows')} written to {self.output}; "
             f"{plural(self.left_out, 'row', 'rows')} left out and "
@@ -69,7 +69,7 @@ class Fixed:
 
 @dataclass
 class _Draft:
-    """A plan while it is made: labels by column, and rows to leave out."""
+    """An unfinished plan: labels by column, and rows to leave out."""
 
     cells: dict[int, dict[str, str]] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
@@ -85,7 +85,7 @@ class _Draft:
 
 
 def plan(examination: Examination) -> Plan:
-    """What `fix` would change."""
+    """Return the changes that `fix` would make."""
     draft = _Draft()
     labels = {task: _spell(examination, task, draft) for task in examination.file.rules}
     for found in examination.copies.exact:
@@ -98,7 +98,7 @@ def plan(examination: Examination) -> Plan:
 
 
 def _spell(examination: Examination, task: str, draft: _Draft) -> list[str | None]:
-    """The labels of a task, each in its most frequent spelling."""
+    """Return the labels of a task, each in its most frequent spelling, and draft these changes."""
     file = examination.file
     better = spellings(file.counts(task))
     for number, label in zip(file.numbers, file.labels(task), strict=True):
@@ -131,12 +131,12 @@ def _keep_first(
 
 
 def fix(examination: Examination, output: Path) -> Fixed:
-    """Write the file again, put right, and a log of every change beside it (OUTPUT.log.jsonl).
+    """Write a fixed copy of the file, and a log of every change next to it (OUTPUT.log.jsonl).
 
-    The columns, their order and the format stay; rows that do not change are written as they were.
+    The columns, their order and the format stay the same. Unchanged rows are written as they were.
 
     Raises:
-        InputError: the output is the file itself, or is of another format.
+        InputError: the output is the file itself, or has another format.
     """
     source = Path(examination.file.path)
     check_target(source, output)
@@ -156,7 +156,7 @@ def fix(examination: Examination, output: Path) -> Fixed:
 
 
 def _entries(left: Left, todo: Plan, done: Fixed) -> Iterator[dict[str, Any]]:
-    """Lines of the log about one row."""
+    """Yield the lines of the log about one row."""
     if left.dropped:
         done.left_out += 1
         reasons = todo.reasons.get(left.number) or [left.reason]

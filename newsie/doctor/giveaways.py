@@ -1,4 +1,4 @@
-"""Giveaways: the publisher, or the start of the address, tells the label without any text."""
+"""Checks for giveaways: publishers or starts of URLs that predict the label without any text."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = ["Giveaway", "check_giveaways", "measure_giveaway"]
 MIN_ARTICLES = 50
 MIN_KNOWN_SHARE = 0.5
 TELLING = 0.5
-"""A source tells the label where it removes this share of the errors of always answering the most
-frequent label, beyond what it removes by chance (Goodman and Kruskal 1954, lambda)."""
+"""The share of the errors of always predicting the most frequent label that a giveaway removes, beyond
+the share removed by chance (Goodman and Kruskal 1954, lambda)."""
 
 
 @dataclass(frozen=True)
 class Giveaway:
-    """How well a label is predicted from a value alone.
+    """The accuracy of predicting a label from a value alone.
 
     Attributes:
-        accuracy: share of articles whose label is the most frequent one of the others with their
-            value.
-        baseline: share of the most frequent label of all.
-        by_chance: the accuracy when the labels are shuffled.
+        accuracy: share of articles whose label is the most frequent one among the others with the
+            same value.
+        baseline: share of the most frequent label overall.
+        by_chance: the accuracy with shuffled labels.
         information: mutual information of value and label, over the entropy of the label; 0 to 1.
     """
 
@@ -43,18 +43,18 @@ class Giveaway:
 
     @property
     def tells(self) -> bool:
-        """Whether the value gives the label away."""
+        """True if the value gives the label away."""
         floor = max(self.baseline, self.by_chance)
         return floor < 1 and (self.accuracy - floor) / (1 - floor) >= TELLING
 
 
 def measure_giveaway(values: Sequence[str], labels: Sequence[str], seed: int = 0) -> Giveaway:
-    """Predict each label from its value.
+    """Measure how well the values predict the labels.
 
     Args:
         values: N values, such as publishers.
         labels: N labels.
-        seed: of the shuffle.
+        seed: seed of the shuffle.
     """
     _, value = np.unique(values, return_inverse=True)
     _, label = np.unique(labels, return_inverse=True)
@@ -69,9 +69,9 @@ def measure_giveaway(values: Sequence[str], labels: Sequence[str], seed: int = 0
 
 
 def _accuracy(value: NDArray[np.int64], label: NDArray[np.int64]) -> float:
-    """Share of labels that are the most frequent one of the others with the same value.
+    """Return the share of labels that are the most frequent one among the others with the same value.
 
-    A value that is there once tells nothing: its label is guessed from all others.
+    The label of a value that occurs once is predicted from all other articles.
     """
     counts: dict[int, Counter[int]] = {}
     pairs = list(zip(value.tolist(), label.tolist(), strict=True))
@@ -86,13 +86,13 @@ def _accuracy(value: NDArray[np.int64], label: NDArray[np.int64]) -> float:
         if counts[v].total() == 1:
             right += y == first
         elif top[0][0] == y:
-            # Without this article its label has one less; a draw then counts as wrong.
+            # Without this article, its label has one less. A tie then counts as wrong.
             right += len(top) == 1 or top[0][1] - 1 > top[1][1]
     return right / len(pairs)
 
 
 def _information(value: NDArray[np.int64], label: NDArray[np.int64]) -> float:
-    """(H(label) + H(value) - H(both)) / H(label), 0 where there is one label."""
+    """Return (H(label) + H(value) - H(both)) / H(label), or 0 if there is only one label."""
     both = value * (int(label.max()) + 1) + label
     entropies = []
     for item in (label, value, both):
@@ -103,7 +103,7 @@ def _information(value: NDArray[np.int64], label: NDArray[np.int64]) -> float:
 
 
 def check_giveaways(file: NewsFile, task: str) -> Iterator[Finding]:
-    """Whether publisher or address tell the label."""
+    """Check that neither publisher nor URL gives the label away."""
     for what, column, values in (
         ("publisher", file.columns.publisher, [a.publisher.strip() for a in file.articles]),
         ("address", file.columns.url, [_address(a) for a in file.articles]),
@@ -123,7 +123,7 @@ def check_giveaways(file: NewsFile, task: str) -> Iterator[Finding]:
 
 
 def _address(article: Article) -> str:
-    """Host and first part of the path: "paper.example/sport"."""
+    """Return the host and the first part of the path: "paper.example/sport"."""
     try:
         parts = urlsplit(article.url.strip())
     except ValueError:

@@ -1,4 +1,4 @@
-"""Labels: too few, too many, numbers instead of names, one label written in several ways."""
+"""Checks of labels: too few, too many, numbers instead of names, inconsistent spellings."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ __all__ = [
 ]
 
 MIN_ARTICLES = 20
-"""Fewer articles of a label and training drops it, unless its recipe says otherwise."""
+"""The fewest articles of a label. By default, training drops labels with fewer."""
 
 MANY_LABELS = 300
 DOMINANT = 0.8
 ALIKE = 0.86
-"""Ratio of matching characters from which two labels look like one that is misspelt."""
+"""The lowest ratio of matching characters at which two labels may be spellings of one."""
 
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 
 SEPARATORS = ("|", ";", ",", "/")
-"""Characters that people and programs put between several labels in one cell."""
+"""The characters that people and programs put between several labels in one cell."""
 
 _LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 _NO_LABEL = re.compile(
     r"#?n/?a|nan|null|none|nil|undefined|unknown|unlabell?ed|--?|\?", re.IGNORECASE
 )
-"""What programs and people write where there is no label."""
+"""The placeholders that people and programs write for a missing label."""
 
 
 def check_labels(file: NewsFile, task: str) -> Iterator[Finding]:
-    """What is wrong with the labels of a task, if anything."""
+    """Find problems with the labels of a task."""
     counts = file.counts(task)
     merged = dict(Counter(x for x in spelled(file, task) if x is not None).most_common())
     yield from _check_number_of_labels(file, task, merged)
@@ -59,10 +59,10 @@ def check_labels(file: NewsFile, task: str) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class Combined:
-    """Labels that are several labels in one cell: "sport|city".
+    """Labels that combine several labels in one cell: "sport|city".
 
     Attributes:
-        separator: the characters between the labels; empty where they are written as lists.
+        separator: the characters between the labels; empty if they are written as lists.
         counts: combined label -> number of articles.
     """
 
@@ -70,7 +70,7 @@ class Combined:
     counts: Mapping[str, int]
 
     def describe(self) -> str:
-        """Return a clause that says how many there are, with an example."""
+        """Return a clause with the number of combined labels and an example."""
         form = f"joined by {self.separator!r}" if self.separator else "written as lists"
         return (
             f"{plural(len(self.counts), 'label is', 'labels are')} several labels {form} "
@@ -80,8 +80,8 @@ class Combined:
 
 
 def combined_labels(counts: Mapping[str, int], known: Collection[str] = ()) -> Combined | None:
-    """Return the labels that are lists, or that join other labels by a separator; None if there are
-    none, or no more than chance.
+    """Return the labels that are lists, or that join other labels by a separator. Return None if there
+    are none, or no more than by chance.
 
     Args:
         counts: label -> number of articles.
@@ -99,7 +99,7 @@ def combined_labels(counts: Mapping[str, int], known: Collection[str] = ()) -> C
             for label, parts in joined.items()
             if len(parts) > 1 and all(part in single or uses[part] > 1 for part in parts)
         }
-        if len(combined) > (separator in ",/"):  # these also stand in the name of one label
+        if len(combined) > (separator in ",/"):  # these also occur in the name of a single label
             return Combined(separator, combined)
     return None
 
@@ -109,7 +109,7 @@ def _parts(label: str, separator: str) -> set[str]:
 
 
 def spellings(counts: Mapping[str, int]) -> dict[str, str]:
-    """Label -> the most frequent label that differs from it only by case, spaces and punctuation.
+    """Return label -> the most frequent label that differs from it only in case, spaces and punctuation.
 
     Args:
         counts: label -> number of articles.
@@ -121,20 +121,20 @@ def spellings(counts: Mapping[str, int]) -> dict[str, str]:
 
 
 def placeholders(counts: Mapping[str, int]) -> dict[str, int]:
-    """The labels that read like none, with their numbers of articles: "NA", "null", "-"."""
+    """Return the labels that stand for a missing one ("NA", "null", "-"), with their article counts."""
     return {label: n for label, n in counts.items() if _NO_LABEL.fullmatch(label)}
 
 
 def spelled(file: NewsFile, task: str) -> list[str | None]:
-    """N labels of a task, each in its most frequent spelling, None where there is none."""
+    """Return the N labels of a task, each in its most frequent spelling, or None if missing."""
     better = spellings(file.counts(task))
     return [None if x is None else better.get(x, x) for x in file.labels(task)]
 
 
 def plain_label(label: str) -> str:
-    """What is left of a label without case, spaces and punctuation; the label itself if nothing.
+    """Return a label without case, spaces and punctuation, or the label itself if nothing is left.
 
-    Signs that tell labels apart stay: "-1" is not "1", "1.0" not "10", and "C++" not "C".
+    Signs that distinguish labels are kept: "-1" is not "1", "1.0" not "10", and "C++" not "C".
     """
     text = unicodedata.normalize("NFKC", label).casefold().replace("&", "and").strip()
     if _NUMBER.fullmatch(text):
@@ -143,7 +143,7 @@ def plain_label(label: str) -> str:
 
 
 def closest_label(label: str, known: Sequence[str]) -> str | None:
-    """The known label that a label is written like, but for case, punctuation or a few letters."""
+    """Return the known label that is equal to a label up to case, punctuation or a few letters."""
     plain = {plain_label(other): other for other in known}
     found = get_close_matches(plain_label(label), plain, n=1, cutoff=0.8)
     return plain[found[0]] if found else None
@@ -303,7 +303,7 @@ def _look_alike(a: str, b: str) -> bool:
 
 
 def _swapped(a: str, b: str) -> bool:
-    """Whether two neighbouring letters are exchanged: "sport" and "sprot"."""
+    """Return True if two labels differ in two swapped adjacent letters: "sport" and "sprot"."""
     places = [i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y]
     if len(a) != len(b) or len(places) != 2:
         return False

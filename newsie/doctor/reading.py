@@ -1,4 +1,4 @@
-"""A file as training reads it: the articles, the numbers of their rows, the columns of labels."""
+"""Reading a file as training does: the articles, their row numbers, the label columns."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ LABEL_COLUMNS = (
         "rubrique",
     ),
 )
-"""Names that a column of labels is found by, where none is given."""
+"""The usual names of label columns, which are used if no column is given."""
 
 GUESS_ROWS, GUESS_LABELS = 1_000, 60
 
 
 @dataclass(frozen=True)
 class NewsFile:
-    """The articles of a file that can be used, with what is needed to find them again.
+    """The usable articles of a file, with their row numbers.
 
     Attributes:
         path: the file.
-        columns: the columns that were chosen.
-        rules: task -> where its labels come from.
-        rows: rows read.
+        columns: the chosen columns.
+        rules: task -> source of its labels.
+        rows: number of rows read.
         problems: the rows that cannot be used.
         articles: N articles.
         numbers: N row numbers, 1-based; a header is not counted.
@@ -63,7 +63,7 @@ class NewsFile:
 
     @cached_property
     def site_suffixes(self) -> tuple[str, ...]:
-        """Names of sites at the end of headlines, as training learns and removes them."""
+        """The site names at the end of headlines, as training learns and removes them."""
         return learn_site_suffixes(
             [article.headline for article in self.articles],
             [article.publisher for article in self.articles],
@@ -71,22 +71,22 @@ class NewsFile:
 
     @cached_property
     def headlines(self) -> list[str]:
-        """N headlines, cleaned, without names of sites."""
+        """The N headlines, cleaned, without site names."""
         suffixes = frozenset(self.site_suffixes)
         return [strip_site_suffix(clean_text(a.headline), suffixes) for a in self.articles]
 
     @cached_property
     def texts(self) -> list[str]:
-        """N texts, as models are shown them."""
+        """The N texts, as models read them."""
         suffixes = frozenset(self.site_suffixes)
         return [view_text(article, "full", suffixes) for article in self.articles]
 
     def labels(self, task: str) -> list[str | None]:
-        """N labels of a task, None where there is none."""
+        """Return the N labels of a task, with None for missing ones."""
         return [article.labels.get(task) for article in self.articles]
 
     def counts(self, task: str) -> dict[str, int]:
-        """Label -> number of articles, most first."""
+        """Return label -> number of articles, most frequent first."""
         found = Counter(label for label in self.labels(task) if label is not None)
         return dict(found.most_common())
 
@@ -99,7 +99,7 @@ def read_file(
     """Read all articles of a file.
 
     Raises:
-        ReadError: the file cannot be read, no row of it can be used, or it has no such column.
+        ReadError: the file cannot be read, has no usable row, or lacks a column.
     """
     reader = _open(path, columns, rules)
     articles, numbers = [], []
@@ -128,17 +128,17 @@ def find_rules(
     known: Mapping[str, LabelRule] | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> dict[str, LabelRule]:
-    """The tasks of a file: those asked for, or else all whose column is found by its name.
+    """Return the tasks of a file: the given ones, or else all that have a column with a usual name.
 
     Args:
         path: the file.
-        asked: columns of labels, each as COLUMN or TASK=COLUMN; None means to find them.
-        known: the tasks of the running student; their columns, and columns named like them, are found, too.
+        asked: label columns, each as COLUMN or TASK=COLUMN; None means to find them.
+        known: the tasks of the running student; their columns, and columns with their names, count too.
         columns: field of the article -> column.
 
     Raises:
-        LabelError: a task cannot be called so.
-        ReadError: there is no such column, or no column of labels is found.
+        LabelError: a task name is not valid.
+        ReadError: a given column does not exist, or no label column is found.
     """
     reader = _open(path, columns)
     if asked:
@@ -187,7 +187,7 @@ def _asked_rules(reader: ArticleReader, asked: Sequence[str]) -> dict[str, Label
 
 
 def _task_name(column: str) -> str:
-    """A name that a task may have, for a column: "Section Name" -> "section_name"."""
+    """Return a valid task name for a column: "Section Name" -> "section_name"."""
     name = re.sub(r"[^a-z0-9]+", "_", column.casefold()).strip("_")
     return name if re.match("[a-z]", name) else f"label_{name}".rstrip("_")
 
@@ -211,7 +211,7 @@ def _describe_columns(reader: ArticleReader) -> str:
 
 
 def _guess_columns(reader: ArticleReader) -> dict[str, int]:
-    """Columns that could be labels -> number of different values in the first rows."""
+    """Return column -> number of distinct values in the first rows, for columns that may be labels."""
     taken = set(reader.columns.chosen().values())
     names = [name for name in reader.column_names if name not in taken]
     records = open_records(reader.path, max_field_chars=MAX_FIELD_CHARS)

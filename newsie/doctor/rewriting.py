@@ -1,4 +1,4 @@
-"""The same file with some rows changed or left out: same columns, same format, all else as it was."""
+"""Writing a file again with some rows changed or left out, and everything else unchanged."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ UNUSABLE = "no text, or a field that is too long"
 
 @dataclass(frozen=True)
 class Edit:
-    """What happens to a row.
+    """A change to a row.
 
     Attributes:
-        drop: it is left out.
+        drop: True if the row is left out.
         cells: column -> new value; "" empties it.
     """
 
@@ -41,13 +41,13 @@ class Edit:
 
 @dataclass(frozen=True)
 class Left:
-    """A row that is not written as it was.
+    """A row that was changed or left out.
 
     Attributes:
-        number: of the row.
-        dropped: whether it was left out.
-        content: all of a row that was left out; as text where it could not be read.
-        reason: why, for a row that could not be read.
+        number: number of the row.
+        dropped: True if the row was left out.
+        content: the content of a row that was left out; as text if it could not be read.
+        reason: the reason, for a row that could not be read.
         changed: column -> (before, after).
     """
 
@@ -59,16 +59,16 @@ class Left:
 
 
 Rows = Iterator[Left | None]
-"""None for a row that is written as it was."""
+"""The outcome for each row. None stands for a row that was written unchanged."""
 
 Decide = Callable[[int], Edit]
 
 
 def check_target(source: Path, output: Path) -> None:
-    """Whether a file can be written again under that name.
+    """Check that a file can be written again under another name.
 
     Raises:
-        InputError: it is the same file, another format, or a format that is not written again.
+        InputError: the name is of the same file or another format, or the format cannot be written.
     """
     given, wanted = _format(source), _format(output)
     if output.exists() and output.samefile(source):
@@ -91,12 +91,12 @@ def check_target(source: Path, output: Path) -> None:
 
 
 def rewrite(source: Path, output: Path, edits: Mapping[int, Edit], numbers: frozenset[int]) -> Rows:
-    """Write the rows of a file to another, one after the other, and say what became of each.
+    """Write the rows of a file to another, one after the other, and yield the outcome for each.
 
     Args:
         source: the file.
-        output: the new one; it appears when all rows are written.
-        edits: row number -> what happens to it.
+        output: the new file, which appears when all rows are written.
+        edits: row number -> change to the row.
         numbers: the rows that can be used; all others are left out.
     """
 
@@ -139,9 +139,9 @@ def _rewrite_delimited(source: Path, target: Path, decide: Decide, packed: bool)
     dialect = read_dialect(FileSource(source), usual, MAX_FIELD_CHARS)
     with FileSource(source).peek() as start:
         marked = start.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK
-    write_cell = protect if marked else str  # what a spreadsheet could not run, it still cannot
+    write_cell = protect if marked else str  # protected cells stay protected
     with _create(target, packed) as stream:
-        # Lines end in "\n". The csv module is not told, as it then leaves "\r" unquoted.
+        # Lines end in "\n". Setting this in the csv module would leave "\r" unquoted.
         def put(line: str) -> None:
             stream.write(line.removesuffix("\r\n").encode("utf-8") + b"\n")
 
@@ -162,7 +162,7 @@ def _rewrite_delimited(source: Path, target: Path, decide: Decide, packed: bool)
 
 
 class _Lines:
-    """What the csv module writes its lines to."""
+    """A text stream for the csv module, which passes its lines to a function."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self.write = write
@@ -187,7 +187,7 @@ def _rewrite_lines(source: Path, target: Path, decide: Decide, packed: bool) -> 
 
 
 def _decode(content: bytes) -> str:
-    """Text, as the reader takes it: UTF-8, or else Windows-1252."""
+    """Decode bytes as the reader does: as UTF-8, or else as Windows-1252."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -195,7 +195,7 @@ def _decode(content: bytes) -> str:
 
 
 def _as_utf8(line: bytes) -> bytes:
-    """The line in UTF-8; one that is UTF-8 stays as it is."""
+    """Return a line in UTF-8. A line that is UTF-8 already is unchanged."""
     try:
         line.decode("utf-8")
     except UnicodeDecodeError:
@@ -204,7 +204,7 @@ def _as_utf8(line: bytes) -> bytes:
 
 
 def _content(line: bytes) -> tuple[Any, str]:
-    """What a line holds, and why it cannot be used."""
+    """Return the content of a line, and the reason to give if it cannot be used."""
     text = line.decode("utf-8-sig", "backslashreplace").strip()
     try:
         return json.loads(text), UNUSABLE
@@ -249,7 +249,7 @@ def _rewrite_parquet(source: Path, target: Path, decide: Decide, packed: bool) -
     import pyarrow
     import pyarrow.parquet as parquet
 
-    del packed  # Parquet is compressed within
+    del packed  # Parquet is compressed internally
     number = 0
     with (
         parquet.ParquetFile(source) as file,

@@ -1,23 +1,23 @@
-"""Labels that are likely wrong: those that a classifier fitted on the other articles does not expect.
+"""Finding labels that are likely wrong, because classifiers fitted on other articles do not expect them.
 
-1. Each article is answered by two classifiers, fitted on other articles: TF-IDF and logistic regression;
-   and logistic regression on the answers of the running student, whatever tasks it has. Of both answers
-   the geometric mean is taken. The student knows from few articles what words learn from thousands.
-2. cleanlab scores each label by its probability there, once these are sharpened (below).
-3. A mixture says how likely each label is to be wrong. A label is drawn either from the classifier's
-   answer q, or, with probability e, from all C labels alike:
+1. Two classifiers, fitted on other articles, predict each article: logistic regression on TF-IDF features,
+   and logistic regression on the logits of the running student, whatever its tasks. Their predictions are
+   combined by the geometric mean. The student needs few articles where words need thousands.
+2. cleanlab scores each label by its predicted probability, after sharpening (below).
+3. A mixture model estimates the probability that each label is wrong. A label is drawn either from the
+   classifier's prediction q or, with probability e, uniformly from all C labels:
 
-       p(label | text) = (1 - e) q(label | text) + e / C,      q = answer ** (1 / T), normalised
+       p(label | text) = (1 - e) q(label | text) + e / C,      q = prediction ** (1 / T), normalised
 
-   e and T are the ones with the highest likelihood. They tell labels that are alike (an article of
-   "arts" that reads like "culture" still has a fair q) from labels out of the blue.
-4. Suspects are the largest set of labels of which more than half are wrong, by that estimate
+   e and T have the highest likelihood. They distinguish similar labels (an article of "arts" that
+   reads like "culture" still has a fair q) from random labels.
+4. The suspects are the largest set of labels of which more than half are wrong, by that estimate
    (Newton et al. 2004, "Detecting differential gene expression with a semiparametric hierarchical
-   mixture method": the mean over a set of its members' probabilities is its expected share).
+   mixture method": the mean of the probabilities in a set is its expected share of wrong labels).
 
-cleanlab's own rules for step 4 take the joint distribution of given and likely labels (Northcutt et
-al. 2021, "Confident Learning"), and call a label wrong that is merely hard: where labels are alike,
-three of four suspects are right. `benchmarks/doctor.py` puts both side by side.
+cleanlab's own rules for step 4 use the joint distribution of given and likely labels (Northcutt et
+al. 2021, "Confident Learning"), and also flag labels that are merely hard: if labels are similar,
+three of four suspects are right. `benchmarks/doctor.py` compares both.
 """
 
 from __future__ import annotations
@@ -50,31 +50,32 @@ __all__ = [
 ]
 
 WANTED_SHARE = 0.57
-"""Expected share of wrong labels among the suspects: somewhat more than half, for what the estimate
-itself is off."""
+"""The expected share of wrong labels among the suspects: somewhat more than half, to allow for the error
+of the estimate."""
 
 TEMPERATURES = tuple(step / 20 for step in range(6, 21))
-"""Between 0.3 and 1. A classifier that learnt wrong labels as well, and with a penalty, is less sure
-than it should be; on few articles the likelihood alone could not tell this from right labels."""
+"""The temperatures T to try, from 0.3 to 1. A classifier that was fitted with a penalty, and on wrong
+labels too, is underconfident. On few articles the likelihood alone could not detect this."""
 
 ITERATIONS = 100
 MIN_LABEL_ARTICLES = 5
 MIN_ARTICLES = 100
 MAX_LABELS = 300
 MAX_CELLS = 4_000_000
-"""Articles times labels, above which a random sample of the articles is looked at."""
+"""The number of articles times labels above which only a random sample of the articles is checked."""
 
 LARGE = 40_000
-"""Articles above which single words alone are counted, fewer folds are fitted, and no student is asked."""
+"""The number of articles above which only single words count, fewer folds are fitted, and no student is
+used."""
 
 
 class Wrongness(NamedTuple):
-    """How likely labels are wrong.
+    """The estimated probabilities that labels are wrong.
 
     Attributes:
-        probabilities: (N,) that the label is wrong.
-        share: e, the estimated share of labels out of the blue.
-        temperature: T, by which the classifier's answers are sharpened.
+        probabilities: (N,) probability that each label is wrong.
+        share: e, the estimated share of random labels.
+        temperature: T, the temperature that sharpens the classifier's predictions.
     """
 
     probabilities: NDArray[np.float64]
@@ -83,15 +84,15 @@ class Wrongness(NamedTuple):
 
 
 class Suspects(NamedTuple):
-    """What was looked at, and which labels are likely wrong.
+    """The checked articles, and those whose labels are likely wrong.
 
     Attributes:
-        looked_at: (M,) positions of the articles that were looked at.
-        answers: (M, C) probabilities by the classifiers that did not see the article.
+        looked_at: (M,) positions of the checked articles.
+        answers: (M, C) probabilities from classifiers that were not fitted on the article.
         labels: the C labels.
         given: (M,) class index of the label in the file.
-        wrongness: of each label.
-        chosen: positions within `looked_at` of the suspects, the most likely wrong first.
+        wrongness: the estimate for the M labels.
+        chosen: positions of the suspects within `looked_at`, most likely wrong first.
     """
 
     looked_at: NDArray[np.int64]
@@ -110,14 +111,14 @@ def find_suspects(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Suspects | None:
-    """Look for labels that are likely wrong; None where there is too little to learn from.
+    """Find labels that are likely wrong. Return None if there is too little data to learn from.
 
     Args:
-        texts: N texts, as models are shown them.
-        labels: N labels; None where there is none.
-        readings: (N, F) logits of a student that has not learnt these labels, all its tasks side by
-            side; None to go by words alone.
-        seed: of the sample, where there are too many to look at all.
+        texts: N texts, as models read them.
+        labels: N labels; None for missing ones.
+        readings: (N, F) logits of a student that was not trained on these labels, all its tasks side
+            by side; None to use words alone.
+        seed: seed of the sample, if there are too many articles to check all.
         progress: called with (folds fitted, all folds).
 
     Raises:
@@ -159,14 +160,14 @@ def find_suspects(
 
 
 def _agreed(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, C) geometric mean of the answers of two classifiers, normalised."""
+    """Return the normalised geometric mean of the predictions of two classifiers, (N, C)."""
     mean: NDArray[np.float32] = np.sqrt(np.maximum(one, 1e-6) * np.maximum(other, 1e-6))
     mean /= mean.sum(axis=1, keepdims=True)
     return mean
 
 
 def _usable(labels: Sequence[str | None]) -> NDArray[np.int64]:
-    """Positions of articles whose label is there often enough to be learnt."""
+    """Return the positions of articles whose label is frequent enough to learn."""
     known = np.array([i for i, label in enumerate(labels) if label is not None], np.int64)
     if not len(known):
         return known
@@ -177,11 +178,11 @@ def _usable(labels: Sequence[str | None]) -> NDArray[np.int64]:
 
 
 def estimate_wrongness(given: NDArray[np.int64], answers: NDArray[np.float32]) -> Wrongness:
-    """How likely each label is wrong, by the mixture above.
+    """Estimate the probability that each label is wrong, with the mixture model above.
 
     Args:
         given: (N,) class index of each label.
-        answers: (N, C) probabilities of a classifier that did not see the article.
+        answers: (N, C) probabilities from a classifier that was not fitted on the article.
 
     Raises:
         MissingExtraError: cleanlab is not installed.
@@ -195,14 +196,14 @@ def estimate_wrongness(given: NDArray[np.int64], answers: NDArray[np.float32]) -
         likelihood = np.log((1 - share) * quality + share * background).mean()
         if likelihood > best:
             best, found = likelihood, Wrongness(probabilities, share, temperature)
-    assert found is not None  # there are temperatures
+    assert found is not None  # TEMPERATURES is not empty
     return found
 
 
 def _label_quality(
     given: NDArray[np.int64], logits: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
-    """(N,) cleanlab's score of each label, from 0 to 1."""
+    """Return cleanlab's score of each label, (N,), from 0 to 1."""
     try:
         from cleanlab.rank import get_label_quality_scores
     except ImportError as error:
@@ -216,7 +217,7 @@ def _label_quality(
 def _fit_share(
     quality: NDArray[np.float64], background: float
 ) -> tuple[float, NDArray[np.float64]]:
-    """The share of labels out of the blue, and (N,) how likely each is one and wrong, by EM."""
+    """Estimate by EM the share of random labels, and (N,) the probability that each is random and wrong."""
     share = 0.05
     probabilities = np.zeros_like(quality)
     for _ in range(ITERATIONS):
@@ -225,12 +226,12 @@ def _fit_share(
         share, before = float(probabilities.mean()), share
         if abs(share - before) < 1e-6:
             break
-    # Some labels out of the blue are right by chance.
+    # Some random labels are right by chance.
     return share, probabilities * (1 - quality)
 
 
 def _choose(probabilities: NDArray[np.float64], unexpected: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The most labels whose probabilities have a mean of WANTED_SHARE or more, highest first."""
+    """Return the most labels whose mean probability is at least WANTED_SHARE, highest first."""
     order = np.flatnonzero(unexpected)
     order = order[np.argsort(-probabilities[order], kind="stable")]
     means = np.cumsum(probabilities[order]) / np.arange(1, len(order) + 1)
@@ -238,7 +239,7 @@ def _choose(probabilities: NDArray[np.float64], unexpected: NDArray[np.bool_]) -
 
 
 def check_suspects(file: NewsFile, task: str, suspects: Suspects) -> Iterator[Finding]:
-    """Labels that are likely wrong, if there are any."""
+    """Report labels that are likely wrong, if there are any."""
     if not len(suspects.chosen):
         return
     wrong = suspects.wrongness.probabilities[suspects.chosen]

@@ -1,4 +1,4 @@
-"""Texts: empty, very short, very long, not English, and the same sentence again and again."""
+"""Checks of texts: empty, very short, very long, not English, repeated sentences."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ SHOWN_CHARACTERS = 200
 MIN_REPEATS, MIN_REPEATED_SHARE = 10, 0.001
 MIN_SENTENCE_WORDS = 4
 ENDS = 2
-"""Sentences at the start and at the end of a body that are compared: there notices stand."""
+"""The number of sentences to compare at the start and at the end of a body, where notices stand."""
 
 MIN_LETTER_BYTES, LANGUAGE_CHARACTERS = 30, 300
 MAX_ENGLISH = 0.01
-"""A text is called foreign where English is less probable than this."""
+"""The probability of English below which a text counts as foreign."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<!\s)\s++[|•]\s+")
 _COMMON = re.compile(r"\b(?:the|and|of|for|with|from|was|that)\b", re.IGNORECASE)
 
 
 def check_columns(file: NewsFile) -> Iterator[Finding]:
-    """Signs that a column was taken for another one, and fields that are missing."""
+    """Find columns that were probably mistaken for others, and missing fields."""
     fields = {"headline": file.columns.headline, "body": file.columns.body}
     for field, column in fields.items():
         values = [v for a in file.articles if (v := getattr(a, field).strip())]
@@ -63,7 +63,7 @@ def check_columns(file: NewsFile) -> Iterator[Finding]:
 
 
 def _is_text(value: str) -> bool:
-    """Whether a value is words, not a number, a date or an address."""
+    """Return True if a value is words, rather than a number, a date or a URL."""
     letters = sum(map(_is_letter, value))
     return 2 * letters > len(value.replace(" ", "")) and not re.match(r"https?://\S+$", value)
 
@@ -84,7 +84,7 @@ def _wrong_column(
 
 
 def check_texts(file: NewsFile, *, languages: bool = True) -> Iterator[Finding]:
-    """Rows and texts that teach nothing or the wrong thing."""
+    """Find rows and texts that teach a model nothing or the wrong thing."""
     yield from _check_skipped(file)
     yield from _check_notes(file)
     yield from _check_sizes(file)
@@ -121,7 +121,7 @@ def _check_skipped(file: NewsFile) -> Iterator[Finding]:
 
 
 def _check_notes(file: NewsFile) -> Iterator[Finding]:
-    """What the reader noted about rows and files that it did not skip."""
+    """Report the reader's notes about rows and files that it did not skip."""
     notes = file.problems.notes.copy()
     if file.problems.recoded:
         notes["row that is not UTF-8: read as Windows-1252"] = file.problems.recoded
@@ -179,12 +179,12 @@ def _check_language(file: NewsFile) -> Iterator[Finding]:
 
 @cache  # reading its model takes a second
 def language_detector() -> Callable[[str], float]:
-    """A function that gives the probability that a text is English.
+    """Return a function that returns the probability that a text is English.
 
-    py3langid (Lui and Baldwin 2012, "langid.py"): 4.6 MB, no network.
+    It uses py3langid (Lui and Baldwin 2012, "langid.py"), which has 4.6 MB and needs no network.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: py3langid is not installed.
     """
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
@@ -195,26 +195,26 @@ def language_detector() -> Callable[[str], float]:
 
 
 def is_foreign(text: str, english: Callable[[str], float]) -> bool:
-    """Whether the start of a text is surely not English; a short one never is.
+    """Return True if the start of a text is certainly not English. A short text never is.
 
-    Two different words of the commonest English ones settle it without the detector, which costs
-    more than all the rest.
+    Two different words among the most common English ones decide without the detector, which takes
+    longer than everything else.
     """
     start = text[:LANGUAGE_CHARACTERS]
     if len({word.casefold() for word in _COMMON.findall(start)}) > 1:
         return False
-    # Bytes, because a letter of many other scripts, or a mark on it, says as much as three of ours.
+    # Count bytes, because a letter or mark of many other scripts says as much as three Latin letters.
     size = len("".join(filter(_is_letter, start)).encode("utf-8", "surrogatepass"))
     return size >= MIN_LETTER_BYTES and english(start) < MAX_ENGLISH
 
 
 def _is_letter(character: str) -> bool:
-    """Whether a character is a letter, or a vowel sign or the like in another script."""
+    """Return True if a character is a letter, or a vowel sign or the like in another script."""
     return character.isalpha() or not character.isascii()
 
 
 def _check_repeats(file: NewsFile) -> Iterator[Finding]:
-    """Sentences that begin or end the bodies of many articles with different headlines."""
+    """Find sentences that begin or end the bodies of many articles with different headlines."""
     bodies = [_ends(article.body) for article in file.articles]
     seen = {(h, s) for h, found in zip(file.headlines, bodies, strict=True) for s in found}
     counts = Counter(sentence for _, sentence in seen)
@@ -241,7 +241,7 @@ def _check_repeats(file: NewsFile) -> Iterator[Finding]:
 
 
 def _ends(body: str) -> set[str]:
-    """The first and last sentences of a body, where it has more than one, each a short line."""
+    """Return the first and last sentences of a body, if it has more than one, each a short line."""
     sentences = [s for s in _SENTENCE_END.split(clean_text(body)) if s]
     if len(sentences) < 2:
         return set()
@@ -252,7 +252,7 @@ def _ends(body: str) -> set[str]:
 def _about(
     file: NewsFile, found: Sequence[int], code: str, severity: Severity, what: str, advice: str
 ) -> Finding:
-    """A finding about articles, by their position."""
+    """Return a finding about articles, given by position."""
     return Finding(
         code,
         severity,

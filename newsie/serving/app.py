@@ -1,4 +1,4 @@
-"""The app: routes, limits and a model, put together. Nothing happens at import."""
+"""The ASGI app with its routes, limits and model. Importing this module has no side effects."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def create_app(
     *,
     log: Log = write_line,
 ) -> FastAPI:
-    """A server of a classifier, as an ASGI app.
+    """Return an ASGI app that serves a classifier.
 
     Args:
-        classifier: the model that answers at first; None: the server is not ready until
-            `app.state.swapper.reload()` has loaded the one that the settings name.
-        settings: limits and the rest; None reads them from the environment.
-        log: takes a line for each request.
+        classifier: the first model; if None, the server is not ready until `app.state.swapper.reload()` has
+            loaded the model of the settings.
+        settings: settings of the server; None reads them from the environment.
+        log: called with the fields of a log line for each request.
 
     Raises:
         InputError: a key cannot be used.
@@ -68,14 +68,14 @@ def create_app(
         version=__version__,
         summary="Classifies news articles.",
         lifespan=lifespan,
-        openapi_url=None,  # a route of ours, as all others, so that it is counted as one
+        openapi_url=None,  # it is a route of ours, so that it is counted as one
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
     app.state.service, app.state.swapper = service, swapper
     for routes in (
-        cloud.vertex(service),  # first: its routes are where the host wants them
+        cloud.vertex(service),  # first, as the host chooses its paths
         own.router(service),
         files.router(settings),
         hub.router(service),
@@ -97,7 +97,7 @@ def create_app(
 def _add_layers(
     app: FastAPI, settings: Settings, service: Service, keys: Collection[str], log: Log
 ) -> None:
-    """Around the routes, from the inside out."""
+    """Add the middleware around the routes, from the inside out."""
     app.add_middleware(Heads)
     app.add_middleware(Leaving)
     app.add_middleware(Bodies, settings=settings, routes=app.routes)

@@ -1,7 +1,7 @@
-"""Bodies of requests: read whole, within limits, unpacked and looked at before anything parses them.
+"""Request bodies: read as a whole within limits, unpacked, and checked before they are parsed.
 
-All of this runs on the event loop, before anybody has shown a key. So it works in steps of some milliseconds
-at most, and what takes longer, the shape of a large body, is measured in a thread.
+All of this runs on the event loop. So it works in steps of a few milliseconds at most, and the shape of a
+large body, which takes longer, is measured in a thread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 FILE_PATHS = frozenset({"/v1/read"})
-"""Routes whose body is a file and no JSON of a dialect."""
+"""The paths of routes whose body is a file rather than JSON of a dialect."""
 
 FILE_TYPES = frozenset(
     {
@@ -45,39 +45,39 @@ FILE_TYPES = frozenset(
         "text/tab-separated-values",
     }
 )
-"""Types that a file may have. A foreign page cannot send them without asking first, as it can text/plain."""
+"""The accepted types of files. A foreign page cannot send them without a preflight, as it can text/plain."""
 
 STOPPED = "newsie_stopped"
-"""Where the scope's state holds the `RefusedError` for which the connection reads no more of a body."""
+"""The key in the scope's state of the `RefusedError` that made the connection stop reading a body."""
 
 LINGER_SECONDS = 2.0
-"""How long the rest of a body that is too large is thrown away, so that its sender sees the answer."""
+"""The time that the rest of a too large body is discarded, so that its sender reads the response."""
 
 SMALL_BYTES = 65_536
-"""Up to this size, a body is measured at once. That takes less than a thread's start and end, about 1 ms."""
+"""The size up to which a body is measured on the event loop. A thread would cost more, about 1 ms."""
 
 UNPACKED_BYTES = 262_144
-"""How much is unpacked in one step."""
+"""The number of bytes that are unpacked in one step."""
 
 VALUES_PER_ARTICLE, OTHER_VALUES = 3, 1_000
-"""Values that a body may hold: an article has headline, body and id; the rest names tasks and labels."""
+"""The limit of values in a body: an article has headline, body and id; the others name tasks and labels."""
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _OTHER_UTF = re.compile(rb"\xff\xfe|\xfe\xff|.?\x00", re.DOTALL)
-"""How UTF-16 and UTF-32 begin: with a mark, or with a zero beside the first character, which JSON takes from
-ASCII."""
+"""The beginning of UTF-16 and UTF-32: a byte order mark, or a zero beside the first character, which is ASCII
+in JSON."""
 
 _JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json\s*(?:;\s*charset=\"?utf-?8\"?\s*)?", re.I)
 
 
 class Bodies:
-    """Hands on requests whose body is JSON within the limits, as a whole; refuses all others.
+    """Middleware that passes on requests with a body of JSON or a file within the limits, and refuses others.
 
     Args:
-        app: the rest.
-        settings: limits.
-        routes: of the app. A request that none of them answers is handed on without its body, so that it
-            is refused for that, and not for its body.
+        app: the wrapped app.
+        settings: settings of the server.
+        routes: routes of the app. A request that matches none is passed on without its body, so that it is
+            refused for that reason, and not for its body.
     """
 
     def __init__(self, app: ASGIApp, *, settings: Settings, routes: Sequence[BaseRoute]) -> None:
@@ -95,7 +95,7 @@ class Bodies:
             try:
                 body = await self._read(scope, receive, held)
                 if body is None:
-                    return  # the client has gone
+                    return  # the client has disconnected
                 kind = "application/octet-stream" if _is_file(scope) else "application/json"
                 body = await self._check(scope, body)
             except RefusedError as error:
@@ -112,7 +112,7 @@ class Bodies:
             held.release()
 
     async def _read(self, scope: Scope, receive: Receive, held: _Held) -> bytes | None:
-        """The body, unpacked; None if the client leaves."""
+        """Read and unpack a body. Return None if the client disconnects."""
         packed = _Packed(Headers(scope=scope).get("content-encoding", ""))
         limit, most_pieces = body_limits(scope, self.settings)
         pieces = size = 0
@@ -146,7 +146,7 @@ class Bodies:
         return b"".join(unpacked)
 
     async def _check(self, scope: Scope, body: bytes) -> bytes:
-        """The body, JSON without a byte order mark. Raises RefusedError."""
+        """Return the body without a byte order mark. Raise RefusedError if it is not acceptable."""
         if _is_file(scope):
             _check_file_type(Headers(scope=scope).getlist("content-type"))
             return body
@@ -164,8 +164,8 @@ class Bodies:
 
     def _check_shape(self, body: bytes) -> None:
         deepest, articles = self.settings.max_json_depth, self.settings.max_articles
-        # A parser makes an object of each value, and what is wrong with a body is told value by value, so
-        # that a million would take half a minute.
+        # A parser creates an object for each value, and validation reports errors value by value, so that a
+        # million values would take half a minute.
         most = VALUES_PER_ARTICLE * articles + OTHER_VALUES
         if body.count(b",") < most and body.count(b"[") + body.count(b"{") <= deepest:
             return
@@ -181,7 +181,7 @@ class Bodies:
 
 
 def body_limits(scope: Scope, settings: Settings) -> tuple[int, int]:
-    """Return the most bytes and the most pieces of a request's body; a larger file has more pieces."""
+    """Return the maximum bytes and pieces of a request's body. A larger file may have more pieces."""
     size, pieces = settings.max_body_bytes, settings.max_body_chunks
     if not _is_file(scope):
         return size, pieces
@@ -193,7 +193,7 @@ def _is_file(scope: Scope) -> bool:
 
 
 async def _unpack(packed: _Packed, piece: bytes, held: _Held, limit: int) -> list[bytes]:
-    """What a piece of a body holds, up to the first step beyond the limit."""
+    """Unpack a piece of a body, up to the first step beyond the limit."""
     parts = []
     for part in packed.unpack(piece):
         parts.append(part)
@@ -201,12 +201,12 @@ async def _unpack(packed: _Packed, piece: bytes, held: _Held, limit: int) -> lis
         if held.bytes > limit:
             break
         if len(part) >= UNPACKED_BYTES:
-            await asyncio.sleep(0)  # others have their turn
+            await asyncio.sleep(0)  # let other requests run
     return parts
 
 
 def _check_length(scope: Scope, limit: int) -> None:
-    """Refuse at once what says that it is too large and waits for a word before it is sent."""
+    """Refuse a body that announces a size over the limit, if its client waits for `100 Continue`."""
     headers = Headers(scope=scope)
     if headers.get("expect", "").lower() != "100-continue":
         return
@@ -215,7 +215,7 @@ def _check_length(scope: Scope, limit: int) -> None:
 
 
 def _check_file_type(given: list[str]) -> None:
-    """Raises RefusedError where a file has none of the types that are read."""
+    """Raise RefusedError unless a file has one of the accepted types."""
     kind = given[0].partition(";")[0].strip().lower() if len(given) == 1 else ""
     if kind not in FILE_TYPES:
         raise RefusedError(
@@ -226,9 +226,9 @@ def _check_file_type(given: list[str]) -> None:
 
 
 def _check_type(given: list[str]) -> None:
-    """Raises RefusedError where a body is not said to be JSON.
+    """Raise RefusedError unless the Content-Type of a body is JSON.
 
-    A page of anybody else can make a browser send other types here, or none, without asking first.
+    A foreign page can make a browser send other types, or none, without a preflight request.
     """
     if len(given) == 1 and _JSON_TYPE.fullmatch(given[0].strip()):
         return
@@ -247,7 +247,7 @@ class _Held:
         self.bytes = 0
 
     def add(self, count: int) -> None:
-        """Hold more. Raises RefusedError when all requests together hold too much."""
+        """Count more bytes. Raise RefusedError if all requests together hold too many."""
         self.bytes += count
         self._bodies._held += count
         if self._bodies._held > self._bodies.settings.max_held_bytes:
@@ -259,13 +259,13 @@ class _Held:
             )
 
     def release(self) -> None:
-        """Hold nothing more."""
+        """Release all bytes of this request."""
         self._bodies._held -= self.bytes
         self.bytes = 0
 
 
 class _Packed:
-    """The encoding of a body, unpacked piece by piece and never beyond a limit."""
+    """A decoder for the encoding of a body. It unpacks piece by piece in bounded steps."""
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding.strip().lower()
@@ -277,7 +277,7 @@ class _Packed:
         self._unpacker: zlib._Decompress | None = None
 
     def unpack(self, piece: bytes) -> Iterator[bytes]:
-        """What a piece holds, in parts. Raises RefusedError where it is broken."""
+        """Yield the unpacked parts of a piece. Raise RefusedError if it is damaged."""
         if self._plain or not piece:
             yield piece
             return
@@ -295,7 +295,7 @@ class _Packed:
             raise self._broken() from None
 
     def finish(self) -> None:
-        """Raises RefusedError when the end is missing, or something comes behind it."""
+        """Raise RefusedError if the end is missing or followed by more data."""
         if self._unpacker is not None and (
             not self._unpacker.eof or self._unpacker.unused_data or self._unpacker.unconsumed_tail
         ):
@@ -304,7 +304,7 @@ class _Packed:
     def _open(self, start: bytes) -> zlib._Decompress:
         if self._encoding != "deflate":
             return zlib.decompressobj(16 + zlib.MAX_WBITS)
-        # RFC 9110 says with a zlib header; some clients leave it out.
+        # RFC 9110 requires a zlib header, but some clients omit it.
         framed = start[0] & 0x0F == 8
         return zlib.decompressobj(zlib.MAX_WBITS if framed else -zlib.MAX_WBITS)
 
@@ -313,7 +313,7 @@ class _Packed:
 
 
 def _described(scope: Scope, body: bytes, kind: str) -> Scope:
-    """The scope, with headers as they are now that the body is read."""
+    """Update the headers of a scope to those of the unpacked body, and return the scope."""
     gone = (b"content-encoding", b"content-length", b"content-type", b"transfer-encoding")
     headers = [(name, value) for name, value in scope["headers"] if name not in gone]
     headers += [
@@ -325,7 +325,7 @@ def _described(scope: Scope, body: bytes, kind: str) -> Scope:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """`receive` as if the whole body came at once."""
+    """Return a `receive` that delivers the whole body at once."""
     whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
@@ -335,7 +335,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 async def _throw_away(receive: Receive, more: bool, limit: int) -> None:
-    """Take what still comes, for a moment: who is cut off while sending does not read the answer."""
+    """Discard the rest of a body for a moment. A client that is cut off while sending reads no response."""
     end, size = time.monotonic() + LINGER_SECONDS, 0
     try:
         async with asyncio.timeout(LINGER_SECONDS):
@@ -349,12 +349,12 @@ async def _throw_away(receive: Receive, more: bool, limit: int) -> None:
 def closing(
     status: int, reason: str, message: str, headers: dict[str, str] | None = None
 ) -> RefusedError:
-    """A refusal of a body that was not read to its end, after which nothing more can be read."""
+    """Return a refusal of a body that was not read to its end. The connection is closed after it."""
     return RefusedError(status, reason, message, {"Connection": "close", **(headers or {})})
 
 
 def too_many_pieces() -> RefusedError:
-    """The refusal of a body in too many chunks, or with too long extensions of chunks or trailers."""
+    """Return the refusal of a body with too many chunks, or with too long chunk extensions or trailers."""
     return closing(413, "chunks", "the body comes in too many pieces; send fewer, larger")
 
 

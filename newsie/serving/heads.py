@@ -1,4 +1,4 @@
-"""HEAD, wherever there is GET: the same headers without the body (RFC 9110, 9.3.2)."""
+"""HEAD for every GET route: the same headers without the body (RFC 9110, 9.3.2)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["Heads"]
 
 
 class Heads:
-    """Answers HEAD as GET, and leaves the body out.
+    """Middleware that answers HEAD like GET, without the body.
 
     Args:
-        app: the rest, which knows GET only.
+        app: the wrapped app, which handles GET only.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -32,4 +32,4 @@ class Heads:
             await self.app(asked, receive, without_body)
         finally:
             if "route" in asked:
-                scope["route"] = asked["route"]  # for those who count
+                scope["route"] = asked["route"]  # for the metrics

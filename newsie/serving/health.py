@@ -1,4 +1,4 @@
-"""Health: alive is not ready."""
+"""The health of the server, from loading to draining."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ State = Literal["loading", "ready", "failing", "draining"]
 
 
 class Health:
-    """Whether requests should come here.
+    """The state of the server. It should receive requests only while it is ready.
 
-    loading, until there is a model; ready; failing, after several failed batches in a row and until
-    one works; draining, from SIGTERM to the end. A full queue is none of these: it answers 429.
+    The state is loading until there is a model, then ready. It is failing after several failed batches in a
+    row, until one works, and draining from SIGTERM to the end. A full queue does not change it.
 
     Args:
-        failures_until_unready: batches that fail in a row until the state is failing.
+        failures_until_unready: number of failed batches in a row after which the state is failing.
     """
 
     def __init__(self, failures_until_unready: int) -> None:
@@ -26,7 +26,7 @@ class Health:
 
     @property
     def state(self) -> State:
-        """The state now."""
+        """The current state."""
         if self._draining:
             return "draining"
         if not self._loaded:
@@ -35,31 +35,31 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether the state is ready."""
+        """True if the state is ready."""
         return self.state == "ready"
 
     @property
     def draining(self) -> bool:
-        """Whether the end has begun."""
+        """True if the server is shutting down."""
         return self._draining
 
     def loaded(self) -> None:
-        """There is a model, a new one perhaps."""
+        """Record that a model was loaded."""
         self._loaded, self._failures = True, 0
 
     def worked(self) -> None:
-        """A batch was computed."""
+        """Record a batch that was computed."""
         self._failures = 0
 
     @property
     def at_limit(self) -> bool:
-        """Whether one more failed batch makes the state failing, or it is that already."""
+        """True if the state is failing already, or would be after one more failed batch."""
         return self._failures + 1 >= self._limit
 
     def failed(self) -> None:
-        """A batch could not be computed."""
+        """Record a batch that failed."""
         self._failures += 1
 
     def drain(self) -> None:
-        """The end begins."""
+        """Record that the shutdown has begun."""
         self._draining = True

@@ -1,4 +1,4 @@
-"""Loading that has a deadline: a thread that may never end holds up neither the server nor its exit."""
+"""Loading with a deadline. A thread that never ends blocks neither the server nor its exit."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ THREAD = "newsie-load"
 
 
 async def within(seconds: float, function: Callable[[], T], discard: Callable[[T], None]) -> T:
-    """Call a function in a thread of its own, and wait for its result.
+    """Call a function in a new thread and wait for its result.
 
     Args:
-        seconds: how long to wait.
-        function: what to call.
-        discard: takes the result if nobody waits for it any more.
+        seconds: maximum time to wait.
+        function: function to call.
+        discard: called with the result if it comes too late.
 
     Raises:
-        TimeoutError: it takes longer. The thread goes on, since none can be ended from outside.
+        TimeoutError: the function takes longer. Its thread continues, as it cannot be ended from outside.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
-    # No thread of a pool, which Python would wait for at its exit.
+    # Not a thread of a pool, as Python would wait for it at exit.
     threading.Thread(target=_work, args=(future, function), name=THREAD, daemon=True).start()
     try:
         async with asyncio.timeout(seconds):
@@ -42,7 +42,7 @@ async def within(seconds: float, function: Callable[[], T], discard: Callable[[T
 
 
 def is_loading() -> bool:
-    """Whether such a thread still runs."""
+    """Return True if a loading thread is still running."""
     return any(thread.name == THREAD for thread in threading.enumerate())
 
 
@@ -56,7 +56,7 @@ def _work(future: Future[T], function: Callable[[], T]) -> None:
         future.set_result(function())
     except Exception as error:
         future.set_exception(error)
-    except BaseException as error:  # a panic of the tokenizer, which is written in Rust, is one
+    except BaseException as error:  # such as a panic of the tokenizer, which is written in Rust
         fault = RuntimeError(f"{type(error).__name__} while loading")
         future.set_exception(fault.with_traceback(error.__traceback__))
     finally:

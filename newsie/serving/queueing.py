@@ -9,7 +9,7 @@ Admission follows the same order: a request is refused if what the queue would c
 long, however much waits behind it. Space is shared by a dynamic threshold (Choudhury & Hahne 1998): a request
 may take at most half of the space that is free, so that a few large requests cannot fill the queue.
 
-This module knows no threads: its caller holds a lock.
+This module is not thread-safe: its caller holds a lock.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["FairQueue", "Limits", "OverloadedError", "Text", "Ticket", "TooMuchE
 R = TypeVar("R")
 
 LIKE_LENGTH = 1.15
-"""Texts of a batch differ in length by at most this factor; padding costs more beyond it."""
+"""The maximum ratio of lengths in a batch. Beyond it, padding costs more than it saves."""
 
 
 class OverloadedError(Exception):
-    """The queue has no room for a request, or could not compute it in time.
+    """Raised if the queue has no room for a request, or could not compute it in time.
 
     Args:
         wait_seconds: estimated time until there is room; 0 while the speed is unknown.
@@ -41,7 +41,7 @@ class OverloadedError(Exception):
 
 
 class TooMuchError(Exception):
-    """A request is so large that it would miss its deadline on an idle server.
+    """Raised if a request is so large that it would miss its deadline on an idle server.
 
     Args:
         seconds: estimated time to compute it.
@@ -60,10 +60,10 @@ class Limits:
     Attributes:
         threads: threads that compute batches.
         max_batch_tokens: budget of a batch, padding included; a longer text is a batch of its own.
-        max_articles: texts that may wait.
-        max_tokens: tokens that may wait.
-        max_wait_seconds: estimated time that a request may wait for what is computed before it.
-        deadline_seconds: estimated time until a request is computed, its own work included.
+        max_articles: maximum number of waiting texts.
+        max_tokens: maximum number of waiting tokens.
+        max_wait_seconds: maximum estimated time that a request waits for the texts before it.
+        deadline_seconds: maximum estimated time until a request is computed, its own work included.
     """
 
     threads: int
@@ -80,10 +80,10 @@ class Ticket:
 
     Attributes:
         start: tag of the next text to be taken.
-        end: tag behind the last text; an estimate until the texts are known.
-        articles: texts that wait.
+        end: tag after the last text; an estimate until the texts are known.
+        articles: number of waiting texts.
         checked: whether the request is known to be in time.
-        gone: whether nobody waits for the answer any more.
+        gone: whether the request was cancelled.
     """
 
     start: int
@@ -94,13 +94,13 @@ class Ticket:
 
     @property
     def tokens(self) -> int:
-        """Tokens that wait."""
+        """The number of waiting tokens."""
         return self.end - self.start
 
 
 @dataclass(order=True, slots=True)
 class Text(Generic[R]):
-    """A text that waits.
+    """A waiting text.
 
     Attributes:
         tag: position in the order of the queue.
@@ -108,7 +108,7 @@ class Text(Generic[R]):
         index: position in its request.
         ids: token ids.
         ticket: place of its request.
-        owner: what the caller keeps of the request.
+        owner: the caller's object for the request.
     """
 
     tag: int
@@ -120,39 +120,39 @@ class Text(Generic[R]):
 
 
 class FairQueue(Generic[R]):
-    """Waiting texts in fair order, taken in batches of like length.
+    """A queue of texts in fair order, taken in batches of similar length.
 
     Args:
         limits: limits of the queue.
 
     Attributes:
-        articles: texts that wait, including those of admitted requests that are still being tokenised.
-        tokens: tokens that wait, likewise; estimated for those.
+        articles: number of waiting texts, including those of admitted requests that are being tokenised.
+        tokens: number of waiting tokens, estimated for texts that are being tokenised.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.articles = self.tokens = 0
         self._tickets: set[Ticket] = set()
-        self._heaps: dict[int, list[Text[R]]] = {}  # class of length -> heap
+        self._heaps: dict[int, list[Text[R]]] = {}  # length class -> heap
         self._numbered = 0
         self._clock = 0
         self._done_tokens = self._done_seconds = 0.0  # of the last batches
-        self._best_speed = 0.0  # tokens a second of a thread, in the fastest large batch
+        self._best_speed = 0.0  # tokens per second and thread in the fastest large batch
 
     def admit(self, articles: int, tokens: int) -> Ticket:
         """Give a request a place in the order.
 
         Args:
-            articles: texts of the request.
-            tokens: their tokens, or an estimate.
+            articles: number of texts of the request.
+            tokens: number of their tokens, or an estimate.
 
         Raises:
-            OverloadedError: there is no room, or the request would wait too long.
+            OverloadedError: the queue has no room, or the request would wait too long.
         """
-        if self.articles:  # an empty queue takes a request of any size
+        if self.articles:  # an empty queue accepts a request of any size
             self._refuse_after(self._wait_for_room(articles, tokens))
-        # Only the exact number may say that a request can never be computed in time. `put` knows it.
+        # Only the exact number, known in `put`, can prove that a request is too large for its deadline.
         checked = self._alone_seconds(tokens) <= self._limits.deadline_seconds
         if checked:
             self._refuse_after(self._wait_for_turn(tokens))
@@ -165,11 +165,11 @@ class FairQueue(Generic[R]):
         return ticket
 
     def put(self, ticket: Ticket, ids: Sequence[Sequence[int]], owner: R) -> None:
-        """Queue the texts of an admitted request, the short ones first.
+        """Queue the texts of an admitted request, shortest first.
 
         Raises:
             TooMuchError: they could not be computed within the deadline on an idle server.
-            OverloadedError: the estimate was so high that only now it is clear that they would be late.
+            OverloadedError: the texts would be late, which was not checked because of a high estimate.
         """
         tokens = sum(map(len, ids))
         self._check_size(tokens)
@@ -194,13 +194,13 @@ class FairQueue(Generic[R]):
             self.tokens -= ticket.tokens
 
     def take(self) -> list[Text[R]]:
-        """The next batch; empty if no text waits."""
+        """Return the next batch; empty if no text waits."""
         for length in list(self._heaps):
             self._drop_gone(length)
         if not self._heaps:
             return []
         length = min(self._heaps, key=lambda length: self._heaps[length][0])
-        # A smaller budget where there is little to do, so that every thread has something to do.
+        # With little work, use a smaller budget, so that every thread has something to do.
         share = math.ceil(self.tokens / self._limits.threads)
         budget = min(self._limits.max_batch_tokens, share)
         batch = [self._pop(length)]
@@ -213,22 +213,22 @@ class FairQueue(Generic[R]):
         return batch
 
     def measure(self, tokens: int, seconds: float) -> None:
-        """Note the duration of a batch. The last eight full batches make up half of the known speed."""
+        """Record the duration of a batch. The last eight full batches make up half of the estimated speed."""
         full = self._limits.max_batch_tokens
         kept = 0.5 ** (tokens / (8 * full))
         self._done_tokens = kept * self._done_tokens + tokens
         self._done_seconds = kept * self._done_seconds + seconds
-        if 2 * tokens >= full and seconds > 0:  # small batches are slower for each token
+        if 2 * tokens >= full and seconds > 0:  # small batches are slower per token
             self._best_speed = max(self._best_speed, tokens / seconds)
 
     def seconds_for(self, tokens: int) -> float:
-        """Estimated time that all threads take for so many tokens; 0 while the speed is unknown."""
+        """Return the estimated time that all threads take for some tokens; 0 while the speed is unknown."""
         if not self._done_tokens:
             return 0.0
         return tokens * self._done_seconds / self._done_tokens / self._limits.threads
 
     def _wait_for_room(self, articles: int, tokens: int) -> float:
-        """Estimated time until a request fits into half of the free space."""
+        """Return the estimated time until a request fits into half of the free space."""
         free_articles = self._limits.max_articles - self.articles
         free_tokens = self._limits.max_tokens - self.tokens
         if 2 * articles <= free_articles + 1 and 2 * tokens <= free_tokens:
@@ -238,26 +238,26 @@ class FairQueue(Generic[R]):
         return max(self.seconds_for(min(missing, self.tokens)), 1e-3)
 
     def _wait_for_turn(self, tokens: int) -> float:
-        """Estimated time by which a request would be late, if it joined the queue now."""
+        """Return the estimated time by which a request would be late if it joined the queue now."""
         allowed = min(
             self._limits.max_wait_seconds,
             self._limits.deadline_seconds - self._alone_seconds(tokens),
         )
-        if self.seconds_for(self.tokens) <= allowed:  # no more than this can come before it
+        if self.seconds_for(self.tokens) <= allowed:  # at most these tokens come before it
             return 0.0
         return max(self.seconds_for(self._tokens_before(tokens)) - allowed, 0.0)
 
     def _tokens_before(self, tokens: int) -> int:
-        """Waiting tokens that come before the end of a request of this size."""
+        """Return the number of waiting tokens that come before the end of a request of this size."""
         end = self._clock + tokens
         return sum(
             min(ticket.end, end) - ticket.start for ticket in self._tickets if ticket.start < end
         )
 
     def _alone_seconds(self, tokens: int) -> float:
-        """Estimated time that an idle server takes for so many tokens; 0 while that is unknown.
+        """Return the estimated time that an idle server takes for some tokens; 0 while it is unknown.
 
-        The fastest batch counts, so that a slow moment never closes the server to large requests.
+        The speed of the fastest batch is used, so that a slow moment never locks out large requests.
         """
         return tokens / self._best_speed / self._limits.threads if self._best_speed else 0.0
 
@@ -271,7 +271,7 @@ class FairQueue(Generic[R]):
             raise OverloadedError(wait_seconds)
 
     def _pop(self, length: int) -> Text[R]:
-        """Take the first text of a class of length, whose request is not gone."""
+        """Take the first text of a length class. Its request must not be gone."""
         text = heapq.heappop(self._heaps[length])
         size, ticket = len(text.ids), text.ticket
         ticket.articles -= 1
@@ -294,5 +294,5 @@ class FairQueue(Generic[R]):
 
 
 def _length_class(ids: Sequence[int]) -> int:
-    """Equal for texts of like length."""
+    """Return a number that is equal for texts of similar length."""
     return int(math.log(max(len(ids), 1)) / math.log(LIKE_LENGTH))

@@ -1,4 +1,4 @@
-"""Refusals: why a request is not answered, and how each dialect says so."""
+"""Refusals of requests, and their form in each dialect."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["RefusedError", "refuse", "send_refusal"]
 
 
 class RefusedError(Exception):
-    """A request that is not answered.
+    """Raised if a request is refused.
 
     Args:
-        status: the HTTP status.
-        reason: one word for metrics and programs: "overloaded".
-        message: for people: what was given, what is allowed, what to do. Holds no text of articles.
-        headers: of the answer.
+        status: HTTP status.
+        reason: one word for metrics and programs, such as "overloaded".
+        message: what was given, what is allowed and what to do. It holds no text of articles.
+        headers: headers of the response.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ def _dialect(path: str) -> Callable[[RefusedError, str], Body]:
 
 
 def refuse(error: RefusedError, path: str, request_id: str) -> Response:
-    """The answer to a request that is refused, in the dialect that clients of the path expect."""
+    """Return the response to a refused request, in the dialect of the path."""
     note(refused=error.reason)
     dialect, status = _dialect(path), error.status
     if dialect is _tei and error.reason == "empty":
@@ -76,6 +76,6 @@ def refuse(error: RefusedError, path: str, request_id: str) -> Response:
 
 
 async def send_refusal(error: RefusedError, scope: Scope, receive: Receive, send: Send) -> None:
-    """The same from a layer around the routes."""
+    """Send the response to a refused request from a middleware."""
     response = refuse(error, scope["path"], scope["state"]["request_id"])
     await response(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The server: settings in, a port that answers, until SIGTERM."""
+"""The server: opens the port and runs one process or several until SIGTERM."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def serve(settings: Settings) -> None:
         BundleError: the model cannot be loaded.
     """
     if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to be loaded anew
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to reload
     settings.read_keys()  # fails before anything starts
     for name, meant in find_slips(os.environ).items():
         event = f"{name} is not a setting and changes nothing; is {meant} meant?"
@@ -48,8 +48,8 @@ def serve(settings: Settings) -> None:
 
 
 def _work(settings: Settings, listener: socket.socket) -> None:
-    # Imported here: workers fork before anything is loaded that has threads, and before the metrics
-    # choose where to count.
+    # Imported here: workers fork before any library with threads is loaded, and before the metrics choose
+    # where to count.
     from newsie.serving.process import run
 
     run(settings, listener)
@@ -63,8 +63,8 @@ def _listen(host: str, port: int) -> socket.socket:
             family=socket.AF_INET6 if ":" in host else socket.AF_INET,
             backlog=BACKLOG,
         )
-        # Its connections inherit it. asyncio sets it only where the protocol is named, which
-        # create_server does not do; without it, an answer waits 40 ms for the client's delayed ACK.
+        # Its connections inherit it. asyncio sets it only if the protocol is named, which create_server does
+        # not do. Without it, a response waits 40 ms for the client's delayed ACK.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except UnicodeError as error:

@@ -1,1 +1,1 @@
-"""Routes, a file for each dialect."""
+"""The routes, one module for each dialect."""

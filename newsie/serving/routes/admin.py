@@ -1,4 +1,4 @@
-"""Administration: `POST /admin/model`. Only with a key, only names inside the directory of models."""
+"""Administration: `POST /admin/model`. It requires a key and accepts only names in `models_dir`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ModelResponse(BaseModel):
 
 
 def router(swapper: Swapper, *, has_key: bool) -> APIRouter:
-    """The routes of administration."""
+    """Return the routes of administration."""
     why = {403: "There is no key or no directory of models, or a foreign web page asks."}
     why[404] = "No such model."
     why[409] = "Another model is being loaded."

@@ -1,6 +1,6 @@
-"""What hosts of containers ask for: SageMaker's `/ping` and `/invocations`, Vertex AI's routes.
+"""The routes that container hosts require: SageMaker's `/ping` and `/invocations`, and Vertex AI's routes.
 
-Vertex AI names its routes in `AIP_HEALTH_ROUTE` and `AIP_PREDICT_ROUTE`; without these, it has none.
+Vertex AI sets its paths in `AIP_HEALTH_ROUTE` and `AIP_PREDICT_ROUTE`. Without these, it has no routes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ Invocation = Annotated[
 
 
 def sagemaker(service: Service) -> APIRouter:
-    """The routes that SageMaker asks for."""
+    """Return the routes that SageMaker requires."""
     routes = APIRouter(route_class=JsonRoute, tags=["SageMaker"], responses=ERRORS)
 
     @routes.get("/ping")
@@ -86,7 +86,7 @@ def sagemaker(service: Service) -> APIRouter:
 
 
 def vertex(service: Service) -> APIRouter:
-    """The routes that Vertex AI asks for, where it says."""
+    """Return the routes that Vertex AI requires, at the paths of the settings."""
     settings = service.settings
     routes = APIRouter(route_class=JsonRoute, tags=["Vertex AI"], responses=ERRORS)
 

@@ -1,4 +1,4 @@
-"""Articles out of a file that a client sends: `POST /v1/read`, which the page asks before it classifies."""
+"""Reading of uploaded files: `POST /v1/read`, which the page calls before it classifies."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ReadResponse(BaseModel):
 
 
 def router(settings: Settings) -> APIRouter:
-    """The route that reads a file."""
+    """Return the route that reads a file."""
     routes = APIRouter(tags=["Newsie"], responses=ERRORS)
     reader = FileReader(settings)
 

@@ -12,7 +12,7 @@ __all__ = ["router"]
 
 
 def router(service: Service) -> APIRouter:
-    """The routes that tell how the server is."""
+    """Return the routes for health and metrics."""
     routes = APIRouter(tags=["Health"])
 
     @routes.get("/health")

@@ -2,8 +2,8 @@
 
     huggingface_hub.InferenceClient(model="http://127.0.0.1:8000").text_classification("text", top_k=2)
 
-posts {"inputs": "text", "parameters": {...}} and takes the first element of the answer, so that the answer
-is a list of lists, one for each text.
+posts {"inputs": "text", "parameters": {...}} and takes the first element of the response. So the response is
+a list of lists, one for each text.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class HubRequest(Strict):
 
 
 def router(service: Service) -> APIRouter:
-    """The route of this dialect."""
+    """Return the route of this dialect."""
     routes = APIRouter(
         route_class=JsonRoute, tags=["Hugging Face hub client"], responses=errors_of(PlainError)
     )
@@ -66,7 +66,7 @@ def router(service: Service) -> APIRouter:
 
 
 async def answer_hub(service: Service, request: HubRequest, task: str | None) -> Response:
-    """The answer to a request in this dialect."""
+    """Return the response to a request in this dialect."""
     texts = [request.inputs] if isinstance(request.inputs, str) else request.inputs
     parameters = request.parameters or Parameters(top_k=None, function_to_apply=None)
     with service.model() as model:
@@ -83,7 +83,7 @@ async def answer_hub(service: Service, request: HubRequest, task: str | None) ->
 def score_row(
     answers: Answers, row: int, task: str, parameters: Parameters
 ) -> list[dict[str, object]]:
-    """The labels of one text with their scores, the best first."""
+    """Return the labels of one text with their scores, best first."""
     prediction = answers.predictions[row]
     function = parameters.function_to_apply or "softmax"
     if function == "softmax":

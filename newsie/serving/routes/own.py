@@ -18,7 +18,7 @@ __all__ = ["answer_own", "router"]
 
 
 def router(service: Service) -> APIRouter:
-    """The routes of this dialect."""
+    """Return the routes of this dialect."""
     routes = APIRouter(route_class=JsonRoute, tags=["Newsie"], responses=ERRORS)
 
     @routes.post("/v1/classify", response_model=ClassifyResponse)
@@ -40,7 +40,7 @@ def router(service: Service) -> APIRouter:
 
 
 async def answer_own(service: Service, request: ClassifyRequest) -> Response:
-    """The answer to a request in this dialect."""
+    """Return the response to a request in this dialect."""
     with service.model() as model:
         tasks = service.tasks(model, request.tasks)
         articles = [article.article() for article in request.articles]

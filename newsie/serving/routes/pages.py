@@ -18,7 +18,7 @@ _LINKS = {"name": "newsie", "version": __version__, "classify": "/v1/classify", 
 
 
 def router(app: FastAPI) -> APIRouter:
-    """The routes of pages."""
+    """Return the routes of the pages."""
     routes = APIRouter(tags=["Pages"])
 
     @routes.get("/")

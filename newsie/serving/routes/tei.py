@@ -1,7 +1,7 @@
 """The dialect of text-embeddings-inference: `POST /predict`, `GET /info`.
 
 https://huggingface.github.io/text-embeddings-inference/ . One thing differs: there, `["a", "b"]` is a pair
-of texts; here it is a batch of two, as users expect.
+of texts. Here it is a batch of two, as users expect.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Info(BaseModel):
 
 
 def router(service: Service) -> APIRouter:
-    """The routes of this dialect."""
+    """Return the routes of this dialect."""
     routes = APIRouter(
         route_class=JsonRoute, tags=["text-embeddings-inference"], responses=errors_of(TeiError)
     )
@@ -121,7 +121,7 @@ def _texts(inputs: str | list[str] | list[list[str]]) -> list[str]:
 
 
 def score_row(answers: Answers, row: int, task: str, *, raw: bool) -> list[dict[str, Any]]:
-    """The labels of one text with their probabilities or logits, the best first."""
+    """Return the labels of one text with their probabilities or logits, best first."""
     if not raw:
         return answers.predictions[row].to_json()[task]
     names, logits = answers.predictions[row].labels[task].labels, answers.logits[row][task]
@@ -130,7 +130,7 @@ def score_row(answers: Answers, row: int, task: str, *, raw: bool) -> list[dict[
 
 
 def describe(service: Service, model: ServedModel) -> dict[str, Any]:
-    """The answer of `/info`."""
+    """Return the content of `/info`."""
     settings, classifier = service.settings, model.classifier
     labels = classifier.labels[service.task(model, None)].labels
     return {

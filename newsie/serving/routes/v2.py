@@ -1,6 +1,6 @@
 """The Open Inference Protocol, version 2 (KServe, Triton): `/v2/...`.
 
-https://github.com/kserve/open-inference-protocol . Tensors are JSON; the binary extension is not spoken.
+https://github.com/kserve/open-inference-protocol . Tensors are JSON. The binary extension is not supported.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class InferResponse(BaseModel):
 
 
 def router(service: Service) -> APIRouter:
-    """The routes of this dialect."""
+    """Return the routes of this dialect."""
     routes = APIRouter(
         route_class=JsonRoute,
         tags=["Open Inference Protocol v2"],
@@ -187,7 +187,7 @@ def _texts(tensor: Input) -> list[str]:
 
 
 def describe(service: Service, model: ServedModel) -> dict[str, Any]:
-    """The answer of `/v2/models/{model}`."""
+    """Return the content of `/v2/models/{model}`."""
     labels = model.classifier.labels[service.task(model, None)].labels
     return {
         "name": model.name,
@@ -209,7 +209,7 @@ def describe(service: Service, model: ServedModel) -> dict[str, Any]:
 def answer(
     request: InferRequest, model: ServedModel, answers: Answers, task: str
 ) -> dict[str, Any]:
-    """The answer of `infer`."""
+    """Return the content of the response to `infer`."""
     labels, count = model.classifier.labels[task].labels, len(answers.predictions)
     rows = [prediction.probabilities[task] for prediction in answers.predictions]
     tensors = {

@@ -99,7 +99,7 @@ def as_article(value: object, number: int) -> Article:
 def _as_text(value: object, field_name: str, number: int) -> str:
     if isinstance(value, str):
         return value
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):  # of pandas
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):  # pandas' missing values
         return ""
     if isinstance(value, Real) and value != value:  # NaN
         return ""

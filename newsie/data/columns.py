@@ -137,7 +137,7 @@ def find_columns(
 
     Args:
         names: the columns of the file.
-        overrides: field -> column, for columns without a usual name.
+        overrides: field -> column, which takes precedence over the usual names.
         path: the file, for messages.
 
     Raises:

@@ -17,7 +17,7 @@
 
 cleanlab's own rules for step 4 use the joint distribution of given and likely labels (Northcutt et
 al. 2021, "Confident Learning"), and also flag labels that are merely hard: if labels are similar,
-three of four suspects are right. `benchmarks/doctor.py` compares both.
+three of four suspects have correct labels. `benchmarks/doctor.py` compares both.
 """
 
 from __future__ import annotations

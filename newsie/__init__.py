@@ -6,8 +6,8 @@
     [prediction] = classifier.classify([Article("Striker signs for city rivals")])
     prediction.label("section"), prediction.scores
 
-The names below are the public ones. Each is imported when it is first used, so that `import newsie`
-costs nothing. What makes models is in `newsie.training`, which needs `pip install '.[train]'`.
+The names below are public. Each is imported on first use, so that `import newsie` costs nothing. Training is
+in `newsie.training`, which needs `pip install '.[train]'`.
 """
 
 from __future__ import annotations

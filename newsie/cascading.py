@@ -154,9 +154,7 @@ def _thresholds(
     found = np.empty(labels)
     for index in range(labels):
         weights = (label[order] == index) + pooled
-        worth = np.concatenate(
-            [[0.0], np.cumsum(weights * saved[order])]
-        )  # by number of articles kept
+        worth = np.concatenate([[0.0], np.cumsum(weights * saved[order])])  # by articles kept
         worth[together] = -np.inf
         best = np.flatnonzero(worth >= worth.max() - 1e-9)[-1]
         found[index] = limits[best]

@@ -1,10 +1,10 @@
-"""Estimates with their 95 % intervals, and the share of false alarms among many tests.
+"""Estimates with 95 % confidence intervals, and false discovery rates of many tests.
 
-Shares get Wilson's interval, the F1 of a label Wilson's carried over, differences of shares Newcombe's
-(other articles) or Agresti and Min's (the same articles). None of them has width 0 on few articles. Other
-statistics are computed again with one of up to 40 blocks of articles left out at a time: the
-delete-a-group jackknife (Kott 2001, Journal of Official Statistics 17), whose cost does not grow with the
-number of articles.
+Shares get Wilson's interval, the F1 of a label a transformed Wilson interval, and differences of shares
+Newcombe's (different articles) or Agresti and Min's (the same articles). None of them has width 0 on few
+articles. Other statistics are computed again with one of up to 40 blocks of articles left out at a time:
+the delete-a-group jackknife (Kott 2001, Journal of Official Statistics 17), whose cost does not grow with
+the number of articles.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 Z = 1.959963984540054
-"""97.5 % quantile of the normal distribution: all intervals are of 95 %."""
+"""The 97.5 % quantile of the normal distribution, for 95 % intervals."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,21 @@ class Estimate:
 
     @property
     def interval(self) -> Interval:
-        """The bounds alone."""
+        """The interval without the value."""
         return Interval(self.low, self.high)
 
     def map(self, function: Any) -> Estimate:
-        """A growing function of the value, and of its interval."""
+        """Return an increasing function of the value and of its interval."""
         return Estimate(function(self.value), function(self.low), function(self.high))
 
     def within(self, least: float, most: float) -> Estimate:
-        """The same value, its interval cut to what is possible."""
-        # In this order a bound that is not a number becomes the limit.
+        """Return the same value with its interval clipped to what is possible."""
+        # In this order a NaN bound becomes the limit.
         return Estimate(self.value, max(least, self.low), min(most, self.high))
 
 
 def share(count: float, total: float) -> Estimate | None:
-    """A proportion with Wilson's interval (Wilson 1927); None out of 0."""
+    """Return a proportion with Wilson's interval (Wilson 1927); None if the total is 0."""
     if total <= 0:
         return None
     p, z2 = count / total, Z * Z / total
@@ -83,27 +83,27 @@ def share(count: float, total: float) -> Estimate | None:
 
 
 def f1_score(right: int, union: int) -> Estimate | None:
-    """F1 of a label with its interval; None without articles.
+    """Return the F1 of a label with its interval; None without articles.
 
-    J = TP / (TP + FP + FN) is a proportion, and F1 is the growing function 2 J / (1 + J) of it (Hand,
+    J = TP / (TP + FP + FN) is a proportion, and F1 is the increasing function 2 J / (1 + J) of it (Hand,
     Christen & Kirielle 2021, "F*: an interpretable transformation of the F-measure", Machine Learning
-    110). The interval is Wilson's of J, carried over (Lam, Gopal & Qian 2023, arXiv 2309.14621).
+    110). The interval is Wilson's for J, transformed likewise (Lam, Gopal & Qian 2023, arXiv 2309.14621).
 
     Args:
-        right: TP, articles of the label that were given it.
-        union: TP + FP + FN, articles that have the label or were given it.
+        right: TP, articles of the label that are predicted as it.
+        union: TP + FP + FN, articles that have the label or are predicted as it.
     """
     jaccard = share(right, union)
     return None if jaccard is None else jaccard.map(lambda j: 2 * j / (1 + j))
 
 
 def mean(value: float, standard_error: float) -> Estimate:
-    """A mean with its normal interval."""
+    """Return a mean with its normal interval."""
     return Estimate(value, value - Z * standard_error, value + Z * standard_error)
 
 
 def newcombe(first: Estimate, second: Estimate) -> Estimate:
-    """first - second, Wilson shares of different articles (Newcombe 1998, method 10)."""
+    """Return first - second for Wilson shares of different articles (Newcombe 1998, method 10)."""
     d = first.value - second.value
     down = math.hypot(first.value - first.low, second.high - second.value)
     up = math.hypot(first.high - first.value, second.value - second.low)
@@ -111,15 +111,15 @@ def newcombe(first: Estimate, second: Estimate) -> Estimate:
 
 
 def paired(only_first: int, only_second: int, total: int) -> Estimate:
-    """Difference of two shares of the same articles, (only_first - only_second) / total.
+    """Return the difference of two shares of the same articles, (only_first - only_second) / total.
 
     The interval is Wald's with half an article added to each cell (Agresti & Min 2005, Statistics
     in Medicine 24, "Simple improved confidence intervals for comparing matched proportions").
 
     Args:
         only_first: articles that count in the first share alone.
-        only_second: ... in the second alone.
-        total: all articles.
+        only_second: articles that count in the second share alone.
+        total: number of all articles.
     """
     b, c, n = only_first + 0.5, only_second + 0.5, total + 2
     middle = (b - c) / n
@@ -129,7 +129,7 @@ def paired(only_first: int, only_second: int, total: int) -> Estimate:
 
 
 def jackknife_variance(without: ArrayLike) -> Floats:
-    """Variance of a statistic from its values (B, ...) without each block; infinite for B = 1."""
+    """Return the variance of a statistic from its values (B, ...) without each block; infinite for B = 1."""
     values = np.asarray(without, dtype=np.float64)
     blocks = len(values)
     if blocks < 2:
@@ -138,7 +138,7 @@ def jackknife_variance(without: ArrayLike) -> Floats:
 
 
 def jackknife(value: float, without: ArrayLike) -> Estimate:
-    """A statistic with Student's interval, from its values (B,) without each of B blocks."""
+    """Return a statistic with Student's interval, from its values (B,) without each of B blocks."""
     values = np.asarray(without, dtype=np.float64)
     if len(values) < 2:
         return Estimate(value, -math.inf, math.inf)
@@ -147,17 +147,17 @@ def jackknife(value: float, without: ArrayLike) -> Estimate:
 
 
 def student_quantile(blocks: int) -> float:
-    """97.5 % quantile of Student's distribution for a variance from that many blocks."""
+    """Return the 97.5 % quantile of Student's distribution for a variance from that many blocks."""
     return float(_scipy_stats().t.ppf(0.975, blocks - 1))
 
 
 def student_tail(t: ArrayLike, blocks: int) -> Floats:
-    """P(T >= t) for a variance from that many blocks."""
+    """Return P(T >= t) for a variance from that many blocks."""
     return np.asarray(_scipy_stats().t.sf(t, blocks - 1), dtype=np.float64)
 
 
 def q_values(p_values: ArrayLike) -> Floats:
-    """p-values of many tests -> the share of false alarms among all that are as small.
+    """Return q-values: for each p-value, the false discovery rate among all tests with as small a p-value.
 
     Benjamini & Hochberg 1995; valid for tests that depend on each other positively.
     """

@@ -1,7 +1,7 @@
 """Metrics of a classifier: accuracy, macro-F1 and calibration, with confidence intervals.
 
 N articles, C labels; `labels` and `predicted` are class indices (N,), `probabilities` are (N, C)
-with rows that sum to 1. An article whose gold label is IGNORE (-100) counts nowhere.
+with rows that sum to 1. Articles whose gold label is IGNORE (-100) are left out.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ Metric = Literal["accuracy", "macro_f1"]
 
 CALIBRATION_BINS = 15
 TEMPERATURE_BOUNDS = (0.05, 20.0)
-"""A calibration temperature lies between these, also where none is best (all answers right)."""
+"""The bounds of a calibration temperature, also without an optimum (if all predictions are correct)."""
 
-_CHUNK = 2_000_000  # numbers that one step of a bootstrap holds at a time
+_CHUNK = 2_000_000  # numbers that one bootstrap step holds in memory
 
 
 @dataclass(frozen=True)
 class TaskMetrics:
-    """The quality of the answers to one task.
+    """The metrics of the predictions for one task.
 
     Attributes:
-        support: number of articles with a gold label; all figures are about these.
+        support: number of articles with a gold label, on which all metrics are computed.
         classes: number of labels that the task has.
         measured: number of labels that occur among the gold labels; macro-F1 is the mean over these.
-        never_predicted: class indices of measured labels that were predicted for no article at all.
+        never_predicted: class indices of measured labels that are never predicted.
         accuracy: see `accuracy`, with Wilson's interval.
         macro_f1: see `macro_f1`, with the interval of `macro_f1_estimate`.
-        expected_calibration_error: see there.
-        negative_log_likelihood: see there.
-        brier_score: see there.
+        expected_calibration_error: see `expected_calibration_error`.
+        negative_log_likelihood: see `negative_log_likelihood`.
+        brier_score: see `brier_score`.
     """
 
     support: int
@@ -78,19 +78,19 @@ class TaskMetrics:
     never_predicted: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return the metrics as plain JSON values."""
         return asdict(self)
 
 
 def evaluate(probabilities: ArrayLike, labels: ArrayLike) -> TaskMetrics:
-    """All metrics of one task.
+    """Compute all metrics of one task.
 
     Args:
         probabilities: (N, C).
         labels: gold class indices (N,).
 
     Raises:
-        InputError: no article has a gold label, or the shapes do not belong together.
+        InputError: no article has a gold label, or the shapes do not match.
     """
     p, y = _scored(probabilities, labels)
     predicted = p.argmax(axis=1)
@@ -112,7 +112,7 @@ def evaluate(probabilities: ArrayLike, labels: ArrayLike) -> TaskMetrics:
 
 
 class _Answer(Protocol):
-    """What is needed of a `newsie.Prediction`."""
+    """The part of a `newsie.Prediction` that is needed here."""
 
     @property
     def probabilities(self) -> Mapping[str, Floats]: ...
@@ -120,14 +120,14 @@ class _Answer(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The quality of a model's answers.
+    """The quality of a model's predictions.
 
     Attributes:
         articles: number of articles, labelled or not.
         tasks: the metrics of each task with a gold label.
-        unknown_labels: task -> gold label that the task does not hold -> number of articles, which
-            count nowhere else.
-        without_label: task -> number of articles without a gold label, which count nowhere else.
+        unknown_labels: task -> gold label that the task lacks -> number of articles, which are otherwise left
+            out.
+        without_label: task -> number of articles without a gold label, which are otherwise left out.
     """
 
     articles: int
@@ -136,7 +136,7 @@ class Evaluation:
     without_label: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return the evaluation as plain JSON values."""
         return asdict(self)
 
 
@@ -146,7 +146,7 @@ def evaluate_predictions(
     """Compare predictions with the gold labels of their articles.
 
     Args:
-        predictions: articles with their predictions, as `Classifier.classify_stream` gives them.
+        predictions: pairs of an article and its prediction, as from `Classifier.classify_stream`.
         labels: the label space of the model.
     """
     if is_table(predictions):
@@ -181,24 +181,24 @@ def evaluate_predictions(
 
 
 def softmax(logits: ArrayLike) -> Floats:
-    """Logits (..., C) -> probabilities (..., C); computed in float64, so that rows sum to 1."""
+    """Return probabilities (..., C) from logits (..., C), computed in float64 so that rows sum to 1."""
     z = np.asarray(logits, dtype=np.float64)
     exp = np.exp(z - z.max(axis=-1, keepdims=True))
     return np.asarray(exp / exp.sum(axis=-1, keepdims=True), dtype=np.float64)
 
 
 def accuracy(predicted: ArrayLike, labels: ArrayLike) -> float:
-    """Share of articles that got their gold label."""
+    """Return the share of articles predicted as their gold label."""
     p, y = _paired(predicted, labels)
     return float((p == y).mean())
 
 
 def macro_f1(predicted: ArrayLike, labels: ArrayLike) -> float:
-    """Mean of the F1 of each label that occurs among the gold labels.
+    """Return the mean F1 of the labels that occur among the gold labels.
 
         F1 = 2 TP / (2 TP + FP + FN), averaged over labels with TP + FN > 0
 
-    Opitz & Burst 2019 (arXiv 1911.03347) call it the averaged F1; scikit-learn's
+    This is the averaged F1 of Opitz & Burst 2019 (arXiv 1911.03347), and scikit-learn's
     `f1_score(average="macro")` with `labels` set to those that occur in gold.
     """
     f1, gold, _ = _label_f1(*_paired(predicted, labels))
@@ -208,12 +208,12 @@ def macro_f1(predicted: ArrayLike, labels: ArrayLike) -> float:
 def expected_calibration_error(
     probabilities: ArrayLike, labels: ArrayLike, *, bins: int = CALIBRATION_BINS
 ) -> float:
-    """How far confidence is from accuracy, in bins with equally many articles.
+    """Return the expected gap between confidence and accuracy, in bins of equally many articles.
 
         ECE = sum over bins b of (n_b / N) * |accuracy(b) - mean confidence(b)|
 
     Guo et al. 2017 (arXiv 1706.04599) with the equal-mass bins of Nguyen & O'Connor 2015
-    (arXiv 1508.05154): equal widths would put nearly all articles of a sure model into one bin.
+    (arXiv 1508.05154): bins of equal width would hold nearly all articles of a sure model in one.
     """
     p, y = _scored(probabilities, labels)
     # n_b * |mean gap| = |sum of gaps|
@@ -221,10 +221,10 @@ def expected_calibration_error(
 
 
 def confidence_bins(confidence: Floats, bins: int = CALIBRATION_BINS) -> list[Indices]:
-    """Rows in bins of about equally many articles, the least sure first.
+    """Return row indices in bins of about equally many articles, the least sure first.
 
-    Bins are cut between different confidences only: articles that are as sure as each other stay
-    together, or the order of a file would decide which bin each falls into.
+    Bins are cut between different confidences only. Articles of equal confidence stay together, because
+    otherwise the order of a file would decide their bins.
     """
     order = np.argsort(confidence, kind="stable")
     ranked = confidence[order]
@@ -234,9 +234,9 @@ def confidence_bins(confidence: Floats, bins: int = CALIBRATION_BINS) -> list[In
 
 
 def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Mean of -log p(gold label), in nats (Good 1952, "Rational decisions").
+    """Return the mean of -log p(gold label), in nats (Good 1952, "Rational decisions").
 
-    Infinite where a gold label has probability 0.
+    It is infinite if a gold label has probability 0.
     """
     p, y = _scored(probabilities, labels)
     with np.errstate(divide="ignore"):
@@ -244,7 +244,7 @@ def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> floa
 
 
 def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Mean squared distance between the probabilities and the truth, 0 (best) to 2.
+    """Return the mean squared distance between the probabilities and the truth, 0 (best) to 2.
 
         1/N sum over articles, sum over labels of (p - [label is gold])^2
 
@@ -257,13 +257,13 @@ def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
 
 def fit_calibration_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
-    """The temperature T > 0 for which softmax(logits / T) has the least negative log-likelihood.
+    """Return the temperature T > 0 at which softmax(logits / T) has the least negative log-likelihood.
 
     Guo et al. 2017 (arXiv 1706.04599), section 4.2. In b = 1 / T the likelihood is concave, with
 
         d NLL / d b = mean over articles of (sum_c p_c z_c) - z_gold
 
-    whose one zero is found by bisection, within TEMPERATURE_BOUNDS.
+    whose only zero is found by bisection, within TEMPERATURE_BOUNDS.
 
     Args:
         logits: (N, C).
@@ -283,23 +283,23 @@ def fit_calibration_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     low, high = np.log(TEMPERATURE_BOUNDS)
     for _ in range(50):
         middle = (low + high) / 2
-        # A positive slope says that b = 1 / T is too large, and so T too small.
+        # A positive slope means that b = 1 / T is too large, and so T too small.
         low, high = (middle, high) if slope(middle) > 0 else (low, middle)
     return float(np.exp((low + high) / 2))
 
 
 def macro_f1_estimate(predicted: ArrayLike, labels: ArrayLike) -> Estimate:
-    """Macro-F1 with a 95 % interval that does not degenerate on few articles.
+    """Return macro-F1 with a 95 % interval that does not degenerate on few articles.
 
-    It is the wider one, on each side, of two intervals:
+    On each side it is the wider of two intervals:
 
     - MOVER (Zou & Donner 2008, "Construction of confidence limits about effect measures", Statistics in
       Medicine 27) of the labels' intervals of `f1_score`. With L labels of F1 f_k in [l_k, u_k] it begins
       at macro-F1 - sqrt(2 sum_k (f_k - l_k)^2) / L and ends likewise. The 2 allows for an error that
       lowers the F1 of two labels, the gold one and the predicted one: (a + b)^2 <= 2 (a^2 + b^2).
     - Wald's by the delta method (Takahashi et al. 2022, "Confidence interval for micro-averaged F1 and
-      macro-averaged F1 scores", Applied Intelligence 52). It has width 0 where all is right, and reaches
-      higher than MOVER where most labels are perfect.
+      macro-averaged F1 scores", Applied Intelligence 52). It has width 0 if all predictions are correct, and
+      reaches higher than MOVER if most labels are perfect.
 
     `tests/test_evaluation.py` simulates the coverage.
     """
@@ -321,13 +321,13 @@ def macro_f1_estimate(predicted: ArrayLike, labels: ArrayLike) -> Estimate:
 def paired_difference(
     metric: Metric, predicted: ArrayLike, other: ArrayLike, labels: ArrayLike
 ) -> Estimate:
-    """metric(predicted) - metric(other) on the same articles, with its paired 95 % interval.
+    """Return metric(predicted) - metric(other) on the same articles, with its paired 95 % interval.
 
-    The two differ beyond chance where the interval leaves out 0. For accuracy see
+    The two differ beyond chance if the interval excludes 0. For accuracy see
     `newsie.estimates.paired`. For macro-F1 the variance is the sum over articles of the squared
     difference of their influences (the delta method, see `macro_f1_estimate`), with one more article for
-    and one against the first, of the influence that right instead of wrong has on average. So the
-    interval does not degenerate where few articles differ (as Bonett & Price 2012, "Adjusted Wald
+    and one against the first, each of the mean influence of a correct instead of a wrong prediction. The
+    interval therefore does not degenerate if few articles differ (as Bonett & Price 2012, "Adjusted Wald
     confidence interval for a difference of binomial proportions based on paired data", do for shares).
     """
     p, y = _paired(predicted, labels)
@@ -355,23 +355,23 @@ def calibration_difference(
     resamples: int = 2_000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of ECE(probabilities) - ECE(other) on the same articles, paired.
+    """Return the percentile interval of ECE(probabilities) - ECE(other) on the same articles, paired.
 
-    Each article counts as often as a Poisson variable of mean 1 says, which is what drawing with
-    replacement comes to (Chamandy et al. 2012, "Estimating uncertainty for massive data streams"). The
-    bins are those of all articles.
+    Each article is weighted by a Poisson variable of mean 1, which is equivalent to drawing with replacement
+    (Chamandy et al. 2012, "Estimating uncertainty for massive data streams"). The bins are those of all
+    articles.
 
     On few articles the ECE is too high, the more so the better a model is calibrated (Roelofs et al. 2022,
-    arXiv 2012.08668). So the interval is that of the difference as so many articles show it, not of what
-    all articles would show, and lies rather too near 0: it misses changes and makes none up.
+    arXiv 2012.08668). The interval is therefore that of the difference at this number of articles, not in the
+    limit, and lies rather too near 0: it may miss changes but does not invent any.
 
     Args:
         probabilities: (N, C).
         other: (N, D), of the same articles.
         labels: gold class indices (N,).
-        confidence: of the interval.
-        resamples: how often articles are drawn.
-        seed: of the draws.
+        confidence: the confidence level of the interval.
+        resamples: the number of resamples.
+        seed: the random seed.
     """
     p, y = _scored(probabilities, labels)
     q, _ = _scored(other, labels)
@@ -387,7 +387,7 @@ def calibration_difference(
 
 
 def _gaps_by_bin(p: Floats, y: Indices, bins: int = CALIBRATION_BINS) -> Floats:
-    """(N, B): each article's confidence - correctness, in the column of its bin."""
+    """Return (N, B): each article's confidence - correctness, in the column of its bin."""
     confidence = p.max(axis=1)
     gap = confidence - (p.argmax(axis=1) == y)
     parts = confidence_bins(confidence, bins)
@@ -404,19 +404,19 @@ def _share_right(predicted: Indices, labels: Indices) -> Estimate:
 
 
 def _label_f1(predicted: Indices, labels: Indices) -> tuple[Floats, Indices, Indices]:
-    """F1 of each class (C,), its number of gold articles, and those plus the predicted ones."""
+    """Return the F1 of each class (C,), its number of gold articles, and that plus the predicted ones."""
     confusion = _confusion(predicted, labels)
     gold = confusion.sum(axis=1)
-    # 2 TP + FP + FN = predicted + gold; where that is 0, so is TP.
+    # 2 TP + FP + FN = predicted + gold; if that is 0, so is TP.
     total = np.maximum(gold + confusion.sum(axis=0), 1)
     return 2 * np.diagonal(confusion) / total, gold, total
 
 
 def _influence(predicted: Indices, labels: Indices) -> Floats:
-    """(N,) first-order share of each article in macro-F1; the sum of squares is the variance.
+    """Return each article's first-order influence on macro-F1, (N,); the sum of squares is the variance.
 
     F1_k = 2 TP_k / S_k with S_k = gold + predicted articles. An article adds -F1_k / S_k for each of its
-    gold and its predicted label k, and 2 / S_k where both are the same.
+    gold and its predicted label k, and 2 / S_k if both are the same.
     """
     f1, gold, total = _label_f1(predicted, labels)
     measured = gold > 0
@@ -442,7 +442,7 @@ def _percentiles(values: Floats, confidence: float) -> Interval:
 
 
 def _paired(predicted: ArrayLike, labels: ArrayLike) -> tuple[Indices, Indices]:
-    """Predicted and gold class indices of the articles that have a gold label."""
+    """Return the predicted and gold class indices of the articles that have a gold label."""
     p, y = np.asarray(predicted, dtype=np.int64), np.asarray(labels, dtype=np.int64)
     if p.ndim != 1 or p.shape != y.shape:
         raise InputError(f"predicted {p.shape} and labels {y.shape} must both be (N,)")
@@ -458,7 +458,7 @@ def _paired(predicted: ArrayLike, labels: ArrayLike) -> tuple[Indices, Indices]:
 
 
 def _scored(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Indices]:
-    """Probabilities or logits, and gold class indices, of the articles that have a gold label."""
+    """Return the scores (probabilities or logits) and gold class indices of the labelled articles."""
     s, y = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.int64)
     if s.ndim != 2 or y.shape != s.shape[:1]:
         raise InputError(f"scores {s.shape} must be (N, C) and labels {y.shape} (N,)")

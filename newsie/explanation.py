@@ -1,13 +1,13 @@
-"""Word by word: how much each word of an article moves the probability of a label.
+"""Word-by-word explanations: how much each word of an article moves the probability of a label.
 
-Occlusion: the model answers once more without the word, and the effect of the word is
+The method is occlusion: the model predicts again without the word, and the effect of the word is
 
     effect = p(label | all words) - p(label | all words but this one)
 
-above 0 where the word speaks for the label. Zeiler & Fergus 2014 (arXiv 1311.2901) occluded parts of
-images, Li, Monroe & Jurafsky 2016 (arXiv 1612.08220) erased words. Words are left out rather than
-replaced by [MASK], which agrees less with integrated gradients: `benchmarks/explain.py` measures
-both. W words, T tokens, C labels.
+It is above 0 if the word speaks for the label. Zeiler & Fergus 2014 (arXiv 1311.2901) occluded parts of
+images, Li, Monroe & Jurafsky 2016 (arXiv 1612.08220) erased words. Words are left out rather than replaced by
+[MASK], which agrees less with integrated gradients; `benchmarks/explain.py` measures both. W words, T tokens,
+C labels.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ __all__ = [
 Part = Literal["headline", "body"]
 
 NO_WORD = -1
-"""The word of a token that belongs to none, such as [CLS]."""
+"""The word index of a token that belongs to no word, such as [CLS]."""
 
 LOOK_AHEAD = 8
-"""Words of the text given among which a word that was read is looked for."""
+"""The number of upcoming words of the original text among which a word is searched for."""
 
 MAX_PARTS = 4
-"""Parts of one word that markup may part."""
+"""The most parts into which markup may split one word."""
 
-# What stands between blanks; Chinese and Japanese, which have none, by the character.
+# Text between blanks, or single characters in Chinese and Japanese, which have no blanks.
 _SCRIPTS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_SCRIPTS}]|[^\s{_SCRIPTS}]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word as the model reads it; several neighbouring ones of a long article.
+    """A word as the model reads it, or several neighbouring words of a long article.
 
     Attributes:
-        text: cleaned.
-        part: where it stands.
-        start: index of its first character in that part of the article as it was given; None where
-            cleaning has changed the text so much that it is not found there.
-        end: index behind its last character, or None.
+        text: the cleaned text.
+        part: the part of the article that it is in.
+        start: index of its first character in that part of the original article; None if cleaning has changed
+            the text so much that it is not found.
+        end: index after its last character, or None.
     """
 
     text: str
@@ -71,17 +71,17 @@ class Word:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """How the words of one article move its probabilities.
+    """The effect of each word of one article on its probabilities.
 
     Attributes:
         labels: the label space of the model.
-        words: the W words that were read, in order; none where the tokenizer knows no character.
+        words: the W words that were read, in order; empty if the tokenizer knows no character.
         probabilities: task -> (C,), with all words.
         without: task -> (W, C), row i without word i.
         chosen: task -> the label that is explained.
-        words_together: most words of the article that were taken as one; 1 means each alone.
-        truncated: whether the article was longer than the model reads; what follows the last of the
-            `words` was not read.
+        words_together: the most words that were grouped as one; 1 means no grouping.
+        truncated: True if the article was longer than the model reads; the text after the last of the `words`
+            was not read.
     """
 
     labels: LabelSpace
@@ -94,21 +94,22 @@ class Explanation:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that are explained."""
+        """The names of the explained tasks."""
         return tuple(self.probabilities)
 
     def score(self, task: str, label: str | None = None) -> float:
-        """The probability of a label, with all words; None means the chosen one."""
+        """Return the probability of a label with all words; None means the chosen label."""
         return float(self.probabilities[self._known(task)][self._index(task, label)])
 
     def effects(self, task: str, label: str | None = None) -> NDArray[np.float64]:
-        """(W,) by how much each word raises the probability of a label; None means the chosen one.
+        """Return by how much each word raises the probability of a label, (W,); None means the chosen label.
 
-        Between -1 and 1; 0.02 means that the probability is 2 points higher than without the word.
+        Effects lie between -1 and 1; 0.02 means that the probability is 2 points higher than without the
+        word.
 
         Raises:
             LabelError: there is no such task or label.
-            InputError: the task was not asked for.
+            InputError: the task was not explained.
         """
         index = self._index(task, label)
         effects: NDArray[np.float64] = (
@@ -119,7 +120,7 @@ class Explanation:
     def strongest(
         self, task: str, k: int | None = None, label: str | None = None
     ) -> list[tuple[Word, float]]:
-        """The k words (None: all) with the greatest effects, for or against, with these."""
+        """Return the k words (None: all) with the greatest effects, for or against, with their effects."""
         if k is not None and k < 1:
             raise InputError(f"k is {k}; at least 1 word, or None for all")
         effects = self.effects(task, label)
@@ -127,7 +128,7 @@ class Explanation:
         return [(self.words[i], float(effects[i])) for i in order]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; effects in the order of the words, rounded to a millionth."""
+        """Return the explanation as plain JSON values; effects follow the order of the words, to 6 digits."""
         return {
             "words": [
                 {"text": word.text, "part": word.part, "start": word.start, "end": word.end}
@@ -159,15 +160,15 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class ExplanationPlan:
-    """What has to be computed to explain an article.
+    """The inputs that have to be computed to explain an article.
 
     Attributes:
-        ids: 1 + W lists of token ids: of the article, and of it without each word.
+        ids: 1 + W lists of token ids: the article, and the article without each word.
         tasks: the tasks to explain.
         words: the W words.
-        labels: task -> the label to explain, where one was asked for.
-        words_together: most words that are taken as one.
-        truncated: whether the article was longer than the model reads.
+        labels: task -> the label to explain, if one was requested.
+        words_together: the most words that are grouped as one.
+        truncated: True if the article was longer than the model reads.
     """
 
     ids: Sequence[list[int]]
@@ -181,15 +182,15 @@ class ExplanationPlan:
 def split_words(
     read: ReadText, article: Article, max_words: int
 ) -> tuple[tuple[Word, ...], NDArray[np.int64], int]:
-    """The words of an article that were read, and the word of each token.
+    """Return the words of an article that were read, and the word of each token.
 
     Args:
-        read: what was read of the article.
-        article: as it was given, in which the words are found again.
-        max_words: where there are more, neighbours are taken together, so many as are needed.
+        read: the article as the model read it.
+        article: the original article, in which the words are located.
+        max_words: the most words; neighbours are grouped to keep to it.
 
     Returns:
-        The W words; (T,) the index of each token's word or NO_WORD; how many are taken together.
+        The W words; (T,) the index of each token's word or NO_WORD; the size of the groups.
     """
     words: list[Word] = []
     ends: list[int] = []  # in read.text
@@ -203,7 +204,7 @@ def split_words(
         for word, span in zip(found, spans, strict=True):
             words.append(Word(word[0], part, *span))
             ends.append(start + word.end())
-    # A token belongs to the word that holds its last character: the first may be the blank before.
+    # A token belongs to the word with its last character; the first may be the preceding blank.
     owners = np.searchsorted(ends, read.spans[:, 1]).astype(np.int64)
     owners[read.spans[:, 0] >= read.spans[:, 1]] = NO_WORD
     read_words, owners = _renumber(owners)
@@ -213,13 +214,13 @@ def split_words(
 def occlude(
     ids: Sequence[int], owners: NDArray[np.int64], words: int, *, mask_id: int | None = None
 ) -> Iterator[list[int]]:
-    """The tokens without the first word, without the second, and so on: `words` lists.
+    """Yield the tokens without the first word, without the second, and so on: `words` lists.
 
     Args:
         ids: (T,) token ids.
-        owners: (T,) the word of each token, as `split_words` gives it.
-        words: W.
-        mask_id: a token to put in the place of each that goes; None leaves it out.
+        owners: (T,) the word of each token, as `split_words` returns it.
+        words: the number of words, W.
+        mask_id: a token that replaces each token of the word; None leaves them out.
     """
     for word in range(words):
         if mask_id is None:
@@ -232,7 +233,7 @@ def occlude(
 
 
 def _renumber(owners: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The words that own a token, and the owners counted among these."""
+    """Return the words that own a token, and the owners renumbered among these."""
     found = np.unique(owners[owners != NO_WORD])
     return found, np.where(owners == NO_WORD, NO_WORD, np.searchsorted(found, owners))
 
@@ -240,7 +241,7 @@ def _renumber(owners: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
 def _together(
     words: Sequence[Word], owners: NDArray[np.int64], max_words: int
 ) -> tuple[tuple[Word, ...], NDArray[np.int64], int]:
-    """Neighbours as one word, as few as keep to `max_words`, never over the end of a part."""
+    """Group neighbouring words, as few as keep to `max_words`, never across the end of a part."""
     headline = sum(word.part == "headline" for word in words)
     body = len(words) - headline
     size = 1
@@ -263,11 +264,11 @@ def _join(words: Sequence[Word]) -> Word:
 
 
 def _find_words(words: Sequence[str], given: str) -> list[tuple[int | None, int | None]]:
-    """Where cleaned words stand in the text that was cleaned, as far as they are found there.
+    """Locate cleaned words in the original text, as far as they are found.
 
-    Each is looked for among the next few words of the text given: itself, or what one of them is
-    when it is cleaned ("caf&eacute;"), or several that markup parts ("<b>cup</b>,"). The search
-    for the next one goes on behind it.
+    Each is searched for among the next few words of the original text: as itself, as what one of them
+    becomes when cleaned ("caf&eacute;"), or as several that markup separates ("<b>cup</b>,"). The search for
+    the next word continues after it.
     """
     candidates = _WORD.finditer(blank_markup(given))
     ahead: list[re.Match[str]] = []
@@ -286,9 +287,11 @@ def _find_words(words: Sequence[str], given: str) -> list[tuple[int | None, int 
 
 
 def _find_word(word: str, ahead: Sequence[str], *, last: bool) -> tuple[int, int] | None:
-    """The first of the words ahead, or the first few in a row, that are this one; the last may be cut."""
+    """Return the first word ahead, or the first few in a row, equal to this one; the last word may be cut
+    off.
+    """
     for first, given in enumerate(ahead):
-        # Cleaning shortens, but a word that is much longer is not worth cleaning.
+        # Cleaning shortens, but a much longer word is not worth cleaning.
         if (
             given == word
             or (last and given.startswith(word))

@@ -1,4 +1,4 @@
-"""Where a model is: the bundled one, a directory, or the Hugging Face hub."""
+"""Finding a model: the bundled one, a directory, or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def find_bundle(path: str | Path | None) -> Path:
-    """The directory of a bundle; see `Classifier.from_pretrained`.
+    """Return the directory of a bundle; see `Classifier.from_pretrained`.
 
     Raises:
         BundleError: there is no such model.
@@ -42,15 +42,15 @@ def find_bundle(path: str | Path | None) -> Path:
 def _is_directory(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # longer than any name, or in a directory that may not be entered
+    except OSError:  # longer than any name, or in a directory without access
         return False
 
 
 def _check_typo(path: str) -> None:
-    """Refuse a hub id that is a mistyped path of a local bundle.
+    """Check that a hub id is not a mistyped path of a local bundle.
 
     Raises:
-        BundleError: its first part is a folder here, or a bundle here has nearly the same path.
+        BundleError: its first part is a local folder, or a local bundle has nearly the same path.
     """
     from difflib import (
         get_close_matches,
@@ -88,7 +88,7 @@ def _download(hub_id: str) -> Path:
         ) from error
     try:
         return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.onnx", "README.md"]))
-    except Exception as error:  # its errors and those of the connection have no other base
+    except Exception as error:  # its errors and connection errors have no other common base
         raise BundleError(
             f"there is no directory {hub_id!r}, and the model of that name cannot be downloaded "
             f"from the Hugging Face hub: {error}"

@@ -1,4 +1,4 @@
-"""Tasks and labels: the names on one side, the class indices of the models on the other."""
+"""Tasks and labels: the mapping between names and the class indices of the models."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 __all__ = ["IGNORE", "LabelRule", "LabelSpace", "Task", "check_task_names"]
 
 IGNORE = -100
-"""Class index of an article without a label; the value that torch's cross entropy skips."""
+"""The class index of an article without a label; the value that torch's cross entropy skips."""
 
 MAX_LABELS, MAX_LABEL_CHARACTERS = 100_000, 1_000
-"""Bounds of a task, far above any that a model can learn."""
+"""The limits of a task, far above what a model can learn."""
 
 _TASK_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TAKEN = frozenset({"attention_mask", "headline", "id", "input_ids", "row", "truncated"})
-"""Inputs of a model and columns of its answers; a task of that name would overwrite them."""
+"""Names of model inputs and of prediction columns, which a task of that name would overwrite."""
 
 
 def check_task_names(names: Sequence[str]) -> None:
-    """Whether tasks can have these names, in files of answers and in a model, side by side.
+    """Check that the task names are valid and do not clash with each other or with reserved column names.
 
     Raises:
-        LabelError: a name is not made of small letters, digits and "_" after a letter, is one that
-            files of answers or models use themselves, or occurs twice.
+        LabelError: a name is not made of small letters, digits and "_" after a letter, is reserved by
+            prediction files or models, or occurs twice.
     """
     for name in names:
         if not isinstance(name, str) or not _TASK_NAME.fullmatch(name):
@@ -52,7 +52,7 @@ def check_task_names(names: Sequence[str]) -> None:
     if len(set(names)) != len(names):
         raise LabelError(f"each task once; given: {list(names)}")
     for name in names:
-        # Files of answers have the columns TASK, TASK_score, TASK_2, TASK_2_score and so on.
+        # Prediction files have the columns TASK, TASK_score, TASK_2, TASK_2_score and so on.
         ours = re.compile(rf"{name}(_\d+)?(_score)?")
         for other in names:
             if other != name and ours.fullmatch(other):
@@ -64,11 +64,11 @@ def check_task_names(names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How the gold label of a task is read from the columns of a file.
+    """The rule that reads the gold label of a task from the columns of a file.
 
     Attributes:
         column: the column that holds the label.
-        where: the rule answers only rows whose columns have these values, e.g. {"press": "tabloid"};
+        where: the rule applies only to rows whose columns have these values, e.g. {"press": "tabloid"};
             a list of values means any of them.
         merge: label in the file -> label of the task, e.g. {"ARTS & CULTURE": "arts"}.
         drop: labels in the file that count as unlabelled.
@@ -80,10 +80,10 @@ class LabelRule:
     drop: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "drop", tuple(self.drop))  # so that equal rules compare equal
+        object.__setattr__(self, "drop", tuple(self.drop))  # makes equal rules compare equal
 
     def label(self, row: Mapping[str, str]) -> str | None:
-        """The gold label of a row (column -> text), or None where the rule gives none."""
+        """Return the gold label of a row (column -> text), or None if the rule gives none."""
         for column, allowed in self.where.items():
             wanted = (allowed,) if isinstance(allowed, str) else allowed
             if row.get(column, "") not in wanted:
@@ -94,7 +94,7 @@ class LabelRule:
         return self.merge.get(value, value)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; `LabelRule(**rule.to_json())` gives the rule back."""
+        """Return the rule as plain JSON values, which `LabelRule(**rule.to_json())` reads back."""
         return {
             "column": self.column,
             "where": {k: v if isinstance(v, str) else list(v) for k, v in self.where.items()},
@@ -109,8 +109,8 @@ class Task:
 
     Attributes:
         name: the task's name, e.g. "section"; see `check_task_names`.
-        labels: the possible answers, in the order of the model's outputs.
-        rule: where gold labels come from in a file; None means the column of the task's name.
+        labels: the labels, in the order of the model's outputs.
+        rule: the source of gold labels in a file; None means the column with the task's name.
     """
 
     name: str
@@ -141,10 +141,10 @@ class Task:
             raise LabelError(f"task {self.name!r} names {twice} more than once; each label once")
 
     def index(self, label: str) -> int:
-        """The class index of a label.
+        """Return the class index of a label.
 
         Raises:
-            LabelError: the task does not hold the label.
+            LabelError: the task lacks the label.
         """
         try:
             return self.labels.index(label)
@@ -156,7 +156,7 @@ class Task:
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """All tasks of a model. Append-only: what a class index means never changes.
+    """All tasks of a model. Append-only: the meaning of a class index never changes.
 
     Attributes:
         tasks: the tasks, in the order of the model's heads.
@@ -171,7 +171,7 @@ class LabelSpace:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The tasks' names, in order."""
+        """The names of the tasks, in order."""
         return tuple(task.name for task in self.tasks)
 
     def __getitem__(self, name: str) -> Task:
@@ -181,10 +181,10 @@ class LabelSpace:
         raise LabelError(f"no task {name!r}; there are: {', '.join(self.names)}")
 
     def encode(self, articles: Iterable[Article]) -> dict[str, NDArray[np.int64]]:
-        """Class indices by task, each (N,); IGNORE where an article has no label.
+        """Return class indices by task, each (N,); IGNORE for an article without a label.
 
         Raises:
-            LabelError: an article has a label that its task does not hold.
+            LabelError: an article has a label that its task lacks.
         """
         columns: dict[str, list[int]] = {task.name: [] for task in self.tasks}
         index = {t.name: {label: i for i, label in enumerate(t.labels)} for t in self.tasks}
@@ -202,9 +202,9 @@ class LabelSpace:
         return {name: np.asarray(column, dtype=np.int64) for name, column in columns.items()}
 
     def extend(self, labels: Mapping[str, Iterable[str]]) -> LabelSpace:
-        """A label space with further labels (task name -> labels) after the ones it has.
+        """Return a label space with further labels (task name -> labels) appended.
 
-        Labels that a task already holds are left where they are; an unknown task is appended.
+        Labels that a task already has keep their place; an unknown task is appended.
         """
         tasks = []
         for task in self.tasks:
@@ -215,12 +215,12 @@ class LabelSpace:
         return LabelSpace(tuple(tasks))
 
     def fingerprint(self) -> str:
-        """Hex digest of task names and labels in order; rules do not count."""
+        """Return the hex digest of the task names and labels in order; rules do not count."""
         content = json.dumps([[task.name, list(task.labels)] for task in self.tasks])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """As plain JSON values, for manifests."""
+        """Return the label space as plain JSON values, for manifests."""
         return [
             {
                 "name": task.name,
@@ -232,7 +232,7 @@ class LabelSpace:
 
     @classmethod
     def from_json(cls, content: Sequence[Mapping[str, Any]]) -> LabelSpace:
-        """The inverse of `to_json`."""
+        """Return the label space that `to_json` wrote."""
         return cls(
             tuple(
                 Task(
@@ -246,7 +246,7 @@ class LabelSpace:
 
 
 def _as_list(labels: object) -> tuple[str, ...]:
-    """Labels as a tuple; the letters of a text would be labels too."""
+    """Return labels as a tuple; reject text, whose letters would become labels."""
     if not isinstance(labels, list):
         raise LabelError(f"labels are given as {type(labels).__name__}; give a list")
     return tuple(labels)

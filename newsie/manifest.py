@@ -1,6 +1,6 @@
-"""The manifest of a bundle, newsie.json: what a bundle says about itself, under a seal.
+"""The manifest of a bundle, newsie.json: its metadata under a seal.
 
-The seal is the sha256 of all that stands before it in the file. It is checked before anything is parsed.
+The seal is the sha256 of everything before it in the file. It is checked before anything is parsed.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ FIRST = "first.onnx"
 MAX_BYTES = 64 << 20
 """The largest manifest that is read."""
 MAX_FILE_BYTES = 2 << 30
-"""The largest file of a bundle: a graph is one protobuf message, which holds no more."""
+"""The largest file of a bundle; a graph is one protobuf message, which holds no more."""
 MAX_NAME_CHARACTERS = 500
 TEMPERATURES = 1e-6, 1e6
-"""Bounds of a calibration temperature. Logits that are divided by one within them stay finite; those that
-`fit_calibration_temperature` finds are far within."""
+"""The bounds of a calibration temperature.
+
+Logits divided by one within them stay finite. Those of `fit_calibration_temperature` are far within.
+"""
 _SEAL = re.compile(rb',\n  "sha256": "([0-9a-f]{64})"\n}\n\Z')
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -54,7 +56,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What the manifest knows of a file: its digest (hex) and its size."""
+    """The manifest's record of a file: its digest (hex) and its size."""
 
     sha256: str
     bytes: int
@@ -73,12 +75,12 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where a model comes from; fingerprints of what it was made of, empty where there is none.
+    """The origin of a model, as fingerprints of what it was made from; empty if there is none.
 
     Attributes:
         parent: the bundle that it was retrained from.
-        teacher: the teacher whose soft labels it learnt.
-        data: the articles that it learnt from.
+        teacher: the teacher whose soft labels it was trained on.
+        data: the articles that it was trained on.
         commit: the git commit of the code.
         recipe: the training configuration, as plain JSON values.
     """
@@ -92,21 +94,21 @@ class Lineage:
 
 @dataclass(frozen=True)
 class CascadeRule:
-    """When the answer of a cascade's small student stands.
+    """The rule that decides when a cascade keeps the small student's prediction.
 
     Attributes:
         calibration: task -> calibration temperature of the small student.
-        thresholds: task -> label -> confidence, 0 to 1, above which this answer stands. At 1 it never does.
+        thresholds: task -> label -> confidence, 0 to 1, above which the prediction is kept; at 1, never.
     """
 
     calibration: Mapping[str, float]
     thresholds: Mapping[str, Mapping[str, float]]
 
     def check(self, labels: LabelSpace) -> None:
-        """Whether there is a threshold for every label.
+        """Check that there is a threshold for every label.
 
         Raises:
-            BundleError: there is not, or one is no confidence.
+            BundleError: a threshold is missing, or is not a confidence.
         """
         for task in labels.tasks:
             thresholds = self.thresholds.get(task.name)
@@ -125,17 +127,17 @@ class CascadeRule:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle says about itself.
+    """The manifest of a bundle.
 
     Attributes:
-        name: the model's name, for people.
-        label_space: the tasks; an output of the model each.
-        encoding: how text becomes token ids.
+        name: the display name of the model.
+        label_space: the tasks, one output of the model each.
+        encoding: the conversion of text to token ids.
         calibration: task -> calibration temperature, by which logits are divided.
-        cascade: when the small student's answer stands; None where there is one student only.
-        files: name -> record of every file of the bundle but the manifest.
+        cascade: when the small student's prediction is kept; None for a single student.
+        files: name -> record of every file of the bundle except the manifest.
         metrics: measured quality, as plain JSON values.
-        lineage: where the model comes from.
+        lineage: the origin of the model.
         created: time of writing, ISO 8601, UTC.
         newsie_version: version of Newsie that wrote the bundle.
         format_version: version of this layout.
@@ -185,7 +187,9 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of all that decides the answers: equal fingerprints answer equally."""
+        """The hex digest of everything that determines predictions: equal fingerprints mean equal
+        predictions.
+        """
         content = [
             self.label_space.fingerprint(),
             self.encoding.to_json(),
@@ -198,7 +202,7 @@ class Manifest:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return the manifest as plain JSON values."""
         cascade = {} if self.cascade is None else {"cascade": asdict(self.cascade)}
         return {
             "format_version": self.format_version,
@@ -216,7 +220,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Manifest:
-        """The inverse of `to_json`. Raises BundleError for values that make no sense."""
+        """Return the manifest that `to_json` wrote. Raise BundleError for invalid values."""
         _check_format(content.get("format_version"))
         try:
             return cls(
@@ -239,7 +243,7 @@ class Manifest:
 
 
 def seal(manifest: Manifest) -> bytes:
-    """The text of newsie.json, which ends in the sha256 of all that stands before it.
+    """Return the text of newsie.json, which ends in the sha256 of everything before it.
 
     Raises:
         BundleError: metrics or lineage hold a value that JSON does not know.
@@ -254,10 +258,10 @@ def seal(manifest: Manifest) -> bytes:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """A manifest whose seal is whole.
+    """Read a manifest and check its seal.
 
     Raises:
-        BundleError: it is missing, was changed, or cannot be understood.
+        BundleError: the manifest is missing, was changed, or cannot be understood.
     """
     if path.exists() and not path.is_file():
         raise BundleError(f"{MANIFEST} is not a plain file; copy the whole directory again")
@@ -274,7 +278,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def parse_manifest(raw: bytes) -> Manifest:
-    """Read a manifest from the content of newsie.json, whose seal is checked first.
+    """Parse the content of newsie.json, whose seal is checked first.
 
     Raises:
         BundleError: it was changed, or cannot be understood.
@@ -317,7 +321,7 @@ def _check_json(what: str, value: object) -> None:
 
 
 def _is_number(value: object) -> bool:
-    """Whether a value is a number; True and False are none."""
+    """Return True if a value is a finite number; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

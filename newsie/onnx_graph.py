@@ -1,9 +1,9 @@
-"""An ONNX graph as bytes in memory: read once, so that what was verified is what runs.
+"""An ONNX graph as bytes in memory: it is read once, so that what was verified is what runs.
 
-A graph may keep weights in other files, which no manifest lists and no seal covers. Newsie writes no such
-graph, and runs none. The graph is a protocol buffer (https://protobuf.dev/programming-guides/encoding), of
-which this module reads just enough to tell: weights are skipped over, as searching them would take as long as
-hashing them.
+A graph may keep weights in other files, which no manifest lists and no seal covers. Newsie neither writes nor
+runs such a graph. The graph is a protocol buffer (https://protobuf.dev/programming-guides/encoding), of which
+this module reads just enough to detect this. Weights are skipped, because searching them would take as long
+as hashing them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from newsie.errors import BundleError
 
 __all__ = ["Graph"]
 
-# Numbers of fields in onnx.proto.
+# Field numbers in onnx.proto.
 _MODEL_GRAPH, _GRAPH_INITIALIZER = 7, 5
 _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
 
 _EXTERNAL = re.compile(rb"(\x0a|\x8a\x80*\x00)(\x08|\x88\x80*\x00)\Z")
-"""Before b"location", the start of an entry's key: field 1, eight bytes. Each number may be padded."""
+"""The bytes before b"location" that begin an entry's key: field 1, eight bytes. Numbers may be padded."""
 
 
 class Graph(NamedTuple):
     """An ONNX graph.
 
     Attributes:
-        path: where it was read, for messages.
-        content: the whole file.
+        path: the file that it was read from, for messages.
+        content: the content of the file.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class Graph(NamedTuple):
         """Check that the graph needs no other file.
 
         Raises:
-            BundleError: it does, or it is not an ONNX graph.
+            BundleError: it needs one, or it is not an ONNX graph.
         """
         try:
             external = _has_external_data(memoryview(self.content))
@@ -78,7 +78,7 @@ def _is_external(tensor: memoryview) -> bool:
 
 
 def _names_location(part: memoryview) -> bool:
-    """Find the key "location" of external data anywhere in a part of the graph, as in nodes and functions."""
+    """Return True if the key "location" of external data occurs anywhere in a part of the graph."""
     content = bytes(part)
     start = content.find(b"location")
     while start >= 0:
@@ -89,7 +89,7 @@ def _names_location(part: memoryview) -> bool:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The number and the content of each field of a message."""
+    """Yield the number and the content of each field of a message."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
@@ -110,7 +110,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, and the position behind it."""
+    """Return a number of 7 bits a byte, and the position after it."""
     number = 0
     for shift in range(0, 70, 7):
         if position >= len(message):

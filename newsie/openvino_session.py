@@ -1,14 +1,14 @@
-"""A student's graph in OpenVINO instead of ONNX Runtime, where that is asked for: NEWSIE_RUNTIME.
+"""The optional OpenVINO runtime for a student's graph, chosen by NEWSIE_RUNTIME.
 
-    onnxruntime    never: the default, with which every processor gives the same answers
-    openvino       in any case
-    fastest        where the extra `openvino` is installed and was measured to be faster
+    onnxruntime    never: the default, which gives the same predictions on every processor
+    openvino       always
+    fastest        if the extra `openvino` is installed and was measured to be faster
 
-It is measured once for each graph, machine and version, and remembered in the user's cache: a run that goes
-on where another ended computes as that one did.
+The speed is measured once for each graph, machine and version, and stored in the user's cache, so that a
+continued run computes as the interrupted one did.
 
-Answers differ as little as int8 differs from float: OpenVINO computes with the graph's int8 weights, and
-takes activations as float, or in int8 with scales of its own where the processor is made for that (VNNI).
+Predictions differ about as little as int8 differs from float: OpenVINO computes with the graph's int8
+weights, and takes activations as float, or as int8 with scales of its own on processors made for that (VNNI).
 """
 
 from __future__ import annotations
@@ -48,32 +48,35 @@ __all__ = [
 VARIABLE = "NEWSIE_RUNTIME"
 ONNXRUNTIME, OPENVINO, FASTEST = RUNTIMES = ("onnxruntime", "openvino", "fastest")
 GROUP_SIZES = (128, 64, 32)
-"""How many activations share a scale where OpenVINO takes them in int8: with 128 it is a seventh faster than
-with 32, its own choice. One that does not divide the width of a layer turns int8 off for it."""
+"""The candidate numbers of activations that share a scale if OpenVINO takes them in int8.
+
+128 is a seventh faster than 32, OpenVINO's default. A size that does not divide the width of a layer turns
+int8 off for that layer.
+"""
 ROUNDS, ARTICLES, TOKENS = 5, 16, 128
-"""The measurement: both take turns, so many times, with a batch of this shape."""
+"""The measurement: the number of rounds, in which both take turns, and the shape of the batch."""
 
 Inputs = Mapping[str, NDArray[np.int64]]
 
 
 class Session(Protocol):
-    """What runs a graph; as onnxruntime's InferenceSession does."""
+    """The interface of a session that runs a graph, as onnxruntime's InferenceSession does."""
 
     def run(self, outputs: Sequence[str], inputs: Inputs, /) -> Sequence[NDArray[np.float32]]: ...
 
 
 def choose_session(session: Session, graph: Graph, threads: int) -> Session:
-    """The session given, or one of OpenVINO in its place, as the environment asks.
+    """Return the given session, or an OpenVINO session in its place, as the environment requests.
 
     Args:
-        session: ONNX Runtime's.
+        session: the ONNX Runtime session.
         graph: the graph that it runs.
-        threads: calls that run at once.
+        threads: the number of concurrent calls.
 
     Raises:
-        InputError: the variable has another value.
-        MissingExtraError: OpenVINO itself is asked for and not installed.
-        BundleError: it is asked for and cannot run the graph.
+        InputError: the variable has an unknown value.
+        MissingExtraError: `openvino` is requested and not installed.
+        BundleError: `openvino` is requested and cannot run the graph.
     """
     wanted = os.environ.get(VARIABLE) or ONNXRUNTIME
     if wanted not in RUNTIMES:
@@ -84,14 +87,14 @@ def choose_session(session: Session, graph: Graph, threads: int) -> Session:
         return OpenVinoSession(graph, threads)
     try:
         return _faster(session, graph, threads)
-    except Exception as error:  # a runtime's errors have no common base but Exception
+    except Exception as error:  # runtime errors have no common base but Exception
         reason = error.__cause__ or error
         warnings.warn(f"OpenVINO fails, ONNX Runtime is used instead: {reason}", stacklevel=2)
         return session
 
 
 def _faster(session: Session, graph: Graph, threads: int) -> Session:
-    from importlib.metadata import version  # takes as long as a tenth of the start
+    from importlib.metadata import version  # takes a tenth of the startup time
 
     speedups = _read_speedups()
     digest = hashlib.sha256(graph.content).hexdigest()
@@ -111,10 +114,10 @@ def _speedups_path() -> Path:
 
 
 def _read_speedups() -> dict[str, float]:
-    """Machine, graph and versions -> how many times as fast OpenVINO is."""
+    """Return the stored speed-ups of OpenVINO by machine, graph and versions."""
     try:
         found: dict[str, float] = json.loads(_speedups_path().read_text(encoding="utf-8"))
-    except (OSError, RuntimeError, ValueError):  # there is none, no home, or no JSON
+    except (OSError, RuntimeError, ValueError):  # no file, no home folder, or not JSON
         return {}
     return found
 
@@ -122,14 +125,14 @@ def _read_speedups() -> dict[str, float]:
 def _write_speedups(speedups: Mapping[str, float]) -> None:
     from newsie.atomic import write_text
 
-    with suppress(OSError, RuntimeError):  # then it is measured each time
+    with suppress(OSError, RuntimeError):  # it is then measured each time
         path = _speedups_path()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(speedups, indent=1))
 
 
 def _speedup(session: Session, other: Session) -> float:
-    """How many times as fast the other one is: the median of neighbours, the first of which do not count."""
+    """Return the speed-up of the other session: the median ratio of paired runs, without the first."""
     ids = np.ones((ARTICLES, TOKENS), np.int64)
     inputs = {"input_ids": ids, "attention_mask": ids}
     pairs = [[_seconds(s, inputs) for s in (session, other)] for _ in range(ROUNDS + 1)]
@@ -143,15 +146,15 @@ def _seconds(session: Session, inputs: Inputs) -> float:
 
 
 class OpenVinoSession:
-    """A graph as `quantize_int8` writes it, compiled by OpenVINO. Safe to use from several threads at once.
+    """A graph written by `quantize_int8`, compiled by OpenVINO. Safe to use from several threads at once.
 
     Args:
         graph: the graph, which is not kept.
-        threads: calls that run at once, each on one thread.
+        threads: the number of concurrent calls, each on one thread.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        BundleError: it cannot run the graph, or the graph needs other files.
+        BundleError: OpenVINO cannot run the graph, or the graph needs other files.
     """
 
     def __init__(self, graph: Graph, threads: int) -> None:
@@ -170,7 +173,7 @@ class OpenVinoSession:
             _drop_scales(model)
             options = {"NUM_STREAMS": str(threads), "INFERENCE_NUM_THREADS": str(threads)}
             options |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(_group_size(model))}
-            # Processors with AMX would otherwise compute in bfloat16, which garbles narrow layers.
+            # Processors with AMX would otherwise compute in bfloat16, which breaks narrow layers.
             options["INFERENCE_PRECISION_HINT"] = "f32"
             self._compiled = core.compile_model(model, "CPU", options)
         except RuntimeError as error:
@@ -181,7 +184,7 @@ class OpenVinoSession:
         self._own = threading.local()
 
     def run(self, outputs: Sequence[str], inputs: Inputs, /) -> list[NDArray[np.float32]]:
-        """The outputs of those names, (B, C) each."""
+        """Return the outputs with the given names, (B, C) each."""
         request = getattr(self._own, "request", None)
         if request is None:
             request = self._own.request = self._compiled.create_infer_request()
@@ -190,23 +193,23 @@ class OpenVinoSession:
 
 
 def _keep(node: Any) -> Any:
-    """X / scale as float: scales by token are unknown to OpenVINO. `_multiply` takes X of it."""
+    """Return X / scale as float, because OpenVINO has no scales by token. `_multiply` takes X from it."""
     import openvino.opset13 as ops
 
     return ops.divide(node.get_input(0), node.get_input(1)).outputs()
 
 
 def _multiply(node: Any) -> Any:
-    """X (Wq * scale_of_column) instead of (Xq - 128) Wq * scale_of_column."""
+    """Return X (Wq * scale_of_column) instead of (Xq - 128) Wq * scale_of_column."""
     import openvino.opset13 as ops
 
-    x = node.get_input(0).get_node().input_value(0)  # of `_keep`
+    x = node.get_input(0).get_node().input_value(0)  # the input of `_keep`
     weight = ops.multiply(ops.convert(node.get_input(1), "f32"), node.get_input(3))
     return ops.matmul(x, weight, False, False).outputs()
 
 
 def _drop_scales(model: Any) -> None:
-    """Take out the factor scale_of_token behind each product: its activations were not divided by it."""
+    """Remove the factor scale_of_token after each product, because its activations were not divided by it."""
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Multiply" and _is_product(node.input_value(0).get_node()):
             node.output(0).replace(node.input_value(0))
@@ -214,14 +217,14 @@ def _drop_scales(model: Any) -> None:
 
 
 def _group_size(model: Any) -> int:
-    """The largest of GROUP_SIZES that divides the width of what each product takes; else the smallest."""
+    """Return the largest of GROUP_SIZES that divides the input width of every product; else the smallest."""
     weights = [n.input(1).get_partial_shape() for n in model.get_ordered_ops() if _is_product(n)]
     width = math.gcd(*(shape[0].get_length() for shape in weights if shape.is_static))
     return next((size for size in GROUP_SIZES if width % size == 0), GROUP_SIZES[-1])
 
 
 def _is_product(node: Any) -> bool:
-    """Whether a node is what `_multiply` made: a product with int8 weights."""
+    """Return True if a node is a product with int8 weights, made by `_multiply`."""
     if node.get_type_name() != "MatMul":
         return False
     weight = node.input_value(1).get_node()

@@ -1,4 +1,4 @@
-"""The answers to one article."""
+"""The predictions for one article."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Prediction"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """The answers to one article.
+    """The predictions for one article.
 
     Attributes:
         labels: the label space of the model.
         probabilities: task -> (C,) float64, summing to 1, in the order of the task's labels.
-        truncated: whether the article was longer than the model reads, and its end was cut off.
+        truncated: True if the article was longer than the model reads, and its end was cut off.
     """
 
     labels: LabelSpace
@@ -37,33 +37,33 @@ class Prediction:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that were asked for."""
+        """The names of the predicted tasks."""
         return tuple(self.probabilities)
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
-        """Task -> label -> probability, the best first."""
+        """The probabilities by task and label, the best label first."""
         return {task: dict(self.top(task)) for task in self.probabilities}
 
     def top(self, task: str, k: int | None = None) -> list[tuple[str, float]]:
-        """The k best labels of a task with their probabilities, the best first; None means all."""
+        """Return the k best labels of a task with their probabilities, the best first; None means all."""
         if k is not None and k < 1:
             raise InputError(f"k is {k}; at least 1 label, or None for all")
         names, probabilities = self.labels[task].labels, self._of(task)
-        # Stable: equal probabilities keep the order of the labels.
+        # Stable, so that equal probabilities keep the order of the labels.
         order = np.argsort(-probabilities, kind="stable")[:k]
         return [(names[i], float(probabilities[i])) for i in order]
 
     def label(self, task: str) -> str:
-        """The most probable label of a task."""
+        """Return the most probable label of a task."""
         return self.labels[task].labels[int(self._of(task).argmax())]
 
     def confidence(self, task: str) -> float:
-        """The probability of the most probable label of a task."""
+        """Return the probability of the most probable label of a task."""
         return float(self._of(task).max())
 
     def to_json(self, k: int | None = None) -> dict[str, list[dict[str, Any]]]:
-        """Task -> [{"label", "score"}], the k best (None: all), the best first, for JSON."""
+        """Return task -> [{"label", "score"}] for JSON: the k best (None: all), the best first."""
         return {
             task: [{"label": label, "score": score} for label, score in self.top(task, k)]
             for task in self.probabilities

@@ -1,7 +1,7 @@
-"""The student at run time: its graph, and how articles are put together to be computed.
+"""The student at run time: its graph, and the batching of articles.
 
-One session a graph, one thread a call. Several calls run at once, each on a batch of its own: that is faster
-than one call on several threads, and one session serves them all.
+One session per graph, one thread per call. Several calls run at once, each on its own batch: that is
+faster than one call on several threads, and one session serves them all.
 """
 
 from __future__ import annotations
@@ -40,25 +40,24 @@ __all__ = [
 ]
 
 MAX_BATCH_TOKENS = 1_024
-"""Tokens of a batch, padding included; what passes between the layers of a larger one falls out of the
-processor's caches."""
+"""The tokens of a batch, padding included. Activations of a larger batch exceed the processor's caches."""
 
 BATCH_TOKENS = "newsie.batch_tokens"
-"""In a graph's metadata: how many tokens its batches should have instead, as it computes little for each."""
+"""The metadata key of a graph for another batch size in tokens, if it computes little for each."""
 
 MIN_WINDOW_ARTICLES, MAX_WINDOW_ARTICLES = 1_024, 4_096
-"""Bounds of the number of articles that are sorted by length and computed together, and so held in memory."""
+"""The bounds of how many articles are sorted by length and computed together, and so held in memory."""
 
 Ids = Sequence[Sequence[int]]
 Logits = dict[str, NDArray[np.float32]]
 
 
 class Running:
-    """Answers in the making.
+    """Predictions that are being computed.
 
     Args:
-        parts: what computes them.
-        finish: gives the answers once all parts are computed.
+        parts: the computations.
+        finish: returns the logits after all parts are computed.
     """
 
     def __init__(self, parts: Sequence[Future[None]], finish: Callable[[], Logits]) -> None:
@@ -66,13 +65,13 @@ class Running:
         self._left = list(parts)
 
     def done(self) -> bool:
-        """Whether `result` would not wait."""
+        """Return True if `result` would not wait."""
         while self._left and self._left[-1].done():
             self._left.pop()
         return not self._left
 
     def result(self) -> Logits:
-        """Logits by task, (N, C); waits for them. Errors are those of `Model.run_batch`."""
+        """Wait for the logits by task, (N, C), and return them. Errors are those of `Model.run_batch`."""
         try:
             for part in self._parts:
                 part.result()
@@ -81,46 +80,49 @@ class Running:
         return self._finish()
 
     def cancel(self) -> None:
-        """Begin no further part."""
+        """Cancel the parts that have not started."""
         for part in self._parts:
             part.cancel()
 
     def then(self, change: Callable[[Logits], Logits]) -> Running:
-        """The same with other answers, made of these."""
+        """Return the same computation with its result changed by a function."""
         return Running(self._parts, lambda: change(self._finish()))
 
 
 class Model(Protocol):
-    """What turns token ids into answers: a student, or several behind one face."""
+    """The interface of a model that computes logits from token ids: a student, or a cascade of two."""
 
     @property
     def window_articles(self) -> int:
-        """How many articles of a stream are best sorted and computed together, at most."""
+        """The most articles of a stream that should be sorted and computed together."""
         ...
 
     def run_batch(self, ids: Ids, tasks: Sequence[str]) -> Logits:
-        """Logits by task, (B, C), of B articles together, best of like length."""
+        """Return logits by task, (B, C), of B articles in one batch, ideally of similar length."""
         ...
 
     def start(self, ids: Ids, tasks: Sequence[str]) -> Running:
-        """Begin with the logits by task, (N, C), of any number of articles, in batches, on all threads.
-        On one thread, or for one batch, they are computed at once."""
+        """Start computing the logits by task, (N, C), of any number of articles, in batches, on all threads.
+
+        With one thread or a single batch, they are computed at once.
+        """
         ...
 
     def run(self, ids: Ids, tasks: Sequence[str]) -> Logits:
-        """The same, and wait for them."""
+        """Compute the logits as `start` does, and wait for them."""
         ...
 
 
 class Student:
-    """One graph, ready to run. Safe to use from several threads at once.
+    """A single graph, ready to run. Safe to use from several threads at once.
 
     Args:
-        graph: the graph, which is not kept; its inputs are input_ids and attention_mask, (B, T) int64, its
-            outputs are named as the tasks.
-        labels: the tasks that it must answer.
-        pad_id: the id that fills up shorter rows.
-        threads: threads that `run` computes with.
+        graph: the graph, which is not kept; its inputs are input_ids and attention_mask, (B, T) int64, and
+            its
+            outputs are named after the tasks.
+        labels: the tasks that it must predict.
+        pad_id: the token id that pads shorter rows.
+        threads: the number of threads that `run` computes with.
 
     Raises:
         BundleError: the graph cannot be used, or does not fit the label space.
@@ -135,19 +137,21 @@ class Student:
 
     @property
     def window_articles(self) -> int:
-        """See `Model.window_articles`.
+        """The window size; see `Model.window_articles`.
 
-        With more articles in a window, more of those in a batch have the same length, and less is computed
-        for padding: 0.9 % with 1,024 articles and batches of 1,024 tokens, 0.3 % with 4,096. Larger batches
-        need larger windows for the same, and belong to faster graphs, which deliver them as soon.
+        In a larger window more articles of a batch have the same length, and less is computed for padding:
+        0.9 %
+        with 1,024 articles and batches of 1,024 tokens, 0.3 % with 4,096. Larger batches need larger windows
+        for
+        the same share, and belong to faster graphs, which deliver them as soon.
         """
         return min(max(self._batch_tokens, MIN_WINDOW_ARTICLES), MAX_WINDOW_ARTICLES)
 
     def run_batch(self, ids: Ids, tasks: Sequence[str]) -> Logits:
-        """See `Model.run_batch`.
+        """Return logits by task; see `Model.run_batch`.
 
         Raises:
-            BundleError: the graph fails, or gives something that is not a number.
+            BundleError: the graph fails, or returns NaN or infinity.
         """
         logits = dict(zip(tasks, self._call(ids, tasks), strict=True))
         for task, answer in logits.items():
@@ -159,11 +163,11 @@ class Student:
         return logits
 
     def run(self, ids: Ids, tasks: Sequence[str]) -> Logits:
-        """See `Model.run`. Errors are those of `run_batch`."""
+        """Return logits by task; see `Model.run`. Errors are those of `run_batch`."""
         return self.start(ids, tasks).result()
 
     def start(self, ids: Ids, tasks: Sequence[str]) -> Running:
-        """See `Model.start`."""
+        """Start computing logits; see `Model.start`."""
         logits = {
             task: np.empty((len(ids), len(self._labels[task].labels)), np.float32) for task in tasks
         }
@@ -184,8 +188,10 @@ class Student:
         return Running(parts, lambda: logits)
 
     def _executor(self) -> Executor:
-        """Its threads, kept as long as the student, for OpenVINO keeps a request for each. They are not
-        there in a process that was forked off, which starts its own."""
+        """Return the student's threads, which are kept because OpenVINO keeps a request for each.
+
+        A forked process does not have them, and starts its own.
+        """
         from concurrent.futures import ThreadPoolExecutor
 
         process = os.getpid()
@@ -198,7 +204,7 @@ class Student:
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         try:
             return list(self._session.run(list(tasks), inputs))
-        except Exception as error:  # a runtime's errors have no common base but Exception
+        except Exception as error:  # runtime errors have no common base but Exception
             raise BundleError(
                 f"bundle {self._path.parent}: the model cannot compute {len(ids)} article(s) of "
                 f"{input_ids.shape[1]} tokens: {error}"
@@ -208,9 +214,9 @@ class Student:
 def plan_batches(
     lengths: Sequence[int], threads: int, max_tokens: int = MAX_BATCH_TOKENS
 ) -> list[NDArray[np.int64]]:
-    """Rows of like length together, shortest first; each batch within a budget of tokens, padding included.
+    """Group rows of similar length, shortest first, into batches within a token budget, padding included.
 
-    The budget is smaller where there is little to do, so that every thread has something to do.
+    The budget is smaller if there is little to do, so that every thread has work.
     """
     budget = min(max_tokens, -(-sum(lengths) // threads))
     batches, start = [], 0
@@ -228,7 +234,7 @@ def count_threads(threads: int | None) -> int:
     """Return the number of threads to compute with: `threads`, or OMP_NUM_THREADS, or one for each core.
 
     Raises:
-        InputError: fewer than one is asked for.
+        InputError: `threads` is below 1.
     """
     if threads is None:
         given = os.environ.get("OMP_NUM_THREADS", "")
@@ -242,11 +248,11 @@ def import_onnxruntime() -> Any:
     """Import ONNX Runtime with its telemetry off; return the module.
 
     From version 1.29 on, the library looks up a host of its maker and writes an identifier of the machine to
-    the user's home folder as soon as it is loaded, unless this variable says otherwise. So this is the only
+    the user's home folder as soon as it is loaded, unless this variable is set. This is therefore the only
     place that imports it. A value that the user has set is kept.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    # Imported here: it takes a tenth of a second, which reading a manifest should not cost.
+    # Imported here, because it takes a tenth of a second, which reading a manifest should not cost.
     import onnxruntime
 
     return onnxruntime
@@ -259,20 +265,20 @@ def preload_onnxruntime() -> None:
 
 
 def open_onnxruntime(graph: Graph) -> Any:
-    """Open a session of ONNX Runtime, which computes each call on one thread.
+    """Open an ONNX Runtime session, which computes each call on one thread.
 
     Raises:
-        BundleError: it cannot run the graph, or the graph needs other files.
+        BundleError: ONNX Runtime cannot run the graph, or the graph needs other files.
     """
     graph.check()
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # A plan of the memory for each shape of a batch would be kept for ever; there are thousands of shapes.
+    # A memory plan would be kept for ever for each batch shape, and there are thousands of shapes.
     options.enable_mem_pattern = False
-    # The graph is exported as it is computed best: what ONNX Runtime makes of it is no faster, and takes
-    # a twelfth of the start.
+    # The graph is exported in its best form: optimising it here makes it no faster and takes a
+    # twelfth of the startup time.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = onnxruntime.InferenceSession(
@@ -280,12 +286,12 @@ def open_onnxruntime(graph: Graph) -> Any:
         )
     except Exception as error:  # onnxruntime's errors have no common base but Exception
         raise BundleError(f"bundle {graph.path.parent}: {graph.path.name}: {error}") from error
-    session._model_bytes = b""  # kept for other providers; a copy of the weights that nobody needs
+    session._model_bytes = b""  # kept for other providers; an unneeded copy of the weights
     return session
 
 
 def _open_session(graph: Graph, labels: LabelSpace, threads: int) -> tuple[Session, int]:
-    """Open what computes; return it, and how many tokens a batch has."""
+    """Open a session; return it, and the batch size in tokens."""
     session = open_onnxruntime(graph)
     _check_outputs(graph.path, labels, {o.name: o.shape[-1] for o in session.get_outputs()})
     tokens = session.get_modelmeta().custom_metadata_map.get(BATCH_TOKENS, str(MAX_BATCH_TOKENS))

@@ -1,8 +1,7 @@
-"""The shelf: a folder of bundles, and which of them is the current one.
+"""The shelf: a folder of bundles, one of which is the current one.
 
-`current` is a symbolic link beside the bundles. Whoever serves or classifies names it like any bundle.
-A student that was promoted over the current one takes its place; rolling back makes its parent the
-current one again.
+`current` is a symbolic link beside the bundles. A server or a command names it like any bundle. A student
+that was promoted over the current one takes its place; rolling back makes its parent the current one again.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from newsie.errors import BundleError, InputError
 __all__ = ["CURRENT", "DEFAULT_FOLDER", "ROLLED_BACK", "Shelf", "follow", "use_command"]
 
 DEFAULT_FOLDER = Path("models")
-"""The folder of `newsie models` and `newsie rollback` where none is named."""
+"""The default folder of `newsie models` and `newsie rollback`."""
 
 CURRENT = "current"
 ROLLED_BACK = ".rolled-back"
-"""An empty file beside the bundles, from a roll-back until somebody chooses a bundle."""
+"""An empty file beside the bundles that marks a roll-back until a bundle is chosen."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ class Shelf:
 
     Attributes:
         directory: the folder.
-        bundles: its bundles, oldest first, verified.
-        damaged: folder of a bundle that cannot be used -> why.
+        bundles: its verified bundles, oldest first.
+        damaged: folder of a bundle that cannot be used -> the reason.
     """
 
     directory: Path
@@ -43,7 +42,7 @@ class Shelf:
         """Read a folder.
 
         Raises:
-            InputError: it is not a folder.
+            InputError: the path is not a folder.
         """
         directory = Path(directory)
         if not directory.is_dir():
@@ -64,17 +63,17 @@ class Shelf:
 
     @property
     def current(self) -> Bundle | None:
-        """The current bundle; None where there is no `current`.
+        """The current bundle; None if there is no `current`.
 
         Raises:
-            BundleError: `current` names something that is no bundle any more.
+            BundleError: `current` points to something that is no longer a bundle.
         """
         link = self.directory / CURRENT
-        # Unlike Path.resolve, realpath accepts a link that leads to itself.
+        # Unlike Path.resolve, realpath accepts a link to itself.
         return read_bundle(os.path.realpath(link)) if os.path.lexists(link) else None
 
     def parent(self, bundle: Bundle) -> Bundle | None:
-        """The bundle that another one was retrained from, if it is here or installed with Newsie."""
+        """Return the bundle that another one was retrained from, if it is here or installed with Newsie."""
         wanted = bundle.manifest.lineage.parent
         known = list(self.bundles)
         if wanted and bundled_path().is_dir():
@@ -82,7 +81,7 @@ class Shelf:
         return next((b for b in known if b.fingerprint == wanted), None) if wanted else None
 
     def use(self, bundle: Bundle) -> None:
-        """Make a bundle the current one, in one step."""
+        """Make a bundle the current one atomically."""
         link, aside = self.directory / CURRENT, self.directory / f".{CURRENT}.aside"
         if link.exists() and not link.is_symlink():
             raise BundleError(f"{link} is not a link; rename it: newsie makes a link of that name")
@@ -94,7 +93,7 @@ class Shelf:
         (self.directory / ROLLED_BACK).unlink(missing_ok=True)
 
     def find(self, name: str) -> Bundle:
-        """The bundle of a folder's name or fingerprint.
+        """Return the bundle with the given folder name or fingerprint.
 
         Raises:
             InputError: there is none.
@@ -106,14 +105,14 @@ class Shelf:
         raise InputError(f"there is no bundle {name!r} in {self.directory}; there are: {names}")
 
     def roll_back(self) -> tuple[Bundle, Bundle]:
-        """Make the parent of the current bundle the current one; returns (what was, what is).
+        """Make the parent of the current bundle the current one; return (old, new).
 
-        A parent that is installed with Newsie is copied into the folder, as an upgrade may replace it. From
-        now on, no new bundle becomes the current one by itself, until one is chosen with `use`.
+        A parent that is installed with Newsie is copied into the folder, because an upgrade may replace it.
+        From now on, no new bundle becomes the current one automatically until one is chosen with `use`.
 
         Raises:
             InputError: there is no current bundle.
-            BundleError: it has no parent, or its parent is not to be found.
+            BundleError: it has no parent, or its parent is not found.
         """
         was = self.current
         if was is None:
@@ -149,18 +148,19 @@ def use_command(directory: Path, name: str) -> str:
 
 
 def follow(bundle: Bundle) -> bool | None:
-    """Make a new bundle the current one of its folder, where the current one is its parent: it was compared
-    with that one, and with no other.
+    """Make a new bundle the current one of its folder if the current one is its parent.
+
+    It was compared with its parent, and with no other bundle.
 
     Returns:
-        Whether it is the current one; None where the folder has none. After a roll-back it is not.
+        True if it is the current one; None if the folder has none. After a roll-back it is not.
     """
     shelf = Shelf(bundle.path.absolute().parent, (), {})
     if not (shelf.directory / CURRENT).is_symlink():
         return None
     try:
         current = shelf.current
-    except BundleError:  # what was the current one is gone
+    except BundleError:  # the former current one is gone
         return False
     rolled_back = (shelf.directory / ROLLED_BACK).exists()
     if rolled_back or current is None or current.fingerprint != bundle.manifest.lineage.parent:

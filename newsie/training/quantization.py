@@ -1,15 +1,15 @@
-"""int8: a quarter of the size, two to three times the speed, nearly the same answers.
+"""Quantisation to int8: a quarter of the size, two to three times the speed, similar predictions.
 
-    weights      W (K, N)  int8, one scale a column (see `quantize_columns`)
-    embeddings   E (V, H)  int8, one scale a row; where rows are only summed, A E[ids], the scales go to A
-    activations  X (B, T, K) uint8 around 128, one scale a token, taken from it when the graph runs
+    weights      W (K, N)  int8, one scale per column (see `quantize_columns`)
+    embeddings   E (V, H)  int8, one scale per row; if rows are only summed, A E[ids], the scales go to A
+    activations  X (B, T, K) uint8 around 128, one scale per token, computed when the graph runs
 
     X W = (Xq - 128) Wq * scale_of_token * scale_of_column
 
-A scale for each token is what makes the answer to an article independent of the articles beside it
-and of padding: the usual dynamic quantisation takes one scale from the whole batch, which moves
-probabilities by up to 0.05 from batch to batch, and is less precise (Yao et al. 2022,
-arXiv 2206.01861, "token-wise quantization").
+With one scale per token, the prediction for an article does not depend on padding or on the other articles
+of the batch. The usual dynamic quantisation takes one scale for the whole batch, which moves probabilities
+by up to 0.05 from batch to batch and is less precise (Yao et al. 2022, arXiv 2206.01861, "token-wise
+quantization").
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int8]
 
 OPSET = 21
-"""The first in which QuantizeLinear takes scales of blocks: here, a block is a token."""
+"""The first opset in which QuantizeLinear takes one scale per block. Here a block is a token."""
 
 LARGEST = 127
-PREFIX = "int8/"  # of the constants that are made here
+PREFIX = "int8/"  # of the constants that this module adds
 MICROSOFT = "com.microsoft"
 
 
 def quantize_int8(source: Path, destination: Path) -> None:
-    """Make an int8 graph of a float32 one; what is int8 in it stays as it is.
+    """Convert a float32 graph to int8. Parts that are int8 already do not change.
 
     Args:
-        source: what `export_onnx` wrote.
+        source: the graph that `export_onnx` wrote.
         destination: the file to write.
 
     Raises:
@@ -53,7 +53,7 @@ def quantize_int8(source: Path, destination: Path) -> None:
 
     model = onnx.load(source)
     _Quantizer(model.graph).run()
-    # Shapes that the exporter noted; they do not know the new values.
+    # The exporter's shape annotations do not cover the new values.
     del model.graph.value_info[:]
     next(o for o in model.opset_import if not o.domain).version = OPSET
     if not any(opset.domain == MICROSOFT for opset in model.opset_import):
@@ -62,7 +62,7 @@ def quantize_int8(source: Path, destination: Path) -> None:
 
 
 class _Quantizer:
-    """Rewrites a graph node by node: products with weights and embeddings change, the rest stays."""
+    """A rewriter that replaces products with weights and embeddings in a graph, node by node."""
 
     def __init__(self, graph: Any) -> None:
         from onnx import numpy_helper
@@ -77,14 +77,14 @@ class _Quantizer:
         }
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._nodes: list[Any] = []
-        self._quantized = {  # activation -> its integers, its scales
+        self._quantized = {  # activation -> (integers, scales)
             node.input[0]: (node.output[0], node.input[1])
             for node in graph.node
             if node.op_type == "QuantizeLinear"
         }
         uses = Counter(name for node in graph.node for name in node.input)
         uses.update(output.name for output in graph.output)
-        self._summed = {  # what one product takes as its right side, and nothing else takes
+        self._summed = {  # values whose only use is as the right side of one product
             node.input[1]
             for node in graph.node
             if node.op_type == "MatMul" and uses[node.input[1]] == 1
@@ -108,7 +108,7 @@ class _Quantizer:
         self._graph.initializer.extend(kept)
 
     def _embed(self, node: Any) -> None:
-        """E[ids] = Eq[ids] * scale[ids]; the second factor is left to `_sum` where that is possible."""
+        """Add E[ids] = Eq[ids] * scale[ids]. The scale is left to `_sum` if the rows are only summed."""
         name, ids, out = node.input[0], node.input[1], node.output[0]
         integers, scales = quantize_rows(self._weights[name])
         self._add("Gather", [self._constant(f"{name}_int8", integers), ids], f"{out}_int8")
@@ -121,7 +121,7 @@ class _Quantizer:
             self._add("Mul", [f"{out}_float", f"{out}_scale"], out)
 
     def _sum(self, node: Any) -> None:
-        """A E[ids] = (A * scale[ids]) Eq[ids] with ids (B, N): a number a row is multiplied instead of H."""
+        """Add A E[ids] = (A * scale[ids]) Eq[ids], ids (B, N): one product per row instead of H."""
         weights, rows = node.input
         scale, out = self._row_scales[rows], node.output[0]
         self._add("Transpose", [scale], f"{scale}_row", perm=[0, 2, 1])
@@ -129,7 +129,7 @@ class _Quantizer:
         self._add("MatMul", [f"{out}_weights", rows], out)
 
     def _multiply(self, node: Any) -> None:
-        """X W = (Xq Wq) * scale_of_column * scale_of_token, plus the bias that a Gemm has."""
+        """Add X W = (Xq Wq) * scale_of_column * scale_of_token, plus the bias of a Gemm."""
         x, name, out = node.input[0], node.input[1], node.output[0]
         weight = self._weights[name]
         if any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
@@ -153,13 +153,13 @@ class _Quantizer:
             self._add("Add", [product, *bias], out)
 
     def _quantize_tokens(self, x: str, width: int) -> tuple[str, str]:
-        """Xq = X / scale + 128 with scale = max |X| / 127 of each token; once for all products."""
+        """Add Xq = X / scale + 128, scale = max |X| / 127 per token, once for all products with X."""
         if x not in self._quantized:
             last = self._constant("last_axis", np.array([-1], np.int64))
             self._add("ReduceMax", [x, last], f"{x}_high", keepdims=1)
             self._add("ReduceMin", [x, last], f"{x}_low", keepdims=1)
             self._add("Neg", [f"{x}_low"], f"{x}_depth")
-            tiny = self._constant("tiny", np.float32(1e-12))  # a token of zeros has a scale, too
+            tiny = self._constant("tiny", np.float32(1e-12))  # a token of zeros needs a scale, too
             self._add("Max", [f"{x}_high", f"{x}_depth", tiny], f"{x}_largest")
             step = self._constant("step", np.float32(1 / LARGEST))
             self._add("Mul", [f"{x}_largest", step], f"{x}_scale")
@@ -191,29 +191,29 @@ class _Quantizer:
 
 
 def quantize_rows(weight: Floats) -> tuple[Integers, Floats]:
-    """(V, H) -> integers from -127 to 127, and scales (V, 1)."""
+    """Return a (V, H) table as integers from -127 to 127, and its scales (V, 1)."""
     scale = _safe(np.abs(weight).max(axis=1, keepdims=True) / LARGEST)
     return np.rint(weight / scale).astype(np.int8), scale
 
 
 def quantize_columns(weight: Floats) -> tuple[Integers, Floats]:
-    """(K, N) -> integers, and scales (N,), such that no pair of products overflows 16 bits.
+    """Return (K, N) weights as integers and scales (N,), such that no pair of products overflows 16 bits.
 
     x86 processors without VNNI instructions (Intel before 2019, AMD before Zen 4) add the products
-    of rows 2k and 2k + 1 in 16 bits, where they are cut off: 255 * 127 * 2 is twice too much.
-    Weights of which no two neighbours of one sign sum up to more than 128 cannot get there, so that
-    all processors give the same answers. As neighbours are seldom both large, this costs a third of
-    a bit; halving all weights (ONNX Runtime's `reduce_range`) would cost a whole one.
+    of rows 2k and 2k + 1 in saturating 16-bit arithmetic, for which 255 * 127 * 2 is twice too large.
+    If no two neighbours of the same sign sum up to more than 128, nothing saturates and all processors
+    give the same predictions. Neighbours are seldom both large, so this costs a third of a bit, while
+    halving all weights (ONNX Runtime's `reduce_range`) would cost a whole bit.
     """
     even, odd = weight[0::2], np.zeros_like(weight[0::2])
     odd[: len(weight) // 2] = weight[1::2]
-    alike = np.sign(even) == np.sign(odd)  # a product of tiny ones would be 0
+    alike = np.sign(even) == np.sign(odd)  # the product of two tiny numbers would underflow to 0
     together = np.where(alike, np.abs(even + odd), np.maximum(np.abs(even), np.abs(odd)))
-    # Rounding may add a half to each of the two: 127 becomes 128, and 255 * 128 < 2 ** 15.
+    # Rounding may add a half to each of the two, so 127 becomes 128, and 255 * 128 < 2 ** 15.
     scale = _safe(together.max(axis=0) / LARGEST)
     return np.rint(weight / scale).astype(np.int8), scale
 
 
 def _safe(scale: Floats) -> Floats:
-    """Scales of zeros, and of numbers too small for float32 to divide by, become 1."""
+    """Return the scales, with those that are 0 or too small to divide by in float32 set to 1."""
     return np.where(scale < np.finfo(np.float32).tiny, 1, scale).astype(np.float32)

@@ -1,8 +1,8 @@
-"""Soft labels on a Ray cluster: a shard a task, the same store.
+"""Soft labels on a Ray cluster, with one task per shard and the same store.
 
-The driver sends each task the token ids of its shard and gets logits back, so that the machines of
-the cluster share no folder. What Ray loses with a worker or a node is one shard of each task that ran
-there: Ray starts these tasks again elsewhere.
+The driver sends each task the token ids of its shard and receives logits, so the machines of the cluster
+need no shared folder. If a worker or a node fails, Ray restarts its tasks elsewhere, and only their shards
+are computed again.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from newsie.training.soft_labels import (
 __all__ = ["compute_soft_labels_on_ray", "connect"]
 
 AHEAD = 2
-"""Tasks that wait for each one that runs; more would only fill Ray's memory with tokens."""
+"""The number of waiting tasks per running task. More would only fill Ray's memory with tokens."""
 
 
 def connect(address: str) -> float:
-    """Connect to a cluster, and tell how many GPUs a task takes of it: one, where there are any.
+    """Connect to a cluster, and return the number of GPUs per task: one if the cluster has any, else 0.
 
     Args:
-        address: "auto" for the cluster that this machine is part of, "local" for one of its own, or
-            "ray://HOST:10001".
+        address: "auto" for the cluster that this machine belongs to, "local" for a new one on this machine,
+            or "ray://HOST:10001".
 
     Raises:
         TrainingError: there is no such cluster.
@@ -66,20 +66,20 @@ def compute_soft_labels_on_ray(
     gpus: float = 0,
     progress: Progress | None = None,
 ) -> None:
-    """As `compute_soft_labels`, on the cluster that is connected.
+    """Compute soft labels as `compute_soft_labels` does, on the connected cluster.
 
     Args:
         teachers: models of the same label space; several are averaged as probabilities.
         tokens: the articles in the header's view.
-        header: what the soft labels are computed from.
-        directory: of this store alone; on the driver's machine.
+        header: the inputs of the soft labels.
+        directory: the folder of this store alone, on the driver's machine.
         autocast: run in bf16.
-        cpus, gpus: what a task takes of a machine.
-        progress: told the articles done.
+        cpus, gpus: the resources of a task.
+        progress: advanced by the number of articles done.
 
     Raises:
         FingerprintError: the directory holds soft labels of other inputs.
-        TrainingError: a task fails in a way that trying again does not mend.
+        TrainingError: a task fails and retrying does not help.
         MissingExtraError: Ray is not installed.
     """
     ray = _ray()
@@ -87,7 +87,7 @@ def compute_soft_labels_on_ray(
     shards = missing_shards(header, directory)
     if progress is not None:
         progress.resume(header.articles - sum(map(len, shards.values())))
-    # Tried again for ever where a machine is lost; errors of our own code are not tried again.
+    # Tasks of a lost machine are retried without limit; exceptions of our own code are not retried.
     answer: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=-1)(_answer)
     models = ray.put([model.cpu() for model in teachers])
     slots = max(1, int(ray.cluster_resources().get("CPU", 1) / max(cpus, 1e-9)))
@@ -117,7 +117,7 @@ def _ray() -> Any:
 def _answer(
     teachers: Sequence[nn.Module], part: TokenStore, max_tokens: int, autocast: bool, cpus: float
 ) -> dict[str, NDArray[np.float32]]:
-    """The task: logits of a shard, (n, C) by task."""
+    """Return the logits of a shard by classification task, (n, C) each. This runs as a Ray task."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(max(1, int(cpus)))

@@ -1,9 +1,9 @@
-"""From a bundle back to a float student that can be trained on.
+"""Reconstruction of a trainable float student from a bundle.
 
-A bundle holds a student as an int8 graph alone. Its weights, each an integer times a scale, are the
-float student's but for rounding, and the graph computes with them in the order in which the student
-does, which tells which is which. (Names would not: the exporter leaves out what is zero and shares
-what is equal.) So every bundle can be retrained and exported, without a file beside it.
+A bundle contains a student only as an int8 graph. The graph's weights, each an integer times a scale, equal
+the float student's up to rounding. They are identified by the order in which the graph uses them, which is
+the student's. (Names do not identify them: the exporter omits zeros and shares equal constants.) So every
+bundle can be retrained and exported without an additional file.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ HEAD_PRODUCTS = ("pre_classifier", "classifier")
 TABLES = ("word_embeddings", "position_embeddings")
 
 MAX_DIFFERENCE = 0.25
-"""A single probability of the float student is at most so far from the graph's; int8 rounds activations,
-too, which moves a few of them by some hundredths. A graph that was read wrongly is off by more."""
+"""The largest allowed difference between a probability of the float student and the graph's. int8 rounds
+activations, too, which moves a few probabilities by some hundredths; a misread graph is off by more."""
 
 
 def revive_student(bundle: Bundle) -> MultiTaskModel:
-    """The student of a bundle in float32: encoder, heads of all tasks, label space.
+    """Return the student of a bundle in float32: encoder, heads of all tasks, label space.
 
-    Its answers are those of the bundle but for int8's noise, which is made sure of on a few texts of
-    random tokens. Calibration and encoding stay in the manifest.
+    Its predictions equal the bundle's up to int8's noise, which is checked on a few texts of random tokens.
+    Calibration and encoding stay in the manifest.
 
     Args:
         bundle: a verified bundle.
 
     Raises:
-        BundleError: its graph is not one that this version of Newsie exports.
+        BundleError: this version of Newsie does not export such a graph.
         MissingExtraError: onnx is not installed.
     """
     graph = _Graph(bundle)
@@ -74,17 +74,17 @@ def revive_student(bundle: Bundle) -> MultiTaskModel:
 
 
 def read_weights(bundle: Bundle) -> dict[str, Floats]:
-    """The weights of a bundle's student in float32, named as in `MultiTaskModel`.
+    """Return the weights of a bundle's student in float32, named as in `MultiTaskModel`.
 
     Raises:
-        BundleError: its graph is not one that this version of Newsie exports.
+        BundleError: this version of Newsie does not export such a graph.
         MissingExtraError: onnx is not installed.
     """
     return _Graph(bundle).parameters(bundle.manifest.label_space.names)
 
 
 class _Graph:
-    """The graph of a bundle, with what finds its parameters again."""
+    """The ONNX graph of a bundle, with methods that read the student's parameters from it."""
 
     def __init__(self, bundle: Bundle) -> None:
         try:
@@ -99,7 +99,7 @@ class _Graph:
         self._makers = {output: node for node in self._graph.node for output in node.output}
 
     def unknown(self, why: str) -> BundleError:
-        """The error for a graph of another make."""
+        """Return the error for a graph that this version does not export."""
         return BundleError(
             f"bundle {self.bundle.path}: model.onnx is not a graph that this Newsie exports, so its "
             f"weights cannot be read back ({why}); retrain from the bundled student or from a bundle "
@@ -107,7 +107,7 @@ class _Graph:
         )
 
     def parameters(self, tasks: Sequence[str]) -> dict[str, Floats]:
-        """Name in `MultiTaskModel` -> value, of all parameters."""
+        """Return all parameters by their name in `MultiTaskModel`."""
         nodes: dict[str, list[Any]] = {"MatMulIntegerToFloat": [], "LayerNormalization": []}
         for node in self._graph.node:
             if node.op_type in nodes:
@@ -130,14 +130,14 @@ class _Graph:
         return zip(names, nodes, strict=True)
 
     def _tables(self) -> Iterator[tuple[str, Floats]]:
-        """Embeddings: integers (V, H) and a scale a row (V, 1)."""
+        """Yield the embeddings, stored as integers (V, H) and one scale per row (V, 1)."""
         for table in TABLES:
             name = f"encoder.embeddings.{table}.weight"
             integers, scale = (self._value(f"int8/model.{name}_{x}") for x in ("int8", "scale"))
             yield name, integers.astype(np.float32) * scale
 
     def _bias(self, product: Any, width: int) -> Floats:
-        """What is added to a product, (N,): zeros where it is no constant, since those are left out."""
+        """Return the bias of a product, (N,). It is 0 without a constant, as the exporter omits zeros."""
         output = product.output[0].removesuffix("_unscaled")
         names = {output, f"{output}_without_bias"}
         added = (
@@ -151,19 +151,19 @@ class _Graph:
         return np.zeros(width, np.float32) if name is None else self._value(name)
 
     def attention_scale(self) -> float:
-        """What queries, or their products with keys, are multiplied by: 1 / sqrt(size of a head)."""
+        """Return the factor of the queries or of their products with keys: 1 / sqrt(size of a head)."""
         softmax = next((node for node in self._graph.node if node.op_type == "Softmax"), None)
         if softmax is None:
             raise self.unknown("it has no attention")
         node = softmax
         while node.op_type != "Mul" or node.input[1] not in self._constants:
-            node = self._makers.get(node.input[0])  # the way of the queries
+            node = self._makers.get(node.input[0])  # follow the queries
             if node is None:
                 raise self.unknown("its attention has no scale")
         return float(self._value(node.input[1]))
 
     def activation(self) -> str:
-        """What transformers calls the function between the two layers of a feed-forward net."""
+        """Return the transformers name of the activation in the feed-forward layers."""
         kinds = {node.op_type for node in self._graph.node}
         if "Gelu" not in kinds:
             raise self.unknown("its activation is not gelu")
@@ -177,7 +177,7 @@ class _Graph:
 
 
 def _product_names(layers: int, tasks: Sequence[str]) -> list[str]:
-    """The layers that multiply, in the order in which the student computes them."""
+    """Return the names of the linear layers, in the order in which the student computes them."""
     return [
         *(
             f"encoder.transformer.layer.{n}.{part}"
@@ -196,7 +196,7 @@ def _norm_names(layers: int) -> list[str]:
 
 
 def _configuration(graph: _Graph, weights: dict[str, Floats]) -> DistilBertConfig:
-    """The shape of the encoder, from the shapes of its weights."""
+    """Return the encoder's configuration, derived from the shapes of its weights."""
     vocabulary, width = weights["encoder.embeddings.word_embeddings.weight"].shape
     positions = len(weights["encoder.embeddings.position_embeddings.weight"])
     layers = sum(name.endswith("ffn.lin1.weight") for name in weights)
@@ -215,7 +215,7 @@ def _configuration(graph: _Graph, weights: dict[str, Floats]) -> DistilBertConfi
 
 
 def _check_answers(model: MultiTaskModel, bundle: Bundle, graph: _Graph) -> None:
-    """Whether the model answers as the graph does, on texts of random tokens."""
+    """Check that the model's predictions match the graph's on texts of random tokens."""
     config = model.encoder.config
     random = np.random.default_rng(0)
     length = min(24, config.max_position_embeddings)

@@ -1,8 +1,8 @@
-"""The teacher's answers to every article, computed once and stored.
+"""Soft labels: the teacher's logits for every article, computed once and stored.
 
-Logits, not probabilities, so that the temperature stays free; float16, because the student's own noise is
-far above its rounding. Shards are written one by one and never changed, so that a killed run goes on at the
-shard where it was.
+Logits are stored instead of probabilities so that any temperature can be applied, and in float16 because its
+rounding is far below the student's own noise. Shards are written one by one and never changed, so a killed
+run resumes at the shard where it stopped.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ HEADER_FILE = "soft_labels.json"
 
 @dataclass(frozen=True)
 class SoftLabelsHeader:
-    """What soft labels were computed from. Two are interchangeable only if all of this is equal.
+    """The inputs of stored soft labels. Two sets are interchangeable only if their headers are equal.
 
     Attributes:
-        teacher: fingerprints of the teachers' weights.
-        labels: names of the labels in order, by task.
-        data: fingerprint of the articles.
-        view: what of each article the teacher read.
-        max_tokens: longest input in tokens.
-        articles: how many there are.
+        teacher: the fingerprints of the teachers' weights.
+        labels: the names of the labels in order, by task.
+        data: the fingerprint of the articles.
+        view: the view of each article that the teacher read.
+        max_tokens: the longest input in tokens.
+        articles: the number of articles.
     """
 
     teacher: tuple[str, ...]
@@ -68,7 +68,7 @@ class SoftLabelsHeader:
     articles: int
 
     def check(self, found: SoftLabelsHeader, directory: Path) -> None:
-        """Raise FingerprintError, naming each difference, unless `found` in a directory equals this."""
+        """Raise FingerprintError, listing the differences, unless the header `found` equals this one."""
         wanted, given = (json.loads(json.dumps(asdict(header))) for header in (self, found))
         differences = [
             f"  {name}: stored {given[name]!r}, now {wanted[name]!r}"
@@ -91,25 +91,25 @@ class SoftLabelsHeader:
         max_tokens: int,
         articles: int,
     ) -> SoftLabelsHeader:
-        """The header of soft labels for a label space."""
+        """Return the header of soft labels for a label space."""
         by_task = {task.name: task.labels for task in labels.tasks}
         return cls(tuple(teachers), by_task, data, view, max_tokens, articles)
 
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """A teacher's answers to N articles.
+    """A teacher's logits for N articles.
 
     Attributes:
-        header: what they were computed from.
-        logits: (N, C_task) float16 by task. Of an ensemble: the log of the mean probabilities.
+        header: the inputs of the soft labels.
+        logits: (N, C_task) float16 by task. For an ensemble, the log of the mean probabilities.
     """
 
     header: SoftLabelsHeader
     logits: dict[str, NDArray[np.float16]]
 
     def take(self, rows: NDArray[np.int64]) -> SoftLabels:
-        """Return those of the given articles alone."""
+        """Return the soft labels of only the given articles."""
         header = replace(self.header, articles=len(rows))
         return SoftLabels(header, {task: logits[rows] for task, logits in self.logits.items()})
 
@@ -126,17 +126,17 @@ def compute_soft_labels(
     processes: int = 1,
     progress: Progress | None = None,
 ) -> None:
-    """Let the teachers answer every article; shards that are there already are kept.
+    """Compute and store the teachers' logits for every article. Existing shards are kept.
 
     Args:
         teachers: models of the same label space; several are averaged as probabilities.
         tokens: the articles in the header's view.
-        header: what the soft labels are computed from.
-        directory: of this store alone.
-        device: where the teachers are.
+        header: the inputs of the soft labels.
+        directory: the folder of this store alone.
+        device: the device of the teachers.
         autocast: run in bf16.
-        process, processes: which part of the shards to compute: every `processes`-th.
-        progress: told the articles done.
+        process, processes: compute every `processes`-th shard, from the number `process` on.
+        progress: advanced by the number of articles done.
 
     Raises:
         FingerprintError: the directory holds soft labels of other inputs.
@@ -161,7 +161,7 @@ def compute_soft_labels(
 
 
 def open_store(header: SoftLabelsHeader, directory: Path, *, main: bool = True) -> None:
-    """Begin a store, or go on with the one that is there; only the `main` process begins it.
+    """Create a store or check the existing one. Only the `main` process creates it.
 
     Raises:
         FingerprintError: the directory holds soft labels of other inputs.
@@ -174,7 +174,7 @@ def open_store(header: SoftLabelsHeader, directory: Path, *, main: bool = True) 
 
 
 def missing_shards(header: SoftLabelsHeader, directory: Path) -> dict[int, range]:
-    """Number of each shard that is not there yet -> rows of its articles."""
+    """Return the article rows of each missing shard, by shard number."""
     starts = enumerate(range(0, header.articles, SHARD_ARTICLES))
     return {
         shard: range(start, min(start + SHARD_ARTICLES, header.articles))
@@ -184,10 +184,10 @@ def missing_shards(header: SoftLabelsHeader, directory: Path) -> dict[int, range
 
 
 def write_shard(directory: Path, shard: int, logits: Mapping[str, NDArray[np.float32]]) -> None:
-    """Write a shard with its checksum, aside first.
+    """Write a shard with its checksum, atomically.
 
     Raises:
-        TrainingError: logits that float16 cannot hold.
+        TrainingError: a logit is too large for float16.
     """
     content = save_bytes({task: _as_float16(task, z) for task, z in logits.items()})
     with new_file(_shard(directory, shard)) as aside:
@@ -210,7 +210,7 @@ def load_soft_labels(directory: Path) -> SoftLabels:
     """Read a complete store.
 
     Raises:
-        FingerprintError: it is incomplete or damaged.
+        FingerprintError: the store is incomplete or damaged.
     """
     header = read_header(directory)
     shards = []
@@ -239,13 +239,13 @@ def compute_logits(
     autocast: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> dict[str, NDArray[np.float32]]:
-    """Logits of the given rows, (n, C) by task, in the order of `rows`.
+    """Return the logits of the given rows, (n, C) by task, in the order of `rows`.
 
-    Several models are averaged as probabilities; their logits are the log of the mean. `advance` is told
-    the articles done.
+    Several models are averaged as probabilities; their logits are the log of the mean. `advance` is called
+    with the number of articles done in each batch.
 
     Raises:
-        TrainingError: a model answers with something that is not a number.
+        TrainingError: a model returns a logit that is not finite.
     """
     lengths = np.minimum(tokens.lengths[rows], max_tokens)
     order = np.argsort(lengths, kind="stable")
@@ -273,7 +273,7 @@ def compute_logits(
 
 
 def average_logits(logits: Sequence[Tensor]) -> Tensor:
-    """The log of the members' mean probabilities; of a single member, its logits."""
+    """Return the log of the members' mean probabilities, or the logits of a single member."""
     if len(logits) == 1:
         return logits[0]
     members = torch.stack([torch.log_softmax(member, -1) for member in logits])
@@ -281,7 +281,7 @@ def average_logits(logits: Sequence[Tensor]) -> Tensor:
 
 
 def _token_batches(lengths: NDArray[np.int64]) -> list[slice]:
-    """Cut ascending lengths into runs whose padded size stays within the budget of tokens."""
+    """Split ascending lengths into batches whose padded size stays within BATCH_TOKENS."""
     batches, start = [], 0
     for end in range(1, len(lengths) + 1):
         if end == len(lengths) or (end + 1 - start) * lengths[end] > BATCH_TOKENS:
@@ -291,10 +291,10 @@ def _token_batches(lengths: NDArray[np.int64]) -> list[slice]:
 
 
 def read_header(directory: Path) -> SoftLabelsHeader:
-    """What the soft labels of a directory were computed from.
+    """Read the header of the soft labels in a directory.
 
     Raises:
-        FingerprintError: it holds none.
+        FingerprintError: the directory holds no soft labels.
     """
     try:
         content: dict[str, Any] = json.loads((directory / HEADER_FILE).read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""Ways to compare a student's answer with its teacher's: one function each, by the name that recipes use.
+"""Distillation losses between the predictions of student and teacher, by the names that recipes use.
 
-All take logits of student and teacher (b, C), target labels (b,) and the temperature T of both sides,
-and return the loss of each article (b,). All are multiplied by T^2: without it the gradient would fade
-with 1 / T^2, and alpha would mean something else at each T.
+All take the logits of student and teacher (b, C), target labels (b,) and the temperature T of both, and
+return the loss of each article (b,). All but `top_label_loss` are multiplied by T^2. Without this factor
+the gradient would shrink with 1 / T^2, and the meaning of alpha would depend on T.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ __all__ = [
 SoftLoss = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 OTHERS_WEIGHT = 8.0
-"""Weight of the labels that are not the target's in `decoupled_loss`; that of the target is 1."""
+"""The weight of the non-target labels in `decoupled_loss`; the target's is 1."""
 
 STANDARDISED_WEIGHT = 10.0
-"""Factor of `standardised_loss`: at alpha = 0.1 its share beside gold labels is 9 to 0.1, as in the authors'
-code (base temperature 2). Z-scores are small numbers, whose divergence would count for little."""
+"""The factor of `standardised_loss`. At alpha = 0.1 its weight against gold labels is 9 to 0.1, as in the
+authors' code (base temperature 2). Z-scores are small, so their divergence alone would count for little."""
 
 
 def soft_loss(student: Tensor, teacher: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """Distance between the soft labels of teacher and student.
+    """Return the divergence between the soft labels of teacher and student.
 
     T^2 * KL(softmax(t / T) || softmax(s / T)), Hinton, Vinyals, Dean 2015 (arXiv 1503.02531).
-    The target is not looked at.
+    The target is not used.
     """
     log_student = F.log_softmax(student.float() / temperature, dim=-1)
     log_teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
@@ -48,7 +48,7 @@ def soft_loss(student: Tensor, teacher: Tensor, target: Tensor, temperature: flo
 
 
 def standardise(logits: Tensor, epsilon: float = 1e-6) -> Tensor:
-    """Each row's z-score: (b, C) -> (b, C) of mean 0 and standard deviation 1.
+    """Return each row's z-scores: (b, C) -> (b, C) of mean 0 and standard deviation 1.
 
     Sun et al., CVPR 2024 (arXiv 2403.01427): the student need not copy the scale of the teacher's logits.
     """
@@ -60,10 +60,9 @@ def standardise(logits: Tensor, epsilon: float = 1e-6) -> Tensor:
 def standardised_loss(
     student: Tensor, teacher: Tensor, target: Tensor, temperature: float
 ) -> Tensor:
-    """`soft_loss` between the z-scores of the logits (arXiv 2403.01427), times 10.
+    """Return `soft_loss` between the z-scores of the logits (arXiv 2403.01427), times 10.
 
-    Two labels have the z-scores 1 and -1, however sure one is of them; such a task is compared by
-    `soft_loss` itself.
+    With two labels the z-scores are 1 and -1 at any confidence, so such a task uses `soft_loss` itself.
     """
     if student.shape[-1] == 2:
         return soft_loss(student, teacher, target, temperature)
@@ -72,14 +71,14 @@ def standardised_loss(
 
 
 def decoupled_loss(student: Tensor, teacher: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """Target and other labels apart (Zhao et al., CVPR 2022, arXiv 2203.08679).
+    """Return separate losses of target and other labels, summed (Zhao et al., CVPR 2022, arXiv 2203.08679).
 
-    With p = softmax(z / T), y the target, b = (p_y, 1 - p_y) and o = p without y, summed up to 1:
+    With p = softmax(z / T), y the target, b = (p_y, 1 - p_y) and o = p without y, normalised to 1:
 
         T^2 * (KL(b_t || b_s) + 8 * KL(o_t || o_s))
 
-    With 1 - p_y of the teacher in place of 8 this is `soft_loss`: there, the surer the teacher is, the
-    less the labels beside the target count.
+    With the teacher's 1 - p_y in place of 8 this equals `soft_loss`, in which the other labels count less
+    the more confident the teacher is.
     """
     others = F.one_hot(target, student.shape[-1]) == 0  # (b, C)
     sides = []
@@ -98,15 +97,14 @@ def decoupled_loss(student: Tensor, teacher: Tensor, target: Tensor, temperature
 def correlation_loss(
     student: Tensor, teacher: Tensor, target: Tensor, temperature: float
 ) -> Tensor:
-    """DIST (Huang et al., NeurIPS 2022, arXiv 2205.10536): order and proportion, not exact values.
+    """Return the DIST loss, which matches correlations (Huang et al., NeurIPS 2022, arXiv 2205.10536).
 
     With p = softmax(z / T) and Pearson's r:
 
         T^2 * ((1 - r over the labels of an article) + (1 - r over the articles of a label))
 
-    The second part is a mean over labels, and the same for all articles of the micro-batch. Of two
-    labels the first part is 0 or 2 and teaches nothing; the second still does. The target is not
-    looked at.
+    The second part is a mean over labels, and the same for all articles of the micro-batch. With two labels
+    the first part is 0 or 2 and has no gradient, but the second has. The target is not used.
     """
     p_student, p_teacher = (torch.softmax(z.float() / temperature, -1) for z in (student, teacher))
     by_article = 1 - _pearson(p_student, p_teacher)  # (b,)
@@ -115,9 +113,9 @@ def correlation_loss(
 
 
 def top_label_loss(student: Tensor, teacher: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """Cross entropy with the teacher's most probable label, -log softmax(s)[argmax t]: hard distillation.
+    """Return the cross entropy with the teacher's most probable label, -log softmax(s)[argmax t].
 
-    Neither temperature nor target are looked at.
+    This is hard distillation. Neither temperature nor target is used.
     """
     return F.cross_entropy(student.float(), teacher.argmax(dim=-1), reduction="none")
 
@@ -132,13 +130,13 @@ SOFT_LOSSES: Mapping[SoftLossName, SoftLoss] = {
 
 
 def _divergence(log_student: Tensor, log_teacher: Tensor) -> Tensor:
-    """KL(teacher || student) of log probabilities (b, C): (b,)."""
+    """Return KL(teacher || student) of log probabilities: (b, C), (b, C) -> (b,)."""
     return F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(dim=-1)
 
 
 def _pearson(a: Tensor, b: Tensor, epsilon: float = 1e-8) -> Tensor:
-    """Correlation of the rows of (n, m) and (n, m): (n,); 0 where a row is constant."""
+    """Return the correlation of the rows of (n, m) and (n, m), (n,); 0 if a row is constant."""
     a, b = a - a.mean(dim=-1, keepdim=True), b - b.mean(dim=-1, keepdim=True)
-    # The square of the norm has a gradient at 0, the norm has none.
+    # The squared norm has a gradient at 0, but the norm has none.
     scale = ((a**2).sum(-1) * (b**2).sum(-1) + epsilon**2).sqrt()
     return (a * b).sum(-1) / scale

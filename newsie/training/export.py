@@ -81,7 +81,7 @@ def export_onnx(model: MultiTaskModel, path: Path) -> None:
             )
         except ImportError as error:
             raise MissingExtraError("exporting a model", error.name or "onnx", "train") from error
-        assert program is not None  # as it is exported by dynamo
+        assert program is not None  # since dynamo exports it
         if isinstance(encoder, NanoEncoder):
             program.model.metadata_props[BATCH_TOKENS] = str(encoder.batch_tokens)
         program.save(str(path), external_data=False)

@@ -1,4 +1,4 @@
-"""Fingerprints: short names for the inputs that a result depends on."""
+"""Fingerprints: short digests of the inputs that a result depends on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The articles of the files that a recipe names, and what was found while reading them."""
+"""Reading of a recipe's data files, with a report of problems."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = ["FIELDS", "data_fingerprint", "find_file", "read_sources"]
 
 FIELDS = ("id", "headline", "body", "publisher", "published", "url")
 DESCRIPTIONS = ("origin", "terms", "limits")
-"""What CorpusConfig says to people; the articles are the same whatever it is."""
+"""The descriptive fields of CorpusConfig, which do not affect the articles."""
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 SUBSTITUTE = "\x1a"
-"""Unicode's character in place of one that is damaged; `clean_text` treats it as it treats the half of a
-surrogate pair, so that a model is shown the same text."""
+"""The Unicode control character for a damaged character. `clean_text` treats it like a lone surrogate, so
+that a model sees the same text."""
 
 
 def data_fingerprint(config: DataConfig, root: Path) -> str:
-    """Hex digest of all that decides the prepared articles: of the recipe, and the bytes of its files.
+    """Return a hex digest of the inputs of the prepared articles: recipe settings and file contents.
 
-    What only weighs articles and tasks while a model is fitted is left out. Of a hub dataset the name
-    counts and not the content, which is not looked at: delete the folder to read a changed one again.
+    Settings that only weight articles and tasks during fitting are left out. A hub dataset is identified by
+    its name and not by its content: delete the folder to read a changed dataset again.
     """
     content = asdict(config)
     del content["sampling_temperature"]
@@ -57,7 +57,7 @@ def data_fingerprint(config: DataConfig, root: Path) -> str:
 
 
 def find_file(root: Path, name: str) -> Path:
-    """A corpus file in the data folder."""
+    """Return the path of a corpus file in the data folder. Raise RecipeError if it does not exist."""
     path = root / name
     if not path.exists():
         raise RecipeError(
@@ -69,10 +69,10 @@ def find_file(root: Path, name: str) -> Path:
 
 @dataclass(frozen=True)
 class _WatchedRule(LabelRule):
-    """A rule that knows which labels it merges or drops have not been met in any row: misspelt ones.
+    """A rule that records the merged or dropped labels that occur in no row and so may be misspelt.
 
     Attributes:
-        unmet: the labels that have not.
+        unmet: the labels that have not occurred yet.
     """
 
     unmet: set[str] = field(default_factory=set)
@@ -90,7 +90,7 @@ def _watch(rule: LabelRule) -> _WatchedRule:
 def read_sources(
     config: DataConfig, root: Path, report: dict[str, Any], say: Callable[[str], None], seed: int
 ) -> tuple[list[Article], NDArray[np.str_], list[str]]:
-    """All articles; (N,) the split of the file that each comes from; and N names of corpora."""
+    """Read all N articles. Return them, the split of each one's file, (N,), and each one's corpus name."""
     articles: list[Article] = []
     splits: list[str] = []
     corpora: list[str] = []
@@ -126,7 +126,7 @@ def read_sources(
 
 
 def _sample(articles: list[Article], limit: int, seed: int) -> list[Article]:
-    """At most `limit` of the articles, chosen at random, in their order; 0 means all."""
+    """Return at most `limit` of the articles, chosen at random, in their order; 0 means all."""
     if not 0 < limit < len(articles):
         return articles
     chosen = np.random.default_rng(seed).permutation(len(articles))[:limit]
@@ -136,7 +136,7 @@ def _sample(articles: list[Article], limit: int, seed: int) -> list[Article]:
 def _report_reading(
     name: str, reader: ArticleReader, report: dict[str, Any], say: Callable[[str], None]
 ) -> None:
-    """Say and record what a reader found in a file, and what it did not."""
+    """Print and record the articles, problems and missing labels that a reader met in a file."""
     count = reader.rows - len(reader.problems)
     key, name = name, name.replace("/", " ")
     say(f"{name}: {count:,} articles; {reader.columns.describe()}")
@@ -155,9 +155,9 @@ def _report_reading(
 
 
 def _storable(article: Article) -> Article:
-    """The article without halves of surrogate pairs, which UTF-8 cannot hold.
+    """Return the article without lone surrogates, which UTF-8 cannot encode.
 
-    JSON can name them alone. In what a model reads they are substituted, elsewhere escaped, so that
+    JSON can contain them as escapes. They are replaced in headline and body, and escaped elsewhere, so that
     different ids stay different.
     """
     texts = [getattr(article, field) or "" for field in FIELDS]

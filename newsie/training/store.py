@@ -1,4 +1,4 @@
-"""The run store: one folder for the result of each stage, named by the arguments of the stage.
+"""The run store: a folder for the result of each stage, named by the stage's arguments.
 
 A stage is a function of a workspace and its inputs. Calling it with a store computes the result once:
 
@@ -8,8 +8,8 @@ A stage is a function of a workspace and its inputs. Calling it with a store com
 
     teacher = fit_teacher(store, corpora, config, seed)
 
-The folder's name holds the fingerprint of all arguments, so no dependency can be forgotten: a complete
-folder is opened, an interrupted stage goes on, and changed inputs get a new folder.
+The folder's name contains the fingerprint of all arguments, so no dependency can be forgotten. A complete
+folder is opened, an interrupted stage resumes, and changed inputs get a new folder.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ Inputs = ParamSpec("Inputs")
 Result = TypeVar("Result")
 
 RECORDS = "stages"
-"""Folder of a run that holds a record for each complete stage: its inputs' fingerprints, as JSON."""
+"""The folder of a run with a record for each complete stage: the fingerprints of its inputs, as JSON."""
 
 
 class RunStore:
     """The results of a run, and the processes that compute them.
 
     Args:
-        directory: of the run; made if it does not exist.
-        precision: "fp32", "bf16", or "auto", which measures once and keeps the answer with the run.
-        trackers: names of Accelerate's trackers, e.g. ["tensorboard"].
-        ray: address of a Ray cluster that computes the soft labels; empty: this machine does.
-        also: folder of a finished run, whose results are used where they have the same inputs. It is
+        directory: the folder of the run; created if it does not exist.
+        precision: "fp32", "bf16", or "auto", which measures once and stores the result with the run.
+        trackers: the names of Accelerate's trackers, e.g. ["tensorboard"].
+        ray: the address of a Ray cluster that computes the soft labels; empty means this machine.
+        also: the folder of a finished run whose results are reused if their inputs are the same. It is
             never written to.
     """
 
@@ -68,12 +68,12 @@ class RunStore:
     ) -> None:
         self.directory, self.ray, self.also = directory, ray, also
         directory.mkdir(parents=True, exist_ok=True)
-        # Several CPU processes find each other only if they are told that they run on CPUs.
+        # Several CPU processes connect only if Accelerate knows that they run on CPUs.
         cpu = not torch.accelerator.is_available()
-        # The other processes wait while one reads the articles, which may take long.
+        # The other processes wait while one reads the articles, which may take a long time.
         state = PartialState(cpu=cpu, timeout=timedelta(hours=24))
         with state.main_process_first():
-            # Kept with the run: a resumed run must compute as it did before.
+            # The choice is stored, since a resumed run must compute as before.
             record = (also or directory) / "precision.json"
             self.precision: Precision = choose_precision(precision, record)
         self.accelerator = Accelerator(
@@ -87,7 +87,7 @@ class RunStore:
 
     @property
     def autocast(self) -> bool:
-        """Whether models run in bf16."""
+        """True if models run in bf16."""
         return self.precision == "bf16"
 
     def say(self, text: str) -> None:
@@ -104,7 +104,7 @@ class RunStore:
         for directory in (self.directory, self.also):
             if directory is not None and _record(directory, name).exists():
                 folder = directory / name
-                if folder.exists():  # people delete folders to compute them again
+                if folder.exists():  # users may delete a folder to compute it again
                     return folder
         return None
 
@@ -116,11 +116,11 @@ class RunStore:
 
 @dataclass(frozen=True)
 class Workspace:
-    """What a stage computes with. None of it decides the result, except the store's precision.
+    """The environment of a stage. It does not affect the result, except for the store's precision.
 
     Attributes:
-        store: gives the processes, and the results of other stages.
-        folder: where the result goes; of this stage alone.
+        store: the processes, and the results of other stages.
+        folder: the folder of the result, which belongs to this stage alone.
     """
 
     store: RunStore
@@ -141,11 +141,11 @@ class Stage(Generic[Inputs, Result]):
         functools.update_wrapper(self, compute)
 
     def __call__(self, store: RunStore, *args: Inputs.args, **kwargs: Inputs.kwargs) -> Result:
-        """Return the result, computed now or before."""
+        """Return the result, computing it unless it is complete."""
         inputs = self._fingerprints(store, *args, **kwargs)
         name = f"{self.name}-{digest(inputs)}"
         folder = store.complete(name)
-        store.accelerator.wait_for_everyone()  # all have looked before one marks it as complete
+        store.accelerator.wait_for_everyone()  # all must look before one marks it as complete
         if folder is None:
             folder = store.directory / name
             if self.resumable:  # all processes take part
@@ -193,13 +193,13 @@ class Stage(Generic[Inputs, Result]):
 def stage(
     name: str, *, opens: Callable[[Path], Result], resumable: bool = False
 ) -> Callable[[Callable[Concatenate[Workspace, Inputs], None]], Stage[Inputs, Result]]:
-    """Make a stage of a function that fills `work.folder`.
+    """Return a decorator that makes a stage of a function that fills `work.folder`.
 
     Args:
-        name: begins the names of its folders.
+        name: the prefix of the stage's folder names.
         opens: reads the result from a complete folder.
-        resumable: all processes call the function, which goes on with what it finds in the folder. Otherwise
-            the main process alone calls it, with no folder there.
+        resumable: all processes call the function, which resumes from the contents of the folder. Otherwise
+            only the main process calls it, without an existing folder.
     """
 
     def decorate(compute: Callable[Concatenate[Workspace, Inputs], None]) -> Stage[Inputs, Result]:
@@ -219,10 +219,10 @@ def _write_record(directory: Path, name: str, inputs: dict[str, Any]) -> None:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep other processes from working in the same folder, which exists.
+    """Keep other processes from working in the same folder, which must exist.
 
     Raises:
-        TrainingError: another process is at work there.
+        TrainingError: another process is working there.
     """
     try:
         with FileLock(directory / ".lock", timeout=0):

@@ -1,4 +1,4 @@
-"""The student: a DistilBERT that begins as a thinned-out copy of its teacher."""
+"""The student: a DistilBERT initialised with some of the teacher's layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["chosen_layers", "student_from_teacher"]
 
 
 def chosen_layers(teacher_layers: int, student_layers: int) -> list[int]:
-    """Which layers of the teacher the student takes: evenly spread, the first and last among them.
+    """Return the teacher's layers that the student takes: evenly spaced, including the first and last.
 
     12 -> 6 gives 0, 2, 4, 7, 9, 11, the choice of DistilBERT (arXiv 1910.01108).
     """
@@ -38,18 +38,18 @@ def student_from_teacher(
     dropout: float = 0.0,
     pieces: Sequence[int] | None = None,
 ) -> MultiTaskModel:
-    """A student of `layers` layers that starts from its teacher's weights, or an encoder's.
+    """Return a student of `layers` layers with weights of its teacher or of another encoder.
 
     Args:
-        teacher: gives the label space, and with the layers the heads.
-        layers: how many of the encoder's layers the student has.
-        encoder: a BERT or DistilBERT, as `load_encoder` gives it, to take the layers from instead of
-            the teacher's; its heads begin anew then, for those of the teacher read the teacher's layers.
-        dropout: of the student while it trains.
-        pieces: ids of the word pieces that the student keeps; None keeps all.
+        teacher: the source of the label space, and of layers and heads without an `encoder`.
+        layers: the number of layers of the student.
+        encoder: a BERT or DistilBERT, as `load_encoder` returns it, to take the layers from instead. The
+            student then gets new heads, because the teacher's heads fit the teacher's layers only.
+        dropout: the dropout of the student during training.
+        pieces: the ids of the word pieces that the student keeps; None keeps all.
 
     Raises:
-        RecipeError: the encoder is of another type, normalises otherwise, or has fewer layers.
+        RecipeError: the encoder has another type, another layer_norm_eps, or fewer layers.
     """
     source = encoder if encoder is not None else teacher.encoder
     if not isinstance(source, DistilBertModel):

@@ -1,4 +1,4 @@
-"""What is measured against each other: teacher, student, served student and baseline, behind one face."""
+"""The evaluated systems with one interface: teacher, student, served student and baseline."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ __all__ = [
 ]
 
 Answers = dict[str, NDArray[np.float32]]
-"""Task -> (N, C), the logarithm of probabilities, up to a constant for each article."""
+"""The log probabilities by task, (N, C), up to a constant for each article."""
 
 LEAST_PROBABILITY = 1e-6
-"""A label that the baseline never saw still gets this much, so that its likelihood is a number."""
+"""The lower bound of probabilities, so that labels that the baseline never saw have a finite likelihood."""
 
 
 @dataclass(frozen=True)
 class System:
-    """Something that answers articles.
+    """A system that classifies articles.
 
     Attributes:
         name: one of `figures.SYSTEMS`.
-        fingerprint: of all that decides its answers.
-        answer: articles and what of each is shown -> answers before calibration.
-        directory: where answers are stored; None stores nothing.
-        temperatures: calibration temperature by task; an absent one is 1.
+        fingerprint: the fingerprint of everything that determines its predictions.
+        answer: a function from articles and a view to predictions before calibration.
+        directory: the folder of stored predictions; None stores nothing.
+        temperatures: the calibration temperature by task; the default is 1.
     """
 
     name: str
@@ -66,7 +66,7 @@ class System:
     temperatures: Mapping[str, float] = field(default_factory=dict)
 
     def answers(self, articles: Sequence[Article], view: View) -> Answers:
-        """Answers before calibration, stored ones where the same was asked before."""
+        """Return the predictions before calibration, stored ones if the same were computed before."""
         if self.directory is None:
             return self.answer(articles, view)
         texts = [[article.headline, article.body] for article in articles]
@@ -79,7 +79,7 @@ class System:
         return dict(load_file(path))
 
     def probabilities(self, articles: Sequence[Article], view: View) -> Answers:
-        """(N, C) by task, calibrated, rows sum to 1."""
+        """Return the calibrated probabilities by task, (N, C), whose rows sum to 1."""
         return {
             task: softmax(values / self.temperatures.get(task, 1.0)).astype(np.float32)
             for task, values in self.answers(articles, view).items()
@@ -87,9 +87,9 @@ class System:
 
 
 def open_systems(trained: Trained) -> list[System]:
-    """All systems of a run, calibrated on its validation articles.
+    """Return all systems of a run, calibrated on its validation articles.
 
-    Teacher and student read as many tokens as the bundle does, so that all are shown the same.
+    Teacher and student read as many tokens as the bundle does, so that these systems see the same text.
     """
     corpora, directory = trained.corpora, trained.store.directory / "answers"
     recipe, device = trained.recipe, trained.store.accelerator.device
@@ -113,12 +113,12 @@ def open_systems(trained: Trained) -> list[System]:
 def calibrated(
     system: System, articles: Sequence[Article], labels: Mapping[str, NDArray[np.int64]]
 ) -> System:
-    """The same system with temperatures fitted on articles in both views, as the bundle's are.
+    """Return the system with temperatures fitted on articles in both views, as the bundle's are.
 
     Args:
         system: the system.
-        articles: N articles that nothing was learnt from.
-        labels: (N,) class index by task; IGNORE where there is none.
+        articles: N articles that the system was not trained on.
+        labels: (N,) class indices by task; IGNORE where an article has no label.
     """
     views = [system.answers(articles, view) for view in VIEWS]
     both = {task: np.concatenate([answers[task] for answers in views]) for task in views[0]}
@@ -133,7 +133,7 @@ def model_system(
     device: torch.device,
     directory: Path | None = None,
 ) -> System:
-    """Models in PyTorch; several are averaged as probabilities."""
+    """Return the system of PyTorch models; several are averaged as probabilities."""
 
     def answer(articles: Sequence[Article], view: View) -> Answers:
         encoded = encoder.encode(articles, view)
@@ -151,7 +151,7 @@ def model_system(
 
 
 def served_system(classifier: Classifier, directory: Path | None = None) -> System:
-    """A bundle, through the classifier that serves it; its own calibration is in its answers."""
+    """Return the system of a bundle's classifier. Its predictions include the bundle's calibration."""
 
     def answer(articles: Sequence[Article], view: View) -> Answers:
         shown = articles if view == "full" else [without_body(article) for article in articles]
@@ -167,10 +167,10 @@ def served_system(classifier: Classifier, directory: Path | None = None) -> Syst
 def baseline_system(
     corpora: Corpora, directory: Path | None = None, config: BaselineConfig | None = None
 ) -> System:
-    """TF-IDF and logistic regression, fitted once for each view, on the training articles in it.
+    """Return the system of TF-IDF and logistic regression, fitted separately for each view.
 
-    A baseline of its own for headlines is a stronger one than the baseline of whole articles that is
-    shown headlines.
+    A baseline that is fitted on headlines is stronger on headlines than one that is fitted on whole
+    articles.
     """
     config = config or BaselineConfig()
     suffixes = frozenset(corpora.site_suffixes)

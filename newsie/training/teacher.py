@@ -1,4 +1,4 @@
-"""The teacher of a finished run, to be asked like a classifier: what did the student not learn of it?"""
+"""The teacher of a finished run, with the interface of a classifier, to compare with its student."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ WINDOW_ARTICLES = 1_024
 
 @dataclass(frozen=True)
 class Teacher:
-    """Answers articles as `Classifier` does; its probabilities are not calibrated.
+    """A classifier of articles like `Classifier`. Its probabilities are not calibrated.
 
     Attributes:
-        models: one for each seed, on `device`.
-        encoder: their tokenizer, with the policy of their students.
-        fingerprint: of all their weights.
-        device: where they are.
+        models: one model for each seed, on `device`.
+        encoder: their tokenizer, with the encoding policy of their students.
+        fingerprint: the fingerprint of all their weights.
+        device: the device of the models.
     """
 
     models: Sequence[MultiTaskModel]
@@ -52,7 +52,7 @@ class Teacher:
     def classify_stream(
         self, articles: Iterable[Article], *, tasks: Sequence[str] | None = None
     ) -> Iterator[tuple[Article, Prediction]]:
-        """The articles in their order, each with the answers; see `Classifier.classify_stream`."""
+        """Yield the articles in order, each with its prediction; see `Classifier.classify_stream`."""
         source = iter(articles)
         while window := list(islice(source, WINDOW_ARTICLES)):
             encoded = self.encoder.encode(window)
@@ -70,13 +70,13 @@ class Teacher:
 
 
 def open_teacher(run: Path) -> Teacher:
-    """The teacher of the newest bundle of a run, which nobody has to be at work on.
+    """Open the teacher of the newest bundle of a run.
 
     Args:
-        run: folder of `newsie train`: runs/NAME.
+        run: the folder that `newsie train` wrote: runs/NAME.
 
     Raises:
-        InputError: the run is not finished, or its teacher is gone.
+        InputError: the run is not finished, or its teacher is missing.
     """
     bundles = sorted(run.glob("bundle-*"), key=lambda path: path.stat().st_mtime)
     if not bundles:
@@ -85,7 +85,7 @@ def open_teacher(run: Path) -> Teacher:
         )
     manifests = [read_bundle(path).manifest for path in bundles]
     lineage = manifests[-1].lineage
-    # Of a ladder of students, what the one reads that reads most.
+    # Students of a ladder may differ in their longest input; the largest one is used.
     policies = [m.encoding for m in manifests if m.lineage.teacher == lineage.teacher]
     policy = max(policies, key=lambda policy: policy.max_tokens)
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
@@ -95,7 +95,7 @@ def open_teacher(run: Path) -> Teacher:
 
 
 def _teachers(run: Path, fingerprint: str) -> list[MultiTaskModel]:
-    """The models of a teacher, in the order in which it was taught by them."""
+    """Return the models of a teacher, in the order in which its soft labels were computed."""
     found = (MultiTaskModel.load(path).eval() for path in run.glob("teacher-*/model"))
     models = {model.fingerprint(): model for model in found}
     for directory in run.glob("soft-labels-*"):

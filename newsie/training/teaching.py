@@ -1,4 +1,4 @@
-"""Fitting a model: what it starts as, what it learns from, and the stage that fits the teacher."""
+"""Fitting of a model: initial weights, training data, and the stage that fits the teacher."""
 
 from __future__ import annotations
 
@@ -45,29 +45,29 @@ MODEL, HISTORY = "model", "history.json"
 
 
 class Start(Protocol):
-    """The weights that a model starts with. Has a fingerprint, as every input of a stage."""
+    """The initial weights of a model. They have a fingerprint, as every input of a stage has."""
 
     def build(self) -> MultiTaskModel:
-        """Return a new model; random weights are drawn from torch's generator."""
+        """Return a new model. Random weights are drawn from torch's global generator."""
         ...
 
 
 class TrainingData(Protocol):
-    """The articles that a model learns from. Has a fingerprint, as every input of a stage."""
+    """The articles that a model learns from. They have a fingerprint, as every input of a stage has."""
 
     def build(self, store: RunStore) -> TrainingSet:
-        """Return them ready for the model."""
+        """Return the articles as a training set."""
         ...
 
 
 @dataclass(frozen=True)
 class FreshHeads:
-    """A pretrained encoder with new heads: how a teacher starts.
+    """A pretrained encoder with new heads, the initial weights of a teacher.
 
     Attributes:
         encoder: the encoder.
         labels: the tasks, one head each.
-        dropout: of encoder and heads.
+        dropout: the dropout of encoder and heads.
     """
 
     encoder: Pretrained
@@ -86,10 +86,10 @@ class GoldLabels:
 
     Attributes:
         corpora: the articles.
-        encoder: the model's tokenizer, and how many tokens it reads.
+        encoder: the model's tokenizer and encoding policy.
         split: "train", "validation" or "test".
-        rows: (n,) which articles of the split; None means all.
-        short: what is read of an article that is shown without its body.
+        rows: (n,) the rows of the articles in the split; None means all.
+        short: the view that is read of an article that is shown without its body.
     """
 
     corpora: Corpora
@@ -112,11 +112,11 @@ class GoldLabels:
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A model that has learnt.
+    """A fitted model.
 
     Attributes:
-        model: ready to classify.
-        history: how it was fitted.
+        model: the model, in evaluation mode.
+        history: the losses and scores of its training.
     """
 
     model: MultiTaskModel
@@ -128,7 +128,7 @@ class FittedModel:
 
 
 def load_fitted(folder: Path) -> FittedModel:
-    """Load what `fit_model` kept in a folder."""
+    """Load the model that `fit_model` saved in a folder."""
     history = History.from_json(json.loads((folder / HISTORY).read_text(encoding="utf-8")))
     return FittedModel(MultiTaskModel.load(folder / MODEL).eval(), history)
 
@@ -145,18 +145,18 @@ def fit_model(
     validation: TrainingData | None = None,
     watch: Callable[[float], None] | None = None,
 ) -> None:
-    """Fit a model, and keep it in the folder with its history.
+    """Fit a model, and save it with its history in the folder.
 
     Args:
-        work: where.
-        start: the weights to start with.
-        data: the articles to learn from.
-        loss: what to minimise.
-        config: how.
-        seed: of new heads, order, views and dropout.
+        work: the store and the folder of the result.
+        start: the initial weights.
+        data: the training articles.
+        loss: the loss to minimise.
+        config: the settings for fitting.
+        seed: the seed of new heads, order, views and dropout.
         sampling_temperature: see `DataConfig`.
-        validation: the articles whose mean macro-F1 chooses the best weights; None keeps the last weights.
-        watch: called with each score on them.
+        validation: the articles whose mean macro-F1 selects the best weights; None keeps the last weights.
+        watch: called with each score on the validation articles.
     """
     store = work.store
     if not (work.folder / MODEL).exists():
@@ -188,7 +188,7 @@ fit_teacher = stage("teacher", opens=load_fitted, resumable=True)(fit_model)
 
 
 def _keep(model: MultiTaskModel, history: History, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)  # without a checkpoint there is no folder yet
+    folder.mkdir(parents=True, exist_ok=True)  # without a checkpoint the folder does not exist
     write_text(folder / HISTORY, json.dumps(history.to_json(), indent=1))
     with new_directory(folder / MODEL) as aside:
         model.save(aside)
@@ -201,7 +201,7 @@ def _scorer(
     config: FitConfig,
     watch: Callable[[float], None] | None,
 ) -> Callable[[nn.Module], float]:
-    """Return the function that scores a model: mean macro-F1 over tasks, headline and body shown."""
+    """Return a function that scores a model by its mean macro-F1 over tasks on whole articles."""
     data = validation.build(store)
     rows = np.arange(len(data))
 
@@ -212,7 +212,7 @@ def _scorer(
             rows,
             max_tokens=config.max_tokens,
             device=store.accelerator.device,
-            autocast=store.autocast,  # as it is trained
+            autocast=store.autocast,  # as in training
         )
         scores = []
         for task, labels in data.labels.items():

@@ -1,4 +1,4 @@
-"""Tokenizers of encoders, and the token ids of a whole split on disk."""
+"""Tokenizers of pretrained encoders, and the token ids of a split on disk."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ WINDOW_ARTICLES = 8_192
 
 
 def open_encoder(name: str, policy: EncodingPolicy) -> Encoder:
-    """Return the tokenizer of a pretrained encoder, with a policy.
+    """Return the tokenizer of a pretrained encoder, with an encoding policy.
 
     Args:
         name: see `load_encoder`.
-        policy: how to cut and clean.
+        policy: the policy for truncating and cleaning articles.
 
     Raises:
         RecipeError: the encoder has no fast tokenizer.
@@ -47,7 +47,7 @@ def open_encoder(name: str, policy: EncodingPolicy) -> Encoder:
 
 
 def save_tokens(encoder: Encoder, articles: Iterable[Article], view: View, directory: Path) -> None:
-    """Encode articles in a view, and write their token ids to a new directory."""
+    """Encode articles in a view and write their token ids to a new directory."""
     source = iter(articles)
     parts = [TokenStore.from_rows([], encoder.pad_id)]
     while window := list(islice(source, WINDOW_ARTICLES)):
@@ -60,7 +60,7 @@ def save_tokens(encoder: Encoder, articles: Iterable[Article], view: View, direc
 
 
 def load_tokens(directory: Path) -> TokenStore:
-    """Open what `save_tokens` wrote, memory-mapped."""
+    """Open the token ids that `save_tokens` wrote, memory-mapped."""
     return TokenStore(
         np.load(directory / "ids.npy", mmap_mode="r"),
         np.load(directory / "offsets.npy"),

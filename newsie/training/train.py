@@ -41,12 +41,12 @@ class Trained:
     Attributes:
         recipe: the recipe.
         data: the folder of the corpora.
-        store: where everything lies.
+        store: the run store.
         corpora: the articles.
-        teachers: one for each seed.
-        student: the distilled student, in float.
-        tokenizer: the student's.
-        bundle: the student in int8, calibrated and checked.
+        teachers: one teacher for each seed.
+        student: the distilled float student.
+        tokenizer: the student's tokenizer.
+        bundle: the int8 student, calibrated and checked.
     """
 
     recipe: Recipe
@@ -71,17 +71,17 @@ def train(
 
     Args:
         recipe: the recipe.
-        store: where the results go.
+        store: the run store.
         data: the folder of the corpora.
         until: the last stage to run.
-        method: makes of plain distillation what the recipe asks for.
+        method: changes plain distillation as the recipe configures it.
 
     Returns:
-        The results, or None where `until` ends before the bundle.
+        The results, or None if `until` is a stage before the bundle.
 
     Raises:
-        TrainingError: another process is at work in the same folder, or training fails.
-        QualityGateError: the student is not good enough to become a bundle.
+        TrainingError: training fails.
+        QualityGateError: the student does not pass the quality gate.
     """
     config, seed = recipe.student, recipe.seed
     corpora = read_corpora(store, DataSource(recipe.data, data), seed)
@@ -142,7 +142,7 @@ def teach(
     corpora: Corpora,
     fit: Callable[..., FittedModel] = fit_teacher,
 ) -> list[FittedModel]:
-    """Fit a teacher for each seed of a recipe; `fit` may also only open what is there."""
+    """Fit a teacher for each seed of a recipe. Pass `fit_teacher.open` as `fit` to only open them."""
     config = recipe.teacher
     encoder = open_encoder(
         config.encoder, EncodingPolicy(config.fit.max_tokens, corpora.site_suffixes)
@@ -169,9 +169,9 @@ def student_origin(recipe: Recipe, student: StudentConfig | None = None) -> Pret
 
 
 def check_lengths(recipe: Recipe) -> None:
-    """Refuse inputs that are too long for an encoder, before anything is fitted."""
+    """Raise RecipeError if a configured input length is too long for its encoder."""
     teacher, student = recipe.teacher, recipe.student
-    seen = {"student.fit.max_tokens": student.fit.max_tokens}  # by both, for the soft labels
+    seen = {"student.fit.max_tokens": student.fit.max_tokens}  # the teacher reads it, too
     check_max_tokens(teacher.encoder, {"teacher.fit.max_tokens": teacher.fit.max_tokens, **seen})
     origin = student_origin(recipe).name
     check_max_tokens(origin, {**seen, "student.max_tokens": student.max_tokens})

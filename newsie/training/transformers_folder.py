@@ -1,4 +1,4 @@
-"""One task of a student as a folder that plain transformers loads, without any code of ours."""
+"""Export of one task of a student as a folder that plain transformers loads, without custom code."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def export_transformers(
 ) -> None:
     """Write a DistilBertForSequenceClassification with its tokenizer and a card.
 
-    `transformers.pipeline("text-classification", directory)` gives the calibrated probabilities of
-    the student: a head is laid out as that class lays out its own, and the calibration temperature
-    divides the weights of its last layer, softmax((W x + b) / T) = softmax((W / T) x + b / T).
+    `transformers.pipeline("text-classification", directory)` returns the calibrated probabilities of the
+    student. Its heads have the layers of that class, and the calibration temperature divides the weights
+    of the last layer: softmax((W x + b) / T) = softmax((W / T) x + b / T).
 
     Args:
         student: the float student, with a DistilBERT as its encoder.
-        bundle: tokenizer, encoding and calibration that go with it.
-        task: the task to keep.
-        directory: the folder to write, which must not be there yet.
+        bundle: the student's bundle, with tokenizer, encoding and calibration.
+        task: the task to export.
+        directory: the folder to write, which must not exist.
 
     Raises:
-        LabelError: there is no such task.
-        InputError: the folder is there already.
+        LabelError: the task does not exist.
+        InputError: the folder exists already.
         BundleError: the encoder is not a DistilBERT.
     """
     bundle.manifest.label_space[task]

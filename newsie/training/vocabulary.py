@@ -1,7 +1,7 @@
-"""A smaller vocabulary for the student: half of a small model is its table of word pieces.
+"""A smaller vocabulary for the student, since word embeddings make up half of a small model.
 
-The pieces that the training articles use most are kept, and every single character, so that what was
-left out can still be spelt. Rows of the table are kept with them; nothing is learnt anew.
+It keeps the most frequent pieces of the training articles and all single characters, so that removed pieces
+can still be spelt. The kept pieces keep their embeddings; nothing is retrained.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ PADDING = ("[PAD]", "<pad>")
 
 
 def choose_pieces(tokenizer: Tokenizer, counts: NDArray[np.int64], size: int) -> list[int]:
-    """Ids of the pieces to keep, ascending: special ones, single characters, and the most frequent.
+    """Return the ids of the pieces to keep, ascending: special, single-character and the most frequent ones.
 
     Args:
         tokenizer: a WordPiece tokenizer.
-        counts: (V,) how often each id occurs in the training articles.
-        size: how many to keep.
+        counts: (V,) the number of occurrences of each id in the training articles.
+        size: the number of pieces to keep.
 
     Raises:
-        RecipeError: the tokenizer is of another kind, or `size` is less than what must be kept.
+        RecipeError: the tokenizer is not WordPiece, or `size` is too small for the required pieces.
     """
     content = _word_piece(tokenizer)
     special = {content["model"]["unk_token"], *PADDING, *_added_by(content["post_processor"])}
@@ -53,7 +53,7 @@ def choose_pieces(tokenizer: Tokenizer, counts: NDArray[np.int64], size: int) ->
 
 
 def trim_tokenizer(tokenizer: Tokenizer, pieces: Sequence[int]) -> Tokenizer:
-    """The same tokenizer with the given pieces alone, numbered in their order."""
+    """Return the tokenizer with only the given pieces, numbered in their order."""
     content = _word_piece(tokenizer)
     new = {old: number for number, old in enumerate(pieces)}
     vocabulary = content["model"]["vocab"]
@@ -67,14 +67,14 @@ def trim_tokenizer(tokenizer: Tokenizer, pieces: Sequence[int]) -> Tokenizer:
 
 
 def trim_embeddings(encoder: DistilBertModel, pieces: Sequence[int]) -> None:
-    """Keep the given rows of an encoder's table of word embeddings, in place."""
+    """Keep only the given rows of an encoder's word embeddings, in place."""
     old = encoder.embeddings.word_embeddings
     table = nn.Embedding(len(pieces), old.embedding_dim)
     with torch.no_grad():
         table.weight.copy_(old.weight[torch.tensor(pieces)])
     encoder.embeddings.word_embeddings = table
     encoder.config.vocab_size = len(pieces)
-    encoder.config.pad_token_id = None  # its row is an ordinary one: padding is masked anyway
+    encoder.config.pad_token_id = None  # no special row is needed, since padding is masked
 
 
 def _word_piece(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _word_piece(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _added_by(processor: dict[str, Any] | None) -> list[str]:
-    """The special tokens that a post-processor adds."""
+    """Return the special tokens that a post-processor adds."""
     if processor is None:
         return []
     pairs = [processor[name] for name in ("sep", "cls") if name in processor]  # BertProcessing
@@ -96,7 +96,7 @@ def _added_by(processor: dict[str, Any] | None) -> list[str]:
 
 
 def _renumber(processor: dict[str, Any] | None, new: dict[int, int]) -> None:
-    """Ids of the special tokens that a post-processor adds."""
+    """Renumber the special tokens that a post-processor adds."""
     if processor is None:
         return
     for token in processor.get("special_tokens", {}).values():  # TemplateProcessing

@@ -1,4 +1,4 @@
-"""The command line: `newsie COMMAND`. stdout is data, stderr is everything else.
+"""The command line: `newsie COMMAND`. stdout carries data, stderr everything else.
 
 Exit codes: 0 done, 1 failure, 2 wrong usage, 3 quality gate failed, 130 interrupted.
 """
@@ -11,9 +11,9 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    # The threads of numpy's OpenBLAS wait for work by spinning, for a tenth of a second, beginning when numpy
-    # is imported, and would take a core from those that classify. 2^24 clock cycles are some milliseconds.
+    """Run the console script."""
+    # The threads of numpy's OpenBLAS spin for a tenth of a second when numpy is imported, and would
+    # take a core from those that classify. 2^24 clock cycles are some milliseconds.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "24")
     from newsie.cli.app import app
 

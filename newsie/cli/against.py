@@ -1,4 +1,4 @@
-"""What `newsie confusion --against` compares with: a bundle, the teacher of a run, or answers in a file."""
+"""The other side of `newsie confusion --against`: a bundle, the teacher of a run, or a prediction file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Scores = Mapping[str, Mapping[str, float]]  # task -> label -> probability
 
 
 class Other(NamedTuple):
-    """Another model, or what it answered: its name for people, its fingerprint, and who answers."""
+    """Another model or its predictions: the display name, the fingerprint, and the source of predictions."""
 
     name: str
     fingerprint: str
@@ -34,13 +34,13 @@ class Other(NamedTuple):
 
 
 def open_other(given: str) -> Other:
-    """What a person names: a file of answers, a folder of `newsie train` (its teacher), or a bundle.
+    """Open a file of predictions, a folder of `newsie train` (its teacher), or a bundle.
 
     Raises:
-        ReadError: a file that holds no answers, or is not there.
-        InputError: a run that is not finished.
-        BundleError: none of these.
-        MissingExtraError: a teacher without what training needs.
+        ReadError: the file is missing or holds no predictions.
+        InputError: the run is not finished.
+        BundleError: it is none of these.
+        MissingExtraError: a teacher is named and a package for training is not installed.
     """
     if is_file(given):
         with Path(given).open("rb") as file:
@@ -65,11 +65,14 @@ def open_other(given: str) -> Other:
 
 
 class AnswerFile:
-    """Answers to the articles of a file, in its order, as `newsie classify -o answers.jsonl` writes them:
-    in `predictions`, task -> [{"label", "score"}] of all labels. `id` and `headline` may be there, too.
+    """Predictions for the articles of a file, in its order, as `newsie classify -o answers.jsonl` writes
+    them.
+
+    Each row has `predictions`, task -> [{"label", "score"}] of all labels, and optionally `id` and
+    `headline`.
 
     Attributes:
-        labels: the tasks of the first row; labels are in the order of the alphabet.
+        labels: the tasks of the first row, with labels in alphabetical order.
 
     Raises:
         ReadError: the file cannot be read, or holds something else.
@@ -84,7 +87,7 @@ class AnswerFile:
         self.path = path
         self._records = open_records(path, max_field_chars=MAX_FIELD_CHARS)
         with closing(self._rows()) as rows:
-            number, _, first = next(rows)  # there is one, or it would not have been opened
+            number, _, first = next(rows)  # opening the file has found one
         for task, scores in first.items():
             if len(scores) < 2:
                 reason = f"it gives {task} {len(scores)} label(s) {list(scores)}; {_ALL}"
@@ -94,12 +97,12 @@ class AnswerFile:
     def classify_stream(
         self, articles: Iterable[Article], *, tasks: Sequence[str] | None = None
     ) -> Iterator[tuple[Article, Prediction]]:
-        """The articles, each with what the file answers.
+        """Yield the articles, each with its prediction from the file.
 
         Raises:
-            ReadError: a row is about another article, answers other labels than the first, or holds
-            no probabilities.
-            InputError: there are more articles than rows, or fewer.
+            ReadError: a row is about another article, has other labels than the first row, or holds no
+                probabilities.
+            InputError: the numbers of articles and rows differ.
         """
         from newsie.errors import InputError
         from newsie.prediction import Prediction
@@ -121,7 +124,7 @@ class AnswerFile:
         from newsie.errors import ReadError
 
         records = self._records.read(("id", "headline", "predictions"))
-        # Generators hold a file open.
+        # Generators keep a file open.
         with closing(records) if isinstance(records, Generator) else nullcontext():
             for number, row in records:
                 if isinstance(row, BadRow):
@@ -155,7 +158,7 @@ class AnswerFile:
             raise ReadError(self.path, reason, row=number)
 
     def _of(self, task: str, scores: Scores, number: int) -> NDArray[np.float64]:
-        """(C,) probabilities of a row."""
+        """Return the probabilities of a row, (C,)."""
         import numpy as np
 
         from newsie.confusion.answers import fault_of

@@ -1,4 +1,4 @@
-"""The answers to all articles of a file, gathered for an analysis; their texts are not kept."""
+"""The predictions for all articles of a file, collected for an analysis; the texts are not kept."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 __all__ = ["Answered", "Answerer", "By"]
 
 IGNORE = -100
-BLOCK = 4_096  # articles whose answers are put together
+BLOCK = 4_096  # articles whose predictions are concatenated
 
 
 class By(StrEnum):
-    """What groups of articles are compared."""
+    """The kind of groups of articles that are compared."""
 
     publisher = "publisher"
     month = "month"
 
 
 class Answerer(Protocol):
-    """What answers articles as `Classifier` does."""
+    """The interface of a source of predictions, as `Classifier` has it."""
 
     @property
     def labels(self) -> LabelSpace:
-        """The tasks that it can be asked."""
+        """The tasks that it predicts."""
 
     def classify_stream(
         self, articles: Iterable[Article], *, tasks: Sequence[str] | None = None
     ) -> Iterator[tuple[Article, Prediction]]:
-        """The articles in their order, each with its answers."""
+        """Yield the articles in order, each with its predictions."""
 
 
 class Answered:
-    """The answers to all articles of a file: probabilities and gold labels by task, and groups."""
+    """The predictions for all articles of a file: probabilities and gold labels by task, and groups."""
 
     def __init__(self, tasks: Sequence[Task], by: By | None) -> None:
         self.tasks, self._by = tasks, by
@@ -54,7 +54,7 @@ class Answered:
         self._index = {t.name: {label: i for i, label in enumerate(t.labels)} for t in tasks}
 
     def read(self, articles: Iterable[Article], answerer: Answerer) -> None:
-        """Have all articles answered; their texts are not kept."""
+        """Classify all articles; their texts are not kept."""
         from newsie.cli.terminal import counted
 
         names = [task.name for task in self.tasks]
@@ -91,20 +91,20 @@ class Answered:
                 part.clear()
 
     def probabilities(self, task: str) -> NDArray[np.float32]:
-        """(N, C); once, because the pieces are given up for it."""
+        """Return the probabilities of a task, (N, C). Works once: it gives up the pieces."""
         import numpy as np
 
         pieces = self._blocks.pop(task)
         found = np.empty((self.articles, pieces[0].shape[1]), np.float32)
         end = self.articles
-        while pieces:  # each is let go of when it is copied: memory for all of them is held once
+        while pieces:  # each is released once copied: memory for all of them is held only once
             piece = pieces.pop()
             found[end - len(piece) : end] = piece
             end -= len(piece)
         return found
 
     def labels(self, task: str) -> tuple[str, ...]:
-        """Of a task."""
+        """Return the labels of a task."""
         return tuple(self._index[task])
 
     def without_label(self, task: str) -> int:
@@ -112,7 +112,7 @@ class Answered:
         return self._gold[task].count(IGNORE) - self.unknown[task].total()
 
     def gold(self, task: str) -> NDArray[np.int64]:
-        """(N,) class indices."""
+        """Return the gold class indices of a task, (N,)."""
         import numpy as np
 
         return np.array(self._gold[task], np.int64)

@@ -1,4 +1,4 @@
-"""All commands together, and what happens when one fails."""
+"""The app with all commands, and its error handling."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ ADVICE = {
     errno.EPERM: "name another one, or have its permissions changed",
     errno.EMFILE: "allow more open files: ulimit -n 4096",
 }
-"""Number of an error of the system -> what to do about it."""
+"""Advice by the number of a system error."""
 
 WRAPPED = re.compile(r"\b(?:os error |code: |Errno )(\d+)\b")
-"""How errors of the system are quoted by libraries that raise types of their own, such as Safetensors."""
+"""The forms in which libraries with error types of their own, such as Safetensors, quote system errors."""
 
 RESUMABLE = ("train", "compare", "search")
-"""Commands that go on where they were stopped. `classify` and `retrain` say themselves what they keep."""
+"""The commands that can be continued. `classify` and `retrain` report themselves what they keep."""
 
 _UsageError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
-"""Base of all errors about the command line itself. Typer brings it under changing names."""
+"""The base class of all usage errors. Typer bundles it under changing names."""
 
 
 class Commands(TyperGroup):
-    """The group of all commands. It turns errors into a message and an exit code."""
+    """The group of all commands, which turns errors into a message and an exit code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        # Its bars move the cursor about, which no text from outside may do.
+        # Rich's bars move the cursor, which no text from outside may do.
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         with standard_streams():
             return super().main(*args, **kwargs)
@@ -76,11 +76,11 @@ class Commands(TyperGroup):
         try:
             with _printable_usage_errors():
                 result = super().invoke(ctx)
-                sys.stdout.flush()  # while what it raises is still caught
+                sys.stdout.flush()  # while its errors are still caught
                 return result
         except BrokenPipeError:
-            # The reader of our output has seen enough ("| head"). What is still buffered must not
-            # be flushed into the closed pipe when Python exits.
+            # The reader of the output has stopped ("| head"). The buffered rest must not be flushed
+            # into the closed pipe when Python exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
@@ -98,7 +98,7 @@ class Commands(TyperGroup):
 
 @contextmanager
 def _printable_usage_errors() -> Iterator[None]:
-    """Show control characters in messages about the command line, which Typer prints itself."""
+    """Escape control characters in usage errors, which Typer prints itself."""
     try:
         yield
     except _UsageError as error:
@@ -107,8 +107,10 @@ def _printable_usage_errors() -> Iterator[None]:
 
 
 def _describe(error: Exception) -> str | None:
-    """Return the message of an error; for one of the system, the file, the reason and what to do.
-    Return None for an error that is a fault of the program."""
+    """Return the message of an error, or None for a bug in the program.
+
+    The message of a system error has the file, the reason and what to do.
+    """
     if isinstance(error, NewsieError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:

@@ -1,4 +1,4 @@
-"""Files into files: in parts, so that the same command goes on where the last one ended."""
+"""Classification of files into files, in parts: the same command continues where the last one ended."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ __all__ = [
 JSON_LINES = (".jsonl", ".ndjson")
 TABLES = {".parquet": ".parquet", ".arrow": ".parquet", ".feather": ".parquet"}
 TABLES |= {".csv": ".csv", ".tsv": ".csv"}
-"""Ending of a file -> ending of its answers; all others, and all with --json, become .jsonl."""
+"""The suffix of the prediction file by suffix of the source; all others, and all with --json, get .jsonl."""
 
 BUSY_SECONDS = 10
-"""How long a process that answers one file waits for another that does: one that lost its node ends."""
+"""The seconds to wait for another process that classifies the same file; one that lost its node ends soon."""
 
 
 class Job(NamedTuple):
-    """A file of articles, and the file that its answers go to."""
+    """A file of articles, and the file that its predictions are written to."""
 
     source: Path
     target: Path
@@ -61,18 +61,18 @@ def into_folder(
     *,
     overwrite: bool = False,
 ) -> list[Job]:
-    """A job for each file, its answers under the same name in a folder.
+    """Return a job for each file, with its predictions under the same name in a folder.
 
-    A wrong usage if two files would go to one, or if a file would be overwritten that is no answer
-    of an earlier run to the same articles.
+    Raises a usage error if two files would be written to one, or if a file would be overwritten that an
+    earlier run did not write for the same articles.
 
     Args:
         files: the files; those that earlier runs wrote into the folder are left out.
-        folder: the folder, which need not be there.
-        json_: whether all are answered in JSON Lines.
-        below: a folder that all files are in; below/2020/a.csv is answered in folder/2020/a.csv.
-            None means that all go into the folder itself.
-        overwrite: replace files of the folder that no earlier run wrote for the same articles, too.
+        folder: the folder, which need not exist.
+        json_: write all predictions as JSON Lines.
+        below: a folder that contains all files; below/2020/a.csv is written to folder/2020/a.csv. None means
+            that all go into the folder itself.
+        overwrite: also replace files that no earlier run wrote for the same articles.
     """
     if folder.is_file():
         raise typer.BadParameter(
@@ -107,17 +107,17 @@ def into_folder(
 
 
 def folder_of(jobs: Sequence[Job]) -> str:
-    """The folder that all answers are in or below."""
+    """Return the folder that contains all predictions."""
     return os.path.commonpath([job.target.parent for job in jobs]) or os.curdir
 
 
 def _is_answer(source: Path, folder: Path) -> bool:
-    """Whether a file was written into a folder by an earlier run."""
+    """Return True if a file was written into a folder by an earlier run."""
     return record_path(source).exists() and folder.resolve() in source.resolve().parents
 
 
 def _check_target(source: Path, target: Path, overwrite: bool) -> None:
-    """A wrong usage if a file is there that must not be overwritten."""
+    """Raise a usage error if the target must not be overwritten."""
     if target.exists() and target.samefile(source):
         raise _other_folder(f"{str(target.parent)!r} holds the files that are read")
     if not overwrite:
@@ -129,7 +129,7 @@ def _other_folder(reason: str) -> typer.BadParameter:
 
 
 def _target_name(source: Path, json_: bool) -> str:
-    """a.csv.gz -> a.csv, a.parquet -> a.parquet, a.txt -> a.jsonl."""
+    """Return the name of the prediction file: a.csv.gz -> a.csv, a.parquet -> a.parquet, a.txt -> a.jsonl."""
     packed = source.suffix.lower() in (".gz", ".zst")
     plain = Path(source.stem if packed else source.name)
     return plain.stem + (".jsonl" if json_ else TABLES.get(plain.suffix.lower(), ".jsonl"))
@@ -137,12 +137,12 @@ def _target_name(source: Path, json_: bool) -> str:
 
 @dataclass
 class Bulk:
-    """Answers files into files.
+    """The classification of files into files.
 
     Attributes:
-        classifier: what answers.
-        tasks: the tasks to answer; None means all.
-        top_k: labels of each task; None means 1 in tables and all in JSON.
+        classifier: the classifier.
+        tasks: the tasks to predict; None means all.
+        top_k: labels per task; None means 1 in tables and all in JSON.
         columns: field of the article -> column.
         strict: stop at the first row that cannot be used.
         raw: write CSV as it is, see `newsie.data.writers.open_writer`.
@@ -159,7 +159,7 @@ class Bulk:
     _told: str = field(default="", init=False)
 
     def one(self, job: Job) -> None:
-        """A single file into a single file.
+        """Classify a single file into a single file.
 
         Raises:
             InputError: no article could be classified.
@@ -174,11 +174,14 @@ class Bulk:
             raise
 
     def many(self, jobs: Sequence[Job]) -> None:
-        """Files into a folder; those that are done already are left out, and a file that cannot be
-        read does not stop the others. What another run is at work on is left to it, and waited for.
+        """Classify files into a folder.
+
+        Finished files are skipped, and a file that cannot be read does not stop the others. Files that
+        another
+        run is working on are left to it, and waited for.
 
         Raises:
-            InputError: some files could not be classified; which ones was said on stderr.
+            InputError: some files could not be classified; stderr names them.
         """
         from newsie.cli.terminal import note
         from newsie.data.parts import BusyError, has_parts
@@ -212,7 +215,7 @@ class Bulk:
             )
 
     def prepare(self, jobs: Sequence[Job]) -> None:
-        """Make the folders of the answers and lay claim to their names; say which will be made anew."""
+        """Make the folders of the predictions and reserve their names; report which will be made anew."""
         from newsie.cli.terminal import note
 
         anew: Counter[str] = Counter()
@@ -227,7 +230,7 @@ class Bulk:
                 note(f"{count:,} of {len(jobs):,} files are answered anew: {difference}")
 
     def _try(self, job: Job, wait_seconds: float = 0) -> bool:
-        """Whether a file is or could be classified; if not, why is said, but for a BusyError."""
+        """Return True if a file is or could be classified; otherwise report why, except for a BusyError."""
         from newsie.cli.terminal import note
         from newsie.data.parts import BusyError
         from newsie.errors import InputError
@@ -250,7 +253,7 @@ class Bulk:
         from newsie.cli.terminal import note
         from newsie.data.parts import Parts
 
-        meaning = self._meaning(job)  # before anything is read: the file may change meanwhile
+        meaning = self._meaning(job)  # taken before reading, because the file may change meanwhile
         reader = self._open(job, empty=one_of_many)
         with Parts(job.target, meaning, wait_seconds, raw=self.raw) as parts:
             if one_of_many and self.is_done(job):
@@ -273,7 +276,7 @@ class Bulk:
         note(f"{parts.tally['articles']:,} predictions written to {job.target}")
 
     def _open(self, job: Job, *, empty: bool) -> ArticleReader | None:
-        """What reads a file; None where it holds nothing at all and may be `empty`."""
+        """Return the reader of a file; None if it is completely empty and `empty` allows that."""
         from newsie.cli.sources import FIELDS
         from newsie.cli.terminal import note
         from newsie.data.readers import ArticleReader
@@ -293,8 +296,9 @@ class Bulk:
         return reader
 
     def _sample_row(self, reader: ArticleReader | None) -> dict[str, Any] | None:
-        """A row that tells the columns of answers to no articles; None where not even those of the
-        file are known."""
+        """Return a row with the columns of predictions for no articles; None if the file's columns are
+        unknown.
+        """
         from newsie.cli.rows import sample_row
 
         if reader is None:
@@ -321,7 +325,7 @@ class Bulk:
                 yield from window
                 parts.end_window()
 
-        with closing(windows):  # also closes the file that is read
+        with closing(windows):  # also closes the file being read
             for answer in counted(each(), "articles", share):
                 row = (
                     nested_row(answer, self.top_k) if nested else flat_row(answer, self.top_k or 1)
@@ -331,7 +335,7 @@ class Bulk:
                 parts.tally["truncated"] += answer.prediction.truncated
 
     def _meaning(self, job: Job) -> dict[str, Any]:
-        """All that decides what the answers are: other answers are never put beside them."""
+        """Return all that determines the predictions; other predictions are never written beside them."""
         from newsie.errors import ReadError
 
         try:
@@ -350,19 +354,19 @@ class Bulk:
         }
 
     def is_done(self, job: Job) -> bool:
-        """Whether an earlier run has answered a file, as it is now and with this model."""
+        """Return True if an earlier run has classified a file in its current state with this model."""
         if not (job.target.exists() and job.source.exists()):
             return False
         return read_record(job.target) == self._meaning(job)
 
     def remember(self, job: Job) -> None:
-        """Note that a file is answered, unless that was noted by the process that did."""
+        """Record that a file is classified, unless the process that did it already has."""
         if not read_record(job.target):
             write_record(job.target, self._meaning(job))
 
 
 def _difference(record: Mapping[str, Any], meaning: Mapping[str, Any]) -> str:
-    """In what the answers that are there differ from those asked for; empty if in nothing."""
+    """Return how the existing predictions differ from the requested ones; empty if they do not."""
     if record == meaning:
         return ""
     if record["file"] != meaning["file"]:
@@ -374,7 +378,7 @@ def _difference(record: Mapping[str, Any], meaning: Mapping[str, Any]) -> str:
 
 
 def _check_read(reader: ArticleReader, parts: Parts, *, empty: bool) -> None:
-    """An error unless a file was read to its end and has articles, or may be `empty` and is."""
+    """Raise InputError unless a file was read to its end and has articles, or is empty and may be `empty`."""
     from newsie.errors import InputError
 
     if reader.cut_off is not None:
@@ -392,7 +396,7 @@ def _check_read(reader: ArticleReader, parts: Parts, *, empty: bool) -> None:
 
 
 def tell_skipped(reader: ArticleReader) -> None:
-    """Say on stderr which rows were skipped, and why."""
+    """Report on stderr which rows were skipped, and why."""
     from newsie.cli.terminal import note
 
     if summary := reader.problems.summary():
@@ -400,7 +404,7 @@ def tell_skipped(reader: ArticleReader) -> None:
 
 
 def tell_truncated(tally: Mapping[str, int], classifier: Classifier) -> None:
-    """Say on stderr how many articles were cut off, and how many a cascade has passed on."""
+    """Report on stderr how many articles were cut off, and how many a cascade has passed on."""
     from newsie.cli.terminal import note
 
     if (passed := classifier.passed_on) and passed.articles:
@@ -414,7 +418,7 @@ def tell_truncated(tally: Mapping[str, int], classifier: Classifier) -> None:
 
 
 def _tell_how_to_go_on(kept: bool) -> None:
-    """Say on stderr what a run that ended early has kept."""
+    """Report on stderr what a run that ended early has kept."""
     from newsie.cli.terminal import note
     from newsie.data.parts import PART_ROWS
 

@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 __all__ = ["classify"]
 
 TABLE_LABELS, TABLE_SCORE = 3, 0.01
-"""A table shows this many labels of a task, without those below this score but the first."""
+"""The most labels of a task in a table, and the least score of all but the first."""
 
 
 BULK_BYTES = 10_000_000
-"""Files of this size, together, are worth the second or two that it takes to look for a faster runtime."""
+"""The total size of files from which looking for a faster runtime, a second or two, is worthwhile."""
 
 
 class Engine(StrEnum):
-    """Where files are answered."""
+    """The engine that classifies files."""
 
     local = "local"
     ray = "ray"
@@ -176,7 +176,7 @@ def classify(
 
 
 def _choose_runtime(jobs: Sequence[Job]) -> None:
-    """Ask for the fastest runtime for much work, unless another one is asked for."""
+    """Choose the fastest runtime for large inputs, unless another one is requested."""
     from newsie.openvino_session import FASTEST, VARIABLE
 
     size = sum(job.source.stat().st_size for job in jobs if job.source.exists())
@@ -187,8 +187,10 @@ def _choose_runtime(jobs: Sequence[Job]) -> None:
 def _plan(
     texts: list[str] | None, file: str | None, output: str | None, json_: bool, overwrite: bool
 ) -> tuple[list[Job], bool]:
-    """Which files go into which, and whether into a folder; no job where the articles are no files
-    or the answers are printed."""
+    """Return the jobs, and whether they write into a folder.
+
+    There are no jobs if the articles are not files or the predictions are printed.
+    """
     if file is None or not (is_file(file) or is_pattern(file)):
         if output is not None and (output.endswith("/") or is_directory(output)):
             raise typer.BadParameter(
@@ -247,7 +249,7 @@ def _answers(
 
 
 def _counted(found: Iterable[Answer], tally: Counter[str]) -> Iterator[Answer]:
-    """The same answers; counts them, and those whose article was cut off."""
+    """Yield the same predictions while counting them and the articles that were cut off."""
     for answer in found:
         tally["articles"] += 1
         tally["truncated"] += answer.prediction.truncated
@@ -255,8 +257,10 @@ def _counted(found: Iterable[Answer], tally: Counter[str]) -> Iterator[Answer]:
 
 
 def _report(tally: Counter[str], classifier: Classifier, reader: ArticleReader | None) -> None:
-    """Say on stderr what was cut off and what was skipped; fail if nothing was left, or if
-    the source was not read to its end."""
+    """Report on stderr what was cut off and what was skipped.
+
+    Raises InputError if nothing was left, or if the source was not read to its end.
+    """
     from newsie.errors import InputError
 
     tell_truncated(tally, classifier)
@@ -319,7 +323,7 @@ def _print_table(found: Iterable[Answer], top_k: int | None) -> None:
 def _table(
     article: Article, prediction: Prediction, top_k: int | None, style: Style
 ) -> Iterator[str]:
-    """Lines such as "  section  sports  94 % ██████████"."""
+    """Yield lines such as "  section  sports  94 % ██████████"."""
     from newsie.cli.terminal import bar, one_line, shorten, width_of
     from newsie.data.cleaning import clean_text
 

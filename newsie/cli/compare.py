@@ -1,4 +1,4 @@
-"""`newsie compare`: students that differ in one thing, on equal terms."""
+"""`newsie compare`: students that differ in one setting, on equal terms."""
 
 from __future__ import annotations
 

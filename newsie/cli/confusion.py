@@ -1,4 +1,4 @@
-"""`newsie confusion`: what a model mixes up in a file, why, and what to do about it."""
+"""`newsie confusion`: the labels that a model mixes up in a file, why, and what to do about it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def confusion(
     reader = _open(file, fields, rules, strict)
     _check_columns(reader, named)
     check_gold_labels(file, fields, rules, classifier.labels, mapping)
-    _make_folders(output)  # before the work, so that it is not done in vain
+    _make_folders(output)  # before the work, so that it is not wasted
     found, articles = _analyse(reader, classifier, other, tasks, by)
     _write(found, _explain(found, classifier), output)
     _write_suspects(found, articles, output)
@@ -102,7 +102,7 @@ def _open(
 
 
 def _check_columns(reader: ArticleReader, named: set[str]) -> None:
-    """A task whose gold labels were said to be in a column needs that column."""
+    """Raise ReadError if a column named for the gold labels of a task is missing."""
     from newsie.errors import ReadError
 
     for task in sorted(named & set(reader.missing_rules)):
@@ -114,7 +114,7 @@ def _check_columns(reader: ArticleReader, named: set[str]) -> None:
 
 
 def _make_folders(output: Path) -> None:
-    """The folders of a report, where files can be written."""
+    """Make the folders of a report, and check that files can be written there."""
     import tempfile
 
     from newsie.errors import InputError
@@ -136,7 +136,7 @@ def _analyse(
     tasks: Sequence[str],
     by: By | None,
 ) -> tuple[Report, dict[int, Article]]:
-    """The report, and the articles that it shows or suspects."""
+    """Return the report, and the articles that it shows or suspects."""
     from newsie.cli.terminal import note
     from newsie.confusion.analysis import analyse
     from newsie.confusion.report import Report, shown_rows, suspect_rows
@@ -145,7 +145,7 @@ def _analyse(
 
     answered = Answered([classifier.labels[name] for name in tasks], by)
     answered.read(reader, classifier)
-    if summary := reader.problems.summary():  # now, because the file is read again
+    if summary := reader.problems.summary():  # now, because the file is read a second time
         note(summary)
     if not answered.articles:
         raise ReadError(reader.path, f"no article could be read; rows read: {reader.rows:,}")
@@ -214,7 +214,7 @@ def _left_out(reader: ArticleReader, answered: Answered, by: By | None) -> Itera
 
 
 def _capitals(unknown: Iterable[str], labels: Sequence[str]) -> str:
-    """Said where a label would be known if it were written small or large."""
+    """Return a hint if a label would be known with different capitals."""
     written = {label.casefold(): label for label in labels}
     for label in unknown:
         if known := written.get(label.strip().casefold()):
@@ -223,7 +223,9 @@ def _capitals(unknown: Iterable[str], labels: Sequence[str]) -> str:
 
 
 def _press(analyses: Mapping[str, Analysis], tasks: Sequence[Task]) -> Iterator[Comparison]:
-    """Tasks that ask the same column of different articles, such as broadsheet and tabloid."""
+    """Yield comparisons of tasks that read the same column for different articles, such as broadsheet and
+    tabloid.
+    """
     from newsie.confusion.comparison import compare
 
     for a, b in combinations(tasks, 2):
@@ -242,7 +244,7 @@ def _against(
     analyses: Mapping[str, Analysis],
     left_out: list[str],
 ) -> Iterator[Comparison]:
-    """The same articles, answered by another model, for each task that both have."""
+    """Yield comparisons with another model's predictions for the same articles, for each shared task."""
     from newsie.confusion.answers import read_answers
     from newsie.confusion.comparison import compare
     from newsie.errors import InputError
@@ -271,7 +273,7 @@ def _against(
 
 
 def _read_again(reader: ArticleReader, rows: set[int]) -> dict[int, Article]:
-    """The articles of some rows, read again."""
+    """Return the articles of the given rows, read again."""
     last = max(rows, default=-1)
     found = {}
     for row, article in enumerate(reader):
@@ -283,7 +285,7 @@ def _read_again(reader: ArticleReader, rows: set[int]) -> dict[int, Article]:
 
 
 def _explain(report: Report, classifier: Classifier) -> Explanations:
-    """Word by word, for some of the articles that the report shows: task -> row -> explanation."""
+    """Explain some of the articles that the report shows, word by word: task -> row -> explanation."""
     from newsie.cli.terminal import counted
     from newsie.confusion.words import articles_to_explain, explanation_json
     from newsie.data.articles import Article
@@ -295,7 +297,7 @@ def _explain(report: Report, classifier: Classifier) -> Explanations:
     for row in counted(rows, "articles explained"):
         tasks = [task for task, labels in wanted.items() if row in labels]
         article = report.texts[row]
-        # The page shows cleaned texts, and colours the places of the words in these.
+        # The page shows cleaned texts and colours words by their place in them.
         shown = Article(clean_text(article.headline), clean_text(article.body))
         explanation = classifier.explain(shown, tasks=tasks)
         for task in tasks:
@@ -325,7 +327,7 @@ def _write(report: Report, explanations: Explanations, directory: Path) -> None:
 
 
 def _write_suspects(report: Report, articles: Mapping[int, Article], directory: Path) -> None:
-    """TASK-suspects.csv: articles whose gold label is likely wrong, to be looked at."""
+    """Write TASK-suspects.csv: articles whose gold label is likely wrong, for review."""
     from newsie.cli.terminal import note
     from newsie.confusion.report import suspect_rows
     from newsie.data.writers import open_writer
@@ -334,7 +336,7 @@ def _write_suspects(report: Report, articles: Mapping[int, Article], directory: 
         answers, rows = analysis.answers, suspect_rows(analysis)
         path = directory / f"{task}-suspects.csv"
         if not rows:
-            path.unlink(missing_ok=True)  # of an earlier report
+            path.unlink(missing_ok=True)  # from an earlier report
             continue
         if analysis.suspects is not None and len(rows) < len(analysis.suspects.rows):
             note(
@@ -373,7 +375,7 @@ def _print_counts(report: Report, style: Style) -> None:
 
 
 def _tell(report: Report, directory: Path) -> None:
-    """The summary on stdout, the rest on stderr."""
+    """Print the summary on stdout and the rest on stderr."""
     import sys
     import textwrap
 

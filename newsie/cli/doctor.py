@@ -1,4 +1,4 @@
-"""`newsie doctor`: what is wrong with a file of articles, before it is learnt from."""
+"""`newsie doctor`: problems of a file of articles, before you train on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["doctor"]
 SHOWN_EXAMPLES = 3
 FAILED = 3
 FIXABLE = frozenset({"rows-skipped", "label-spelling", "exact-duplicates"})
-"""Findings that --fix does something about; of those with conflicting labels, to exact copies."""
+"""The findings that --fix can fix; of duplicates with conflicting labels, only exact copies."""
 
 
 def doctor(
@@ -71,7 +71,7 @@ def doctor(
     from newsie.doctor.findings import Severity
     from newsie.doctor.rewriting import check_target
 
-    # Before minutes of work.
+    # Fail before minutes of work.
     if fix is not None:
         check_target(Path(file), fix)
     if suspects is not None:
@@ -98,7 +98,7 @@ def doctor(
 
 
 class _Progress:
-    """A line on stderr that says what is being done, while that is a terminal."""
+    """A progress line on stderr, if that is a terminal."""
 
     def __enter__(self) -> Callable[[str], None]:
         import sys
@@ -199,7 +199,7 @@ def _head(report: Report, style: Style) -> Iterator[str]:
 
 
 def _labels_line(labels: Mapping[str, int], width: int) -> str:
-    """As many labels with their counts as fit into a line, the most frequent first."""
+    """Return as many labels with their counts as fit into a line, the most frequent first."""
     from newsie.cli.terminal import shorten, width_of
 
     shown: list[str] = []
@@ -230,7 +230,7 @@ def _paragraph(finding: Finding, style: Style, several: bool) -> Iterator[str]:
 
 
 def _example_line(example: Any, width: int) -> str:
-    """ "row 17  Headline ... — what is special about it", in one line."""
+    """Return one line such as "row 17  Headline ... — what is special about it"."""
     from newsie.cli.terminal import shorten, width_of
 
     place = "" if example.row is None else f"row {example.row:,}  "
@@ -261,7 +261,7 @@ def _foot(report: Report, fixed: Fixed | None, style: Style) -> Iterator[str]:
 
 
 def _clean(text: str) -> str:
-    """Without control sequences for the terminal."""
+    """Return the text without control sequences for the terminal."""
     from newsie.data.cleaning import clean_text
 
     return clean_text(text)

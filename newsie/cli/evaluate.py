@@ -67,7 +67,7 @@ def evaluate(
 def _answerable(
     reader: ArticleReader, asked: Sequence[str] | None, labels: LabelSpace
 ) -> list[str]:
-    """The tasks whose gold labels the file has a column for."""
+    """Return the tasks with a column of gold labels in the file."""
     from newsie.cli.terminal import note
     from newsie.errors import ReadError
 
@@ -86,7 +86,7 @@ def _answerable(
 
 
 def _report(reader: ArticleReader, found: Evaluation, tasks: Sequence[str]) -> None:
-    """Say on stderr what was skipped or left out; fail if nothing can be measured."""
+    """Report on stderr what was skipped or left out; raise ReadError if nothing can be measured."""
     from newsie.cli.terminal import note
     from newsie.errors import ReadError
 

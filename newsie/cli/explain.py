@@ -1,4 +1,4 @@
-"""`newsie explain`: which words make the model answer so."""
+"""`newsie explain`: the words that drive the predictions of the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["explain"]
 
 Pairs = Iterable[tuple["Article | str", "Explanation"]]
 TABLE_WORDS, TABLE_EFFECT = 6, 0.0005
-"""A table shows this many words of a task, without those whose effect is below this."""
+"""The most words of a task in a table, and their least effect."""
 
 
 def explain(
@@ -80,7 +80,7 @@ def explain(
 def _chosen_label(
     label: str | None, tasks: Sequence[str] | None, space: LabelSpace
 ) -> dict[str, str]:
-    """Task -> the label; a wrong usage if a task that was asked for, or every task, lacks it."""
+    """Return task -> the label. Raises a usage error if a requested task, or every task, lacks it."""
     if label is None:
         return {}
     asked = [space[name] for name in tasks or space.names]
@@ -103,7 +103,7 @@ def _explanations(
     tasks: Sequence[str] | None,
     labels: dict[str, str],
 ) -> Iterator[tuple[Article | str, Explanation]]:
-    """Each article with its explanation; what was not read or taken together is told on stderr."""
+    """Yield each article with its explanation; report on stderr what was cut off or grouped."""
     from newsie.cli.terminal import note
 
     for number, article in enumerate(articles, 1):
@@ -147,7 +147,7 @@ def _print_tables(pairs: Pairs) -> int:
             found.words[0].text if found.words else ""
         )
         print(*([""] if count > 1 else []), style.bold(shorten(title, style.width)), sep="\n")
-        # One scale for all tasks of an article: a longer bar is a stronger word, wherever it stands.
+        # One scale for all tasks of an article: a longer bar is a stronger word in any of them.
         top = max((abs(x) for task in found.tasks for x in found.effects(task)), default=0.0)
         for task in found.tasks:
             print("", *_table(found, task, top, style), sep="\n", flush=style.terminal)
@@ -164,7 +164,7 @@ def _print_tables(pairs: Pairs) -> int:
 
 
 def _table(found: Explanation, task: str, top: float, style: Style) -> Iterator[str]:
-    """Lines such as "  Striker  +31.2  ████████", below the task, its label and the coloured text."""
+    """Yield lines such as "  Striker  +31.2  ████████", after the task, its label and the coloured text."""
     from newsie.cli.terminal import bar, one_line, shorten, width_of
 
     label = style.bold(one_line(found.chosen[task]))
@@ -183,7 +183,7 @@ def _table(found: Explanation, task: str, top: float, style: Style) -> Iterator[
 
 
 def _coloured(found: Explanation, task: str, top: float, style: Style) -> Iterator[str]:
-    """The words that were read, in lines of the terminal's width, headline and body apart."""
+    """Yield the words that were read, in lines of the terminal's width, headline and body apart."""
     from newsie.cli.terminal import width_of
 
     line: list[str] = []

@@ -18,7 +18,7 @@ __all__ = ["export"]
 
 
 class Format(StrEnum):
-    """Whom the export is for."""
+    """The tool that the export is for."""
 
     transformers = "transformers"
     onnx = "onnx"

@@ -1,4 +1,4 @@
-"""Gold labels of a file beside those of a model: `--map`, and hints at other spellings before the work."""
+"""Gold labels of a file and those of a model: `--map`, and early hints at different spellings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = 8
 
 
 def parse_mapping(pairs: Sequence[str] | None) -> dict[str, str]:
-    """["Sport=sports"] -> {"Sport": "sports"}. A wrong usage if a pair is none."""
+    """Parse ["Sport=sports"] -> {"Sport": "sports"}. Raises a usage error for anything else."""
     mapping = {}
     for pair in pairs or ():
         theirs, equals, ours = pair.rpartition("=")
@@ -39,8 +39,10 @@ def parse_mapping(pairs: Sequence[str] | None) -> dict[str, str]:
 def map_labels(
     rules: Mapping[str, LabelRule], mapping: Mapping[str, str], labels: LabelSpace
 ) -> dict[str, LabelRule]:
-    """Rules that also call labels of the file as `mapping` says. A wrong usage if a label that it names
-    is one of none of the tasks, which would leave its articles out."""
+    """Return rules that also rename labels of the file as `mapping` says.
+
+    Raises a usage error if no task has a label that it names, which would leave its articles out.
+    """
     known = {label for task in rules for label in labels[task].labels}
     for theirs, ours in mapping.items():
         if ours not in known:
@@ -63,8 +65,10 @@ def check_gold_labels(
     labels: LabelSpace,
     mapping: Mapping[str, str],
 ) -> None:
-    """Read the gold labels of a file before the work, and hint at labels that the model may know by another
-    spelling. Standard input and other pipes can be read only once, so nothing is said of them.
+    """Read the gold labels of a file before the work, and hint at labels that the model may spell
+    differently.
+
+    Standard input and other pipes can be read only once, so they are not checked.
 
     Raises:
         InputError: `mapping` names a label that no row has.

@@ -87,9 +87,9 @@ def _as_mapping(value: object) -> Mapping[str, Any] | None:
 
 
 def _accuracies(tasks: object) -> dict[str, float | None] | None:
-    """Return the accuracy of each task that was taught, as retraining writes it into the metrics.
+    """Return the accuracy of each retrained task, as retraining writes it into the metrics.
 
-    Whoever makes a bundle decides what its metrics hold: None stands for what has another shape.
+    The maker of a bundle decides what its metrics hold; None stands for another structure.
     """
     if not isinstance(tasks, Mapping):
         return None

@@ -1,8 +1,8 @@
-"""Files into files on a Ray cluster: the same as `Bulk.many` does here, a file for each task.
+"""Classification of files into files on a Ray cluster: as `Bulk.many` does locally, with a file per task.
 
-Every actor holds the student and answers whole files, by the code that a single machine runs, so that the
-result is the same row by row. Its parts lie beside the answers: when a node is lost, another one goes on
-behind them.
+Every actor holds the student and classifies whole files with the code that a single machine runs, so the
+result is the same row by row. Its parts lie beside the predictions: if a node is lost, another one continues
+after them.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class _Worker:
     """A student in an actor.
 
     Args:
-        model: where it is, as `_place` gives it.
-        fingerprint: of the bundle that must be there.
-        runtime: what NEWSIE_RUNTIME is where the command was given.
+        model: the location of the model, from `_place`.
+        fingerprint: the fingerprint that the bundle must have.
+        runtime: the value of NEWSIE_RUNTIME for the command.
         bulk: the further arguments of `Bulk`.
     """
 
@@ -42,7 +42,7 @@ class _Worker:
         self._refusal = ""
         os.environ[VARIABLE] = runtime
         try:
-            # One thread: a core is what Ray gives an actor.
+            # One thread, because Ray gives an actor one core.
             classifier = Classifier.from_pretrained(model, threads=1)
             found = classifier.bundle.fingerprint
             if found != fingerprint:
@@ -51,12 +51,14 @@ class _Worker:
                 )
             self._bulk = Bulk(classifier, *bulk)
         except NewsieError as error:
-            # Not raised: Ray would start the actor again, and say it in a traceback of its own.
+            # Not raised, because Ray would restart the actor and print a traceback of its own.
             self._refusal = f"node {platform.node()}: {error}"
 
     def __call__(self, batch: Columns) -> Mapping[str, Any]:
-        """Answer files; "error" says why one could not be, "refusal" why this node can answer none;
-        both are else empty."""
+        """Classify files; return for each the "error", and the "refusal" if this node can classify none.
+
+        Both are empty on success.
+        """
         from newsie.errors import InputError
 
         errors = []
@@ -72,19 +74,18 @@ class _Worker:
 
 
 def many_on_ray(bulk: Bulk, jobs: Sequence[Job], model: str | None) -> None:
-    """Answer files into a folder, on the cluster that RAY_ADDRESS names or on this machine's cores.
+    """Classify files into a folder, on the cluster of RAY_ADDRESS or on this machine's cores.
 
-    Files, answers and model must lie where all nodes see them under the same path. Files that are done
-    already are left out.
+    Files, predictions and model must be at the same path on all nodes. Finished files are skipped.
 
     Args:
-        bulk: how they are answered.
+        bulk: the settings of the classification.
         jobs: the files.
-        model: what the classifier of `bulk` was opened from.
+        model: the model that the classifier of `bulk` was opened from.
 
     Raises:
-        BundleError: a node has no such model, or another one.
-        InputError: some files could not be classified; which ones was said on stderr.
+        BundleError: a node lacks the model, or has another one.
+        InputError: some files could not be classified; stderr names them.
         MissingExtraError: Ray is not installed.
     """
     from newsie.cli.terminal import note
@@ -117,19 +118,19 @@ def many_on_ray(bulk: Bulk, jobs: Sequence[Job], model: str | None) -> None:
 
 
 def _arguments(bulk: Bulk, model: str | None) -> tuple[Any, ...]:
-    """Those of `_Worker`: the same model in the same runtime, wherever it is started."""
+    """Return the arguments of `_Worker`: the same model in the same runtime, on any node."""
     runtime = os.environ.get(VARIABLE) or ONNXRUNTIME
     of_bulk = (bulk.tasks, bulk.top_k, dict(bulk.columns), bulk.strict, bulk.raw)
     return _place(model), bulk.classifier.bundle.fingerprint, runtime, *of_bulk
 
 
 def _place(model: str | None) -> str | None:
-    """A model for processes that run elsewhere: a directory by its whole path, a hub id as it is."""
+    """Return a model for processes elsewhere: the absolute path of a directory, or a hub id as it is."""
     return str(Path(model).absolute()) if model and Path(model).is_dir() else model
 
 
 def _answered(left: Mapping[str, Job], arguments: tuple[Any, ...], cores: int) -> Any:
-    """A row for each file, as they are done."""
+    """Return a row for each file, as they finish."""
     import ray.data
 
     items = [
@@ -142,7 +143,8 @@ def _answered(left: Mapping[str, Job], arguments: tuple[Any, ...], cores: int) -
         fn_constructor_args=arguments,
         batch_size=1,
         batch_format="numpy",
-        # A pool that may grow does not: for Ray, an actor with one file at a time is never busy enough.
+        # A growing pool would not grow, because Ray never finds an actor with one file at a time
+        # busy enough.
         compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
     )

@@ -56,7 +56,7 @@ Tasks = Annotated[
 
 
 def chosen_tasks(asked: Sequence[str] | None, labels: LabelSpace) -> list[str] | None:
-    """The tasks asked for, each once; None means all. A wrong usage if there is no such task."""
+    """Return the requested tasks, each once; None means all. Raises a usage error for an unknown task."""
     if not asked:
         return None
     for task in asked:
@@ -73,8 +73,10 @@ def chosen_tasks(asked: Sequence[str] | None, labels: LabelSpace) -> list[str] |
 def gold_rules(
     fields: dict[str, str], labels: LabelSpace, tasks: Sequence[str]
 ) -> dict[str, LabelRule]:
-    """Where the gold labels of tasks are: what `fields` says of them, which is taken out of it, or
-    else what the model knows. A wrong usage if a task is named that is not asked for."""
+    """Return the gold label rules of tasks, from `fields`, which loses them, or else from the model.
+
+    Raises a usage error if `fields` names a task that is not requested.
+    """
     from newsie.labels import LabelRule
 
     rules = {name: labels[name].rule or LabelRule(name) for name in tasks}
@@ -91,7 +93,7 @@ def gold_rules(
 
 
 def parse_columns(pairs: Sequence[str] | None) -> dict[str, str]:
-    """["headline=Titel"] -> {"headline": "Titel"}. A wrong usage if a pair is none."""
+    """Parse ["headline=Titel"] -> {"headline": "Titel"}. Raises a usage error for anything else."""
     columns = {}
     for pair in pairs or ():
         field, equals, column = pair.partition("=")

@@ -1,8 +1,9 @@
-"""Files into files in several processes: a student computes on all cores of one, but reading, putting
-together and writing are Python's, one core's work, which fast students wait for.
+"""Classification of files into files in several processes.
 
-Runs may share a folder (see `Bulk.many`), so this one starts more of them. They say nothing: what they cannot
-answer this one tries as well, and says.
+A student computes on all cores of one process, but reading, collating and writing run in Python on a single
+core, which fast students wait for. Runs may share a folder (see `Bulk.many`), so this one starts more of
+them.
+They print nothing: this process retries and reports the files that they cannot classify.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ __all__ = ["many_in_processes", "share_of_cores"]
 
 
 def share_of_cores(processes: int) -> int:
-    """Threads of each of so many processes, which the tokenizer of this one is told, too."""
+    """Return the number of threads for each process, and set it for the tokenizer of this one too."""
     threads = max(count_threads(None) // processes, 1)
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     return threads
 
 
 def many_in_processes(bulk: Bulk, jobs: Sequence[Job], model: str | None, processes: int) -> None:
-    """Answer files into a folder, as `Bulk.many` does, whose errors are raised.
+    """Classify files into a folder as `Bulk.many` does, with the same errors.
 
     Args:
-        bulk: what answers here, with its share of the cores.
+        bulk: the classification in this process, with its share of the cores.
         jobs: the files.
-        model: as `Classifier.from_pretrained` takes it.
-        processes: how many, this one included.
+        model: the model, as for `Classifier.from_pretrained`.
+        processes: the number of processes, this one included.
     """
     options = (bulk.tasks, bulk.top_k, bulk.columns, bulk.strict, bulk.raw)
     arguments = (model, bulk.classifier.threads, options, jobs)
-    # Spawned: a forked process would hold the locks of threads that it does not have.
+    # Spawned, because a forked process would hold the locks of threads that it does not have.
     make = multiprocessing.get_context("spawn").Process
     helpers = [make(target=_help, args=arguments) for _ in range(min(processes, len(jobs)) - 1)]
     for helper in helpers:
@@ -47,7 +48,7 @@ def many_in_processes(bulk: Bulk, jobs: Sequence[Job], model: str | None, proces
     try:
         bulk.many(jobs)
     finally:
-        for helper in helpers:  # all is answered, or nobody wants it any more
+        for helper in helpers:  # everything is done, or the run was stopped
             helper.kill()
             helper.join()
 
@@ -56,7 +57,7 @@ def _help(model: str | None, threads: int, options: tuple[Any, ...], jobs: Seque
     from newsie.classifier import Classifier
     from newsie.errors import NewsieError
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, and ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process gets it, and ends this one
     threading.Thread(target=_end_with_the_first, daemon=True).start()
     with (
         open(os.devnull, "w", encoding="utf-8") as nowhere,
@@ -67,7 +68,7 @@ def _help(model: str | None, threads: int, options: tuple[Any, ...], jobs: Seque
 
 
 def _end_with_the_first() -> None:
-    """However it ends: nobody would know of this process."""
+    """End this process when the first one ends, however it ends."""
     first = multiprocessing.parent_process()
     assert first is not None
     first.join()

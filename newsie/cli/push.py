@@ -1,4 +1,4 @@
-"""`newsie push`: a bundle on the Hugging Face hub."""
+"""`newsie push`: upload of a bundle to the Hugging Face hub."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def retrain(
         found = run(
             sources,
             output,
-            base=read_bundle(find_bundle(base).resolve()),  # `current` may move on meanwhile
+            base=read_bundle(find_bundle(base).resolve()),  # `current` may change meanwhile
             depth=depth,
             encoder=encoder,
             runs=runs,
@@ -134,7 +134,7 @@ def retrain(
 
 
 def _depth(*, quick: bool, student: bool, full: bool) -> Depth | None:
-    """The depth asked for; None where none is."""
+    """Return the requested depth, or None."""
     asked: dict[Depth, bool] = {"quick": quick, "student": student, "full": full}
     chosen = [depth for depth, wanted in asked.items() if wanted]
     if len(chosen) > 1:

@@ -1,4 +1,4 @@
-"""Answers as rows of files, each with the place of its article in the source."""
+"""Predictions as rows of files, each with the position of its article in the source."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = [
 
 
 class Answer(NamedTuple):
-    """An article and what is made of it.
+    """An article and its prediction.
 
     Attributes:
         article: the article.
-        prediction: its answers.
+        prediction: its prediction.
         number: 1-based number of its row in the source; a header is not counted.
-        place: columns that tell its row: {"id": ...}, or {"row": ...} too where the source has no ids.
+        place: columns that identify its row: {"id": ...}, with {"row": ...} if the source has no ids.
     """
 
     article: Article
@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 def answers(
     classifier: Classifier, reader: ArticleReader, tasks: Sequence[str] | None
 ) -> Iterator[Answer]:
-    """Yield the answers to all articles of a source, in order."""
+    """Yield the predictions for all articles of a source, in order."""
     for window in answer_windows(classifier, reader, tasks):
         yield from window
 
@@ -55,16 +55,16 @@ def answer_windows(
     after: int = 0,
     done: int = 0,
 ) -> Generator[list[Answer], None, None]:
-    """Yield the answers to a source in order, a window of articles at a time.
+    """Yield the predictions for a source in order, a window of articles at a time.
 
     Args:
         classifier: the classifier.
         reader: the source.
-        tasks: the tasks to answer; None means all.
-        after: number of the last row that an earlier run has answered: the end of a window.
-        done: how many articles it has answered.
+        tasks: the tasks to predict; None means all.
+        after: number of the last row that an earlier run has classified, which ends a window.
+        done: number of articles that it has classified.
     """
-    numbers: deque[int] = deque()  # of articles that the classifier has taken and not yet answered
+    numbers: deque[int] = deque()  # of articles that the classifier has taken but not yet returned
 
     def articles() -> Iterator[Article]:
         for article in reader:
@@ -84,7 +84,7 @@ def answer_windows(
 def sample_row(
     classifier: Classifier, reader: ArticleReader, tasks: Sequence[str] | None, top_k: int
 ) -> dict[str, Any]:
-    """A row as `flat_row` makes them of a source, also of one without articles."""
+    """Return a sample row, as `flat_row` makes it, even of a source without articles."""
     from newsie.data.articles import Article
 
     [(article, prediction)] = classifier.classify_stream([Article("news")], tasks=tasks)
@@ -99,14 +99,14 @@ def _place(reader: ArticleReader, number: int, article: Article) -> dict[str, An
 def text_answers(
     classifier: Classifier, texts: Sequence[str], tasks: Sequence[str] | None
 ) -> Iterator[Answer]:
-    """The answers to texts, in order."""
+    """Yield the predictions for texts, in order."""
     pairs = classifier.classify_stream(texts, tasks=tasks)
     for number, (article, prediction) in enumerate(pairs, 1):
         yield Answer(article, prediction, number, {"id": article.id})
 
 
 def nested_row(answer: Answer, top_k: int | None) -> dict[str, Any]:
-    """For JSON: task -> [{"label", "score"}], the best first."""
+    """Return a row for JSON: task -> [{"label", "score"}], the best first."""
     return {
         **answer.place,
         "headline": answer.article.headline,
@@ -116,7 +116,7 @@ def nested_row(answer: Answer, top_k: int | None) -> dict[str, Any]:
 
 
 def flat_row(answer: Answer, top_k: int) -> dict[str, Any]:
-    """For tables: columns id, headline, TASK, TASK_score, TASK_2, TASK_2_score, ..., truncated."""
+    """Return a row for tables: id, headline, TASK, TASK_score, TASK_2, TASK_2_score, ..., truncated."""
     row: dict[str, Any] = {**answer.place, "headline": answer.article.headline}
     for task in answer.prediction.tasks:
         for rank, (label, score) in enumerate(answer.prediction.top(task, top_k), 1):

@@ -1,4 +1,4 @@
-"""`newsie search`: the best students under a budget."""
+"""`newsie search`: the best students within a budget."""
 
 from __future__ import annotations
 

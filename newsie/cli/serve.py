@@ -65,7 +65,7 @@ def serve(
 
 
 def _import_server() -> tuple[Any, Any]:
-    """What the extra `serve` brings."""
+    """Import what the extra `serve` provides."""
     try:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401

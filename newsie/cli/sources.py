@@ -1,4 +1,4 @@
-"""Where a command gets its articles: texts, a file, or standard input."""
+"""The sources of articles for a command: texts, a file, or standard input."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = [
 ]
 
 FIELDS = ("headline", "body", "id", "url")
-"""What is read of articles that are answered; a student may read addresses."""
+"""The fields of articles that are read for classification; a student may read URLs."""
 
 
 def check_source(texts: list[str] | None, file: str | None) -> None:
-    """A wrong usage unless either texts or a file are given, and no text is the name of a file."""
+    """Raise a usage error unless either texts or a file are given, and no text is the name of a file."""
     if texts and file is not None and is_file(file) and all(map(is_file, texts)):
-        return  # --file big/*.parquet, taken apart by the shell
+        return  # --file big/*.parquet, expanded by the shell
     if bool(texts) == (file is not None):
         given = "both" if texts else "neither"
         raise typer.BadParameter(
@@ -45,7 +45,7 @@ def check_source(texts: list[str] | None, file: str | None) -> None:
 
 
 def _why_no_text(text: str) -> str:
-    """Why a text is the name of a file or folder and no headline; empty if it may be one."""
+    """Return why a text is the name of a file or folder and not a headline; empty if it may be a headline."""
     from newsie.data.formats import SUFFIXES
 
     path = Path(text)
@@ -58,21 +58,21 @@ def _why_no_text(text: str) -> str:
 
 
 def is_pattern(file: str) -> bool:
-    """Whether a name stands for several files: "big/*.parquet"."""
+    """Return True if a name stands for several files: "big/*.parquet"."""
     return not is_file(file) and glob.has_magic(file) and not file.startswith("hub:")
 
 
 def fixed_folder(pattern: str) -> Path:
-    """The folder below which all files of a pattern are: "big/**/*.parquet" -> big."""
+    """Return the folder that contains all files of a pattern: "big/**/*.parquet" -> big."""
     parts = Path(pattern).parts
     return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts))
 
 
 def find_files(texts: list[str] | None, file: str) -> list[str]:
-    """The files that are meant: those of a pattern in order, or the one; with those that a shell
-    has put behind it, --file big/*.parquet.
+    """Return the files of a pattern in order, or the single file.
 
-    A wrong usage if there is no file of the pattern.
+    Files that a shell has expanded from --file big/*.parquet are included. Raises a usage error if no file
+    matches the pattern.
     """
     names = [file, *(texts or [])]
     found: list[str] = []
@@ -86,15 +86,15 @@ def find_files(texts: list[str] | None, file: str) -> list[str]:
 
 
 def is_file(text: str) -> bool:
-    """Whether there is a file of that name."""
+    """Return True if there is a file of that name."""
     try:
         return Path(text).is_file()
-    except OSError:  # a text may be longer than any name of a file, or name what is locked away
+    except OSError:  # a text may be longer than any file name, or name an inaccessible file
         return False
 
 
 def is_directory(text: str) -> bool:
-    """Whether there is a folder of that name."""
+    """Return True if there is a folder of that name."""
     try:
         return Path(text).is_dir()
     except OSError:
@@ -104,7 +104,7 @@ def is_directory(text: str) -> bool:
 def open_source(
     texts: list[str] | None, file: str | None, columns: dict[str, str], strict: bool
 ) -> ArticleReader | None:
-    """The reader of the file or of standard input; None where the texts are given."""
+    """Return the reader of the file or of standard input; None if texts are given."""
     source = "-" if texts == ["-"] else file
     if source is None:
         return None

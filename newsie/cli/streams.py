@@ -1,9 +1,9 @@
 """The standard streams of a command.
 
 A command prints text from outside: headlines, labels, column and file names, messages of libraries. `Screen`
-stands between all of it and the terminal: control characters are shown as escapes, and signs that the
-encoding of the output lacks are replaced by plainer ones. Styles of our own pass it as noncharacters, which
-it turns into control sequences; foreign text can at most be bold.
+stands between this text and the terminal: it shows control characters as escapes, and replaces signs that the
+encoding of the output lacks by plainer ones. Our own styles pass it as noncharacters, which it turns into
+control sequences; outside text can at most be bold.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ MARKS = {
         ("0", "1", "2", "33", "36", "1;33", "1;36", "7;1;33", "7;1;36"), start=1
     )
 }
-"""Code of a style -> the noncharacter that stands for it until it is printed."""
+"""Code of a style -> the noncharacter that stands for it until printing."""
 
 CLEAR_LINE = "\ufdd0"
-"""Stands for the sequence that empties the line of a terminal."""
+"""The noncharacter for the sequence that clears the line of a terminal."""
 
 _SEQUENCES = {mark: f"\x1b[{code}m" for code, mark in MARKS.items()} | {CLEAR_LINE: "\r\x1b[K"}
 _MARK = re.compile("([\ufdd0-\ufdef])")
@@ -56,13 +56,13 @@ PLAIN = {
     "\u00a0": " ",
     "\u202f": " ",
 }
-"""Signs of our own tables and sentences, and what replaces them where the encoding lacks them."""
+"""The signs of our own tables and sentences, with replacements if the encoding lacks them."""
 
 PLAINER = "newsie.plainer"
 
 
 def _plainer(error: UnicodeError) -> tuple[str, int]:
-    """Replace what an encoding lacks: an error handler of `codecs`."""
+    """Replace characters that an encoding lacks: an error handler of `codecs`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_plain, error.object[error.start : error.end])), error.end
@@ -82,10 +82,10 @@ codecs.register_error(PLAINER, _plainer)
 
 
 class Screen:
-    """A text stream in front of another one that prints no control character of foreign text.
+    """A text stream in front of another one that prints no control character of outside text.
 
     Attributes:
-        rich_proxied_file: the other stream, which Rich writes to: its output is control sequences.
+        rich_proxied_file: the other stream, which Rich writes to, because its output is control sequences.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -108,7 +108,7 @@ class Screen:
 
 
 class _ClosedOutput:
-    """Stands for a standard output that was closed before the command started."""
+    """A replacement for a standard output that was closed before the command started."""
 
     encoding, errors = "utf-8", PLAINER
 
@@ -120,7 +120,7 @@ class _ClosedOutput:
         raise OSError(errno.EBADF, "standard output is closed; send it to a file, or to /dev/null")
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing, because nothing is buffered."""
 
     def isatty(self) -> bool:
         return False
@@ -131,10 +131,11 @@ class _ClosedOutput:
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Put a `Screen` before standard output and standard error, and replace standard streams that are closed.
+    """Put a `Screen` before standard output and standard error, and replace closed standard streams.
 
-    A closed standard input is empty. Writing to a closed standard output is an error, and what is
-    written to a closed standard error is lost.
+    A closed standard input is empty. Writing to a closed standard output is an error, and what is written to
+    a
+    closed standard error is lost.
     """
     before = sys.stdin, sys.stdout, sys.stderr
     _occupy_descriptors()
@@ -154,7 +155,7 @@ def standard_streams() -> Iterator[None]:
 
 
 def _reconfigure(stream: TextIO, errors: str | None) -> None:
-    """Set the error handler of a stream that has one to set."""
+    """Set the error handler of a stream, if it has one."""
     if (reconfigure := getattr(stream, "reconfigure", None)) and not stream.closed:
         reconfigure(errors=errors)
 
@@ -162,11 +163,11 @@ def _reconfigure(stream: TextIO, errors: str | None) -> None:
 def _occupy_descriptors() -> None:
     """Open the null device under each standard descriptor that is closed.
 
-    Otherwise the next file that is opened would get its number, and what a library writes to
-    standard error would end up in that file.
+    Otherwise the next opened file would get its number, and what a library writes to standard error would end
+    up in that file.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one

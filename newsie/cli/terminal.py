@@ -1,4 +1,4 @@
-"""What a person sees: tables on stdout, progress and notes on stderr."""
+"""Terminal output: tables on stdout, progress and notes on stderr."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 UPDATE_SECONDS = 0.2
 LINE_SECONDS = 60.0
 WEIGHTS = (0.6, 0.25, 0.08)
-"""Least weight of a word in reverse, in bold, in colour."""
+"""The least weights at which a word is shown in reverse, in bold, and in colour."""
 
 
 class Style:
-    """Bold, dim and coloured text where the stream is a terminal that wants it."""
+    """Bold, dim and coloured text, if the stream is a terminal that supports it."""
 
     def __init__(self, stream: TextIO) -> None:
         self.terminal = stream.isatty()
@@ -42,8 +42,10 @@ class Style:
         return self._wrap("36", text)
 
     def weigh(self, text: str, weight: float) -> str:
-        """A text that speaks for something (weight up to 1) or against it (down to -1): cyan or
-        yellow, the stronger the louder."""
+        """Colour a text that speaks for something (weight up to 1, cyan) or against it (down to -1, yellow).
+
+        A greater weight is more conspicuous.
+        """
         level = next((i for i, least in enumerate(WEIGHTS) if abs(weight) >= least), None)
         if level is None:
             return text
@@ -51,7 +53,7 @@ class Style:
 
     @property
     def coloured(self) -> bool:
-        """Whether anything of this is seen."""
+        """True if styles are shown."""
         return self._enabled
 
     def _wrap(self, code: str, text: str) -> str:
@@ -59,13 +61,13 @@ class Style:
 
 
 def bar(share: float, width: int) -> str:
-    """A bar of up to `width` characters, in steps of an eighth."""
+    """Return a bar of up to `width` characters, in steps of an eighth."""
     eighths = round(max(0.0, min(share, 1.0)) * width * 8)
     return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).rstrip()
 
 
 def width_of(text: str) -> int:
-    """Columns that a text takes on a terminal."""
+    """Return the number of columns that a text takes on a terminal."""
     if text.isascii():
         return len(text)
     return sum(
@@ -75,7 +77,7 @@ def width_of(text: str) -> int:
 
 
 def shorten(text: str, width: int) -> str:
-    """The text, or as much of it as fits, with an ellipsis."""
+    """Return the text, or as much of it as fits, with an ellipsis."""
     if width_of(text) <= width:
         return text
     kept, used = [], 1
@@ -88,7 +90,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def note(text: str) -> None:
-    """Print a line for people on stderr."""
+    """Print a note on stderr."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
@@ -102,13 +104,14 @@ def print_json(value: Any) -> None:
 def counted(
     items: Iterable[T], what: str, share: Callable[[], float | None] = lambda: None
 ) -> Iterator[T]:
-    """The same items; how many, how fast and how much longer is shown on stderr: five times a second
-    on a terminal, a line a minute in a log.
+    """Yield the same items while showing their number, the speed and the time left on stderr.
+
+    The line is updated five times a second on a terminal, and once a minute in a log.
 
     Args:
-        items: whatever.
-        what: what they are called.
-        share: how much of all of it is done, from 0 to 1; None where that is not known.
+        items: the items.
+        what: the plural noun for the items.
+        share: returns the share of the work that is done, from 0 to 1, or None if unknown.
     """
     terminal = sys.stderr.isatty()
     every = UPDATE_SECONDS if terminal else LINE_SECONDS
@@ -116,7 +119,7 @@ def counted(
     first = share() or 0.0
     try:
         for count, item in enumerate(items, 1):
-            if count == 1:  # what was done before this run began does not count
+            if count == 1:  # work done before this run began does not count
                 started, first = time.monotonic(), share() or 0.0
             yield item
             if (now := time.monotonic()) - shown > every:
@@ -129,12 +132,12 @@ def counted(
 
 
 def _show_progress(line: str) -> None:
-    """Put a line in the place of the last one, on a terminal."""
+    """Replace the last line on a terminal."""
     print(f"{CLEAR_LINE}{printable(line)}", end="", file=sys.stderr, flush=True)
 
 
 def _progress(count: int, what: str, seconds: float, first: float, share: float | None) -> str:
-    """A line such as "12,000 articles, 4,000/s, 38 %, 5 min left"."""
+    """Return a line such as "12,000 articles, 4,000/s, 38 %, 5 min left"."""
     line = f"{count:,} {what}, {count / max(seconds, 1e-9):,.0f}/s"
     if share is None:
         return line

@@ -1,4 +1,4 @@
-"""`newsie train`: from a recipe to a bundle."""
+"""`newsie train`: training from a recipe to a bundle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Until(StrEnum):
 
 
 class Tracker(StrEnum):
-    """Where curves go."""
+    """The tool that records the curves."""
 
     tensorboard = "tensorboard"
     mlflow = "mlflow"
@@ -125,7 +125,7 @@ def _trackers(asked: list[Tracker] | None) -> list[str]:
 
 
 def main() -> None:
-    """Entry for launchers that start a module."""
+    """Run `newsie train`, for launchers that start a module."""
     from newsie.cli.app import app
 
     app(["train", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""What the commands that train have in common."""
+"""Code shared by the commands that train."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["quiet_training_libraries"]
 
 
 def quiet_training_libraries(what: str, *packages: str) -> None:
-    """Import what training needs, and turn off its own notes and bars.
+    """Import the packages for training, and turn off their own messages and progress bars.
 
     Args:
-        what: what is about to be done, as a noun phrase ("training").
-        packages: what it needs besides, of the extra `lab`.
+        what: the task at hand, as a noun phrase ("training").
+        packages: further required packages, of the extra `lab`.
 
     Raises:
         MissingExtraError: a package is not installed.

@@ -1,7 +1,7 @@
 """Records of the files that `newsie classify` has written, which decide whether a file may be replaced.
 
 The record of DIR/NAME is DIR/.newsie/NAME.json. It holds what the predictions were computed from. It is empty
-while the file is being written. A file without a record is somebody else's.
+while the file is being written. A file without a record was not written by Newsie.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read_record(target: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads(record_path(target).read_text(encoding="utf-8") or "{}")
     except FileNotFoundError:
         return None
-    except ValueError:  # it was being written when the machine stopped
+    except ValueError:  # the machine stopped while it was being written
         return {}
     return record
 
@@ -75,7 +75,7 @@ def input_name(file: str | None, texts: Sequence[str] | None) -> str:
 
 
 def check_replaceable(target: Path, source: str, advice: str) -> None:
-    """Refuse to replace a file that no earlier run has written for the same input.
+    """Check that a file may be replaced: an earlier run has written it for the same input.
 
     An empty file may be replaced.
 
@@ -92,7 +92,7 @@ def check_replaceable(target: Path, source: str, advice: str) -> None:
         return
     check_regular(target)
     if target.exists() and not target.stat().st_size:
-        return  # made beforehand to set its permissions, or by mktemp
+        return  # created beforehand to set its permissions, or by mktemp
     record = read_record(target)
     if record is None:
         reason = f"{target} exists, and no earlier run of newsie wrote it"

@@ -7,9 +7,8 @@
     first.onnx       only in a cascade: the small student, which passes on to model.onnx if unsure
 
 The manifest ends in a seal, the sha256 of everything before it in the file, and lists the sha256 of every
-other file. `read_bundle` checks the seal before it parses the manifest, and every
-other file before it is opened. A changed byte anywhere is therefore an error and never a different
-prediction.
+other file. `read_bundle` checks the seal before it parses the manifest, and every other file before it is
+opened. A changed byte anywhere is therefore an error and never a different prediction.
 """
 
 from __future__ import annotations

@@ -255,9 +255,7 @@ class Classifier:
         labels: Mapping[str, str] | None = None,
         max_passes: int = MAX_PASSES,
     ) -> ExplanationPlan:
-        """Return everything that has to be computed: the first step of `explain`, with its arguments and
-        errors.
-        """
+        """Return all that has to be computed: the first step of `explain`, with its arguments and errors."""
         # Imported here and below, because explaining is rare and each start would pay for it.
         from newsie.explanation import ExplanationPlan, occlude, split_words
 
@@ -278,9 +276,7 @@ class Classifier:
     def finish_explanation(
         self, plan: ExplanationPlan, logits: Mapping[str, NDArray[np.float32]]
     ) -> Explanation:
-        """Return the explanation from the logits of `plan.ids` by task, (1 + W, C): the last step of
-        `explain`.
-        """
+        """Return the explanation from the logits of `plan.ids`, (1 + W, C): the last step of `explain`."""
         from newsie.explanation import Explanation
 
         found = self.calibrate(logits)
@@ -322,8 +318,7 @@ class Classifier:
     def run_batch(
         self, ids: Sequence[Sequence[int]], tasks: Sequence[str]
     ) -> dict[str, NDArray[np.float32]]:
-        """Return logits by task, (B, C), of B articles in one call of the model: the second step of
-        `classify`.
+        """Return logits by task, (B, C), of B articles in one model call: the second step of `classify`.
 
         Call this in a server that batches the articles of many requests itself. The prediction for an article
         does not depend on the others of its batch.

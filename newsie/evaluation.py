@@ -212,8 +212,8 @@ def expected_calibration_error(
 
         ECE = sum over bins b of (n_b / N) * |accuracy(b) - mean confidence(b)|
 
-    Guo et al. 2017 (arXiv 1706.04599) with the equal-mass bins of Nguyen & O'Connor 2015
-    (arXiv 1508.05154): bins of equal width would hold nearly all articles of a sure model in one.
+    Guo et al. 2017 (arXiv 1706.04599) with the equal-mass bins of Nguyen & O'Connor 2015 (arXiv 1508.05154):
+    bins of equal width would hold nearly all articles of a sure model in one.
     """
     p, y = _scored(probabilities, labels)
     # n_b * |mean gap| = |sum of gaps|

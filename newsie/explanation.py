@@ -287,9 +287,7 @@ def _find_words(words: Sequence[str], given: str) -> list[tuple[int | None, int 
 
 
 def _find_word(word: str, ahead: Sequence[str], *, last: bool) -> tuple[int, int] | None:
-    """Return the first word ahead, or the first few in a row, equal to this one; the last word may be cut
-    off.
-    """
+    """Return the first word ahead, or the first few in a row, equal to this one; the last may be cut off."""
     for first, given in enumerate(ahead):
         # Cleaning shortens, but a much longer word is not worth cleaning.
         if (

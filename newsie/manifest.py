@@ -187,9 +187,7 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """The hex digest of everything that determines predictions: equal fingerprints mean equal
-        predictions.
-        """
+        """The hex digest of all that determines predictions: equal fingerprints mean equal predictions."""
         content = [
             self.label_space.fingerprint(),
             self.encoding.to_json(),

@@ -118,8 +118,7 @@ class Student:
 
     Args:
         graph: the graph, which is not kept; its inputs are input_ids and attention_mask, (B, T) int64, and
-            its
-            outputs are named after the tasks.
+            its outputs are named after the tasks.
         labels: the tasks that it must predict.
         pad_id: the token id that pads shorter rows.
         threads: the number of threads that `run` computes with.
@@ -140,10 +139,8 @@ class Student:
         """The window size; see `Model.window_articles`.
 
         In a larger window more articles of a batch have the same length, and less is computed for padding:
-        0.9 %
-        with 1,024 articles and batches of 1,024 tokens, 0.3 % with 4,096. Larger batches need larger windows
-        for
-        the same share, and belong to faster graphs, which deliver them as soon.
+        0.9 % with 1,024 articles and batches of 1,024 tokens, 0.3 % with 4,096. Larger batches need larger
+        windows for the same share, and belong to faster graphs, which deliver them as soon.
         """
         return min(max(self._batch_tokens, MIN_WINDOW_ARTICLES), MAX_WINDOW_ARTICLES)
 

@@ -65,8 +65,7 @@ def open_other(given: str) -> Other:
 
 
 class AnswerFile:
-    """Predictions for the articles of a file, in its order, as `newsie classify -o answers.jsonl` writes
-    them.
+    """Predictions for the articles of a file, in its order, as written by `newsie classify -o FILE.jsonl`.
 
     Each row has `predictions`, task -> [{"label", "score"}] of all labels, and optionally `id` and
     `headline`.

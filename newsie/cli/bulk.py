@@ -177,8 +177,7 @@ class Bulk:
         """Classify files into a folder.
 
         Finished files are skipped, and a file that cannot be read does not stop the others. Files that
-        another
-        run is working on are left to it, and waited for.
+        another run is working on are left to it, and waited for.
 
         Raises:
             InputError: some files could not be classified; stderr names them.
@@ -296,9 +295,7 @@ class Bulk:
         return reader
 
     def _sample_row(self, reader: ArticleReader | None) -> dict[str, Any] | None:
-        """Return a row with the columns of predictions for no articles; None if the file's columns are
-        unknown.
-        """
+        """Return a row with the columns of predictions for no articles; None if the columns are unknown."""
         from newsie.cli.rows import sample_row
 
         if reader is None:

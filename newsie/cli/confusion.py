@@ -214,7 +214,7 @@ def _left_out(reader: ArticleReader, answered: Answered, by: By | None) -> Itera
 
 
 def _capitals(unknown: Iterable[str], labels: Sequence[str]) -> str:
-    """Return a hint if a label would be known with different capitals."""
+    """Return a hint if a label would be known in another case; empty if none would."""
     written = {label.casefold(): label for label in labels}
     for label in unknown:
         if known := written.get(label.strip().casefold()):
@@ -223,9 +223,7 @@ def _capitals(unknown: Iterable[str], labels: Sequence[str]) -> str:
 
 
 def _press(analyses: Mapping[str, Analysis], tasks: Sequence[Task]) -> Iterator[Comparison]:
-    """Yield comparisons of tasks that read the same column for different articles, such as broadsheet and
-    tabloid.
-    """
+    """Yield comparisons of tasks with the same column for different articles (broadsheet and tabloid)."""
     from newsie.confusion.comparison import compare
 
     for a, b in combinations(tasks, 2):

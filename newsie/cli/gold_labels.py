@@ -65,8 +65,7 @@ def check_gold_labels(
     labels: LabelSpace,
     mapping: Mapping[str, str],
 ) -> None:
-    """Read the gold labels of a file before the work, and hint at labels that the model may spell
-    differently.
+    """Read the gold labels of a file early, and hint at labels that the model may spell differently.
 
     Standard input and other pipes can be read only once, so they are not checked.
 

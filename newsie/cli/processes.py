@@ -2,8 +2,7 @@
 
 A student computes on all cores of one process, but reading, collating and writing run in Python on a single
 core, which fast students wait for. Runs may share a folder (see `Bulk.many`), so this one starts more of
-them.
-They print nothing: this process retries and reports the files that they cannot classify.
+them. They print nothing: this process retries and reports the files that they cannot classify.
 """
 
 from __future__ import annotations

@@ -134,8 +134,7 @@ def standard_streams() -> Iterator[None]:
     """Put a `Screen` before standard output and standard error, and replace closed standard streams.
 
     A closed standard input is empty. Writing to a closed standard output is an error, and what is written to
-    a
-    closed standard error is lost.
+    a closed standard error is lost.
     """
     before = sys.stdin, sys.stdout, sys.stderr
     _occupy_descriptors()

@@ -181,9 +181,7 @@ def _pairs(
 def _with_gold(
     first: Answers, second: Answers
 ) -> tuple[Indices, Indices, Indices, tuple[str, ...]]:
-    """Return gold labels and both predictions as indices into the union of labels, where the gold labels
-    agree.
-    """
+    """Return gold labels and both predictions as indices into all labels, where the gold labels agree."""
     union = tuple(dict.fromkeys((*first.labels, *second.labels)))
     mine = np.arange(first.classes)
     theirs = np.array([union.index(label) for label in second.labels])

@@ -5,9 +5,8 @@ the probability that the article is b. Summed over the articles read as a,
 
     S[a, b] = sum over articles read as a of p_b
 
-is the expected confusion matrix, without a gold label. As p_b < p_a there, S[a, b] +
-S[b, a] is also the sum of min(p_a, p_b) over the articles that either label leads: the mass that the two
-share.
+is the expected confusion matrix, without a gold label. As p_b < p_a there, S[a, b] + S[b, a] is also the sum
+of min(p_a, p_b) over the articles that either label leads: the mass that the two share.
 
 Large labels share much with all others. Frequencies alone would give
 

@@ -56,7 +56,7 @@ RESUMABLE = ("train", "compare", "search")
 _UsageError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
-"""The base class of all usage errors. Typer imports it under changing names."""
+"""The base class of all usage errors. Typer provides it under changing names."""
 
 
 class Commands(TyperGroup):

@@ -23,7 +23,7 @@ Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 
 TOLERANCE = 1e-3
-"""How far from 1 the probabilities of an article may sum, which allows for float16 and printed figures."""
+"""The largest deviation of an article's summed probabilities from 1, for float16 and printed figures."""
 
 BLOCKS = 40
 """The number of blocks that articles are dealt into for delete-one-block jackknife intervals."""

@@ -45,7 +45,7 @@ class Tally:
         return float(_f1(self._all())[label])
 
     def gain(self, label: int, before: Tally, labels: tuple[int, int]) -> Estimate:
-        """Return the F1 of a label less the better F1 of two labels in an earlier tally of the same articles."""
+        """Return the F1 of a label less the better F1 of two labels in another tally of the articles."""
 
         def difference(now: Indices, then: Indices) -> Floats:
             return np.asarray(_f1(now)[..., label] - _f1(then)[..., list(labels)].max(axis=-1))

@@ -46,8 +46,7 @@ POOLED_ARTICLES = 50
 """The weight of all labels' articles in the threshold of each label, in articles."""
 
 PRICES = np.logspace(0, 4, 81)
-"""The kept articles that make up for one correct prediction expected to be lost; the lowest is tried first.
-"""
+"""The kept articles that make up for one prediction expected to be lost; the lowest is tried first."""
 
 WINDOW_ARTICLES = 4_096
 

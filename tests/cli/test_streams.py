@@ -41,8 +41,8 @@ NAME = (
 
 HOSTILE = "\n" + NAME
 
-IN_BUNDLE = "".join(c for c in NAME if unicodedata.category(c) not in ("Cc", "Zl", "Zp"))
-"""What a manifest may hold of it: marks of direction, markup. A bundle with the rest is refused."""
+IN_BUNDLE = "".join(character for character in NAME if character not in CONTROL)
+"""The part of it that a manifest may hold: markup. A bundle with the rest is refused."""
 
 
 def escaped(text: str) -> set[str]:

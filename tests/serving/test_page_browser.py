@@ -73,7 +73,9 @@ def drop(page: Page, path: Path) -> None:
     page.locator("#file").set_input_files(path)
     page.locator("#stop").wait_for(state="hidden")
     # Not wait_for_function, which evaluates text: the page's policy forbids that.
-    expect(page.locator("#batch-status")).not_to_have_text(re.compile(r" of \d"), timeout=30_000)
+    expect(page.locator("#batch-status")).not_to_have_text(
+        re.compile(r"reading…| of \d"), timeout=60_000
+    )
 
 
 def test_an_example_is_answered_as_the_classifier_does(page: Page, classifier: Classifier) -> None:

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.encoding import Encoder, pad
 from newsie.errors import InputError
-from newsie.evaluation import softmax
-from newsie.explanation import NO_WORD, occlude, split_words
+from newsie.inference.classifier import Classifier
+from newsie.inference.explanation import NO_WORD, occlude, split_words
+from newsie.metrics.evaluation import softmax
 from newsie.training.model import MultiTaskModel
 
 __all__ = ["Attributions", "Reading"]

@@ -48,10 +48,10 @@ def _fit_pipeline(folder: Path, texts: Sequence[str], labels: Sequence[str]) -> 
 
 
 def _fit_tfidf(folder: Path, texts: Sequence[str], labels: Sequence[str]) -> None:
-    """The baseline of all published figures, see newsie.baseline."""
+    """The baseline of all published figures, see newsie.metrics.baseline."""
     import joblib
 
-    from newsie.baseline import fit_baseline
+    from newsie.metrics.baseline import fit_baseline
 
     names = sorted(set(labels))
     index = np.array([names.index(label) for label in labels])

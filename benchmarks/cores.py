@@ -23,8 +23,8 @@ from benchmarks.entry import run_command
 from benchmarks.processes import run
 from benchmarks.report import RESULTS, Spread, circumstances, ratios, table, write_report
 from benchmarks.sides import positive
-from newsie.bundle import bundled_path, read_bundle
-from newsie.runtime import count_threads
+from newsie.bundles.bundle import bundled_path, read_bundle
+from newsie.inference.student import count_threads
 
 Measurement = dict[str, Any]
 

@@ -29,10 +29,11 @@ from benchmarks.notebook import Keep, Notebook, Rows, measure_again
 from benchmarks.processes import run
 from benchmarks.report import RESULTS, Spread, circumstances, table, write_rows
 from benchmarks.sides import positive
-from newsie.classifier import Classifier
+from newsie.data.label_columns import find_rules
 from newsie.doctor.examination import read_beginnings
-from newsie.doctor.reading import find_rules, read_file
-from newsie.doctor.suspects import Suspects, find_suspects
+from newsie.doctor.label_issues import Suspects, find_suspects
+from newsie.doctor.reading import read_file
+from newsie.inference.classifier import Classifier
 
 __all__ = ["Case", "exchange", "main", "measure_case", "render"]
 

@@ -29,7 +29,7 @@ from benchmarks.corpus import article_files, endless_articles
 from benchmarks.entry import run_command
 from benchmarks.report import RESULTS, circumstances, table, write_report
 from benchmarks.sides import positive
-from newsie.bundle import bundled_path, read_bundle
+from newsie.bundles.bundle import bundled_path, read_bundle
 
 PARTS = 10
 INTERVAL = 0.05

@@ -30,9 +30,9 @@ from benchmarks.corpus import SAMPLE
 from benchmarks.entry import run_command
 from benchmarks.report import RESULTS, circumstances, table, write_report
 from benchmarks.sides import positive
-from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.readers import ArticleReader
+from newsie.inference.classifier import Classifier
 from newsie.training.model import MultiTaskModel
 
 REMOVED, MASKED, FLOAT = "word left out", "word masked", "word left out, float"

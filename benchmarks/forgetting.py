@@ -24,15 +24,15 @@ from benchmarks.entry import run_command
 from benchmarks.notebook import Notebook, Rows
 from benchmarks.report import RESULTS, circumstances, table, write_rows
 from benchmarks.sides import positive
-from newsie.bundle import Bundle, bundled_path, read_bundle
-from newsie.classifier import Classifier
+from newsie.bundles.bundle import Bundle, bundled_path, read_bundle
 from newsie.data.articles import Article
 from newsie.data.readers import ArticleReader
+from newsie.inference.classifier import Classifier
 from newsie.labels import LabelRule
-from newsie.training.retraining.gate import Limits, TaskReport, compare_students
-from newsie.training.retraining.material import Sources
+from newsie.training.retraining.dataset import Sources
+from newsie.training.retraining.promotion import Limits, TaskReport, compare_students
 from newsie.training.retraining.retrain import retrain
-from newsie.training.retraining.retraining import Depth
+from newsie.training.retraining.stages import Depth
 
 __all__ = ["compare", "main", "old_articles", "render"]
 

@@ -35,12 +35,12 @@ from benchmarks.operations import count_int8_operations
 from benchmarks.processes import run
 from benchmarks.report import RESULTS, Spread, circumstances, ratios, table, write_report
 from benchmarks.sides import positive
-from newsie.bundle import bundled_path, read_bundle
+from newsie.bundles.bundle import bundled_path, read_bundle
 from newsie.data.articles import Article
 from newsie.data.encoding import Encoder, view_text
 from newsie.data.readers import ArticleReader
+from newsie.inference.openvino import ONNXRUNTIME
 from newsie.labels import LabelRule
-from newsie.openvino_session import ONNXRUNTIME
 
 SCRIPT = Path(__file__).parent / "peers" / "contender.py"
 WORDS = {"50 tokens": 38, "250 tokens": 190}

@@ -47,7 +47,7 @@ def _product(kind: str, dtype: type) -> Callable[[], Any]:
     """A product of two square matrices in onnxruntime; int8 is uint8 by int8, as in the students."""
     from onnx import helper, numpy_helper
 
-    from newsie.runtime import import_onnxruntime
+    from newsie.inference.student import import_onnxruntime
 
     random = np.random.default_rng(0)
     weight = random.integers(-127, 128, (SIZE, SIZE))

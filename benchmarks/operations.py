@@ -22,7 +22,7 @@ def count_int8_operations(model: Path, tokens: int) -> int:
     """
     import onnx
 
-    from newsie.runtime import import_onnxruntime
+    from newsie.inference.student import import_onnxruntime
 
     graph = onnx.load(model)
     products = [node for node in graph.graph.node if node.op_type == "MatMulIntegerToFloat"]

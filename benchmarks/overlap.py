@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from benchmarks.entry import run_command
 from benchmarks.report import RESULTS, circumstances, table, write_report
-from newsie.confusion.answers import read_answers
 from newsie.confusion.overlap import MINIMUM_LIFT, find_overlap
+from newsie.confusion.predictions import read_answers
 
 __all__ = ["NULLS", "main", "plant", "tabulate"]
 

@@ -7,7 +7,7 @@ From the training articles of a corpus a number of each label is drawn, and thre
     newsie    `newsie retrain --quick` with the bundled student: its bundle, int8, is what is measured
     MiniLM    all-MiniLM-L6-v2, mean pooled and normalised as sentence-transformers does, with logistic
               regression fitted and regularised just as newsie's is
-    TF-IDF    words and pairs of words with logistic regression (newsie.baseline); rare words count, too
+    TF-IDF    words and pairs of words, rare ones too, with logistic regression (newsie.metrics.baseline)
 
 All are measured on the corpus's test articles. Seconds are those from the articles to the answers'
 readiness: loading, encoding, choosing and fitting; those of answering the test articles are left out.
@@ -32,17 +32,17 @@ from benchmarks.entry import run_command
 from benchmarks.notebook import Keep, Notebook, Rows, measure_again
 from benchmarks.report import RESULTS, circumstances, table, write_rows
 from benchmarks.sides import positive
-from newsie.baseline import BaselineConfig, fit_baseline
-from newsie.bundle import Bundle, Lineage, bundled_path, read_bundle
-from newsie.classifier import Classifier
+from newsie.bundles.bundle import Bundle, Lineage, bundled_path, read_bundle
 from newsie.data.articles import Article
 from newsie.data.encoding import pad, view_text
 from newsie.data.readers import read_articles
-from newsie.estimates import student_quantile
-from newsie.evaluation import accuracy, macro_f1
+from newsie.inference.classifier import Classifier
 from newsie.labels import LabelRule, LabelSpace
-from newsie.training.retraining.heads import choose_linear
-from newsie.training.retraining.quick import quick_student
+from newsie.metrics.baseline import BaselineConfig, fit_baseline
+from newsie.metrics.estimates import student_quantile
+from newsie.metrics.evaluation import accuracy, macro_f1
+from newsie.training.retraining.head_only import quick_student
+from newsie.training.retraining.logistic_head import choose_linear
 
 __all__ = ["SYSTEMS", "Draw", "MiniLM", "draw_rows", "main", "measure", "render"]
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.runtimes --model BUNDLE
 
-They take turns. The extra `openvino` brings OpenVINO; NEWSIE_RUNTIME chooses (newsie/openvino_session.py).
+They take turns. The extra `openvino` brings OpenVINO; NEWSIE_RUNTIME chooses (newsie/inference/openvino.py).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks.entry import run_command
 from benchmarks.report import RESULTS, Spread, circumstances, ratios, table, write_report
 from benchmarks.sides import positive
-from newsie.bundle import bundled_path, read_bundle
-from newsie.onnx_graph import Graph
+from newsie.bundles.bundle import bundled_path, read_bundle
+from newsie.graph.graph import Graph
 
 SHAPES = ((1, 64), (32, 64), (8, 256))
 """Articles and tokens of a batch."""
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _sessions(graph: Graph) -> dict[str, Callable[..., Any]]:
-    from newsie.openvino_session import OpenVinoSession
-    from newsie.runtime import open_onnxruntime
+    from newsie.inference.openvino import OpenVinoSession
+    from newsie.inference.student import open_onnxruntime
 
     return {
         "onnxruntime": open_onnxruntime(graph).run,

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.distilbert import write_distilbert
 from benchmarks.processes import run
 from benchmarks.report import RESULTS
-from newsie.bundle import bundled_path, read_bundle
+from newsie.bundles.bundle import bundled_path, read_bundle
 
 __all__ = [
     "add_options",

@@ -23,11 +23,11 @@ from benchmarks.entry import run_command
 from benchmarks.forgetting import old_articles
 from benchmarks.report import RESULTS, circumstances, table, write_rows
 from benchmarks.sides import positive
-from newsie.bundle import Bundle, read_bundle
-from newsie.classifier import Classifier
+from newsie.bundles.bundle import Bundle, read_bundle
 from newsie.errors import InputError
-from newsie.evaluation import accuracy, macro_f1, paired_difference
+from newsie.inference.classifier import Classifier
 from newsie.labels import IGNORE
+from newsie.metrics.evaluation import accuracy, macro_f1, paired_difference
 
 __all__ = ["compare", "main", "mean_macro_f1_change", "render"]
 

@@ -18,8 +18,14 @@ from typing import TYPE_CHECKING, Any
 from newsie.version import __version__
 
 if TYPE_CHECKING:
-    from newsie.bundle import Bundle, Lineage, Manifest, copy_bundle, read_bundle, write_bundle
-    from newsie.classifier import Classifier
+    from newsie.bundles.bundle import (
+        Bundle,
+        Lineage,
+        Manifest,
+        copy_bundle,
+        read_bundle,
+        write_bundle,
+    )
     from newsie.data.articles import Article
     from newsie.data.readers import ArticleReader, read_articles
     from newsie.errors import (
@@ -34,10 +40,11 @@ if TYPE_CHECKING:
         RecipeError,
         TrainingError,
     )
-    from newsie.evaluation import Evaluation, TaskMetrics, evaluate, evaluate_predictions
-    from newsie.explanation import Explanation, Word
+    from newsie.inference.classifier import Classifier
+    from newsie.inference.explanation import Explanation, Word
+    from newsie.inference.prediction import Prediction
     from newsie.labels import LabelRule, LabelSpace, Task
-    from newsie.prediction import Prediction
+    from newsie.metrics.evaluation import Evaluation, TaskMetrics, evaluate, evaluate_predictions
 
 __all__ = [
     "Article",
@@ -74,16 +81,16 @@ __all__ = [
 ]
 
 _MODULES = {
-    "newsie.bundle": "Bundle Lineage Manifest copy_bundle read_bundle write_bundle",
-    "newsie.classifier": "Classifier",
+    "newsie.bundles.bundle": "Bundle Lineage Manifest copy_bundle read_bundle write_bundle",
+    "newsie.inference.classifier": "Classifier",
     "newsie.data.articles": "Article",
     "newsie.data.readers": "ArticleReader read_articles",
     "newsie.errors": "BundleError FingerprintError InputError LabelError MissingExtraError "
     "NewsieError QualityGateError ReadError RecipeError TrainingError",
-    "newsie.evaluation": "Evaluation TaskMetrics evaluate evaluate_predictions",
-    "newsie.explanation": "Explanation Word",
+    "newsie.metrics.evaluation": "Evaluation TaskMetrics evaluate evaluate_predictions",
+    "newsie.inference.explanation": "Explanation Word",
     "newsie.labels": "LabelRule LabelSpace Task",
-    "newsie.prediction": "Prediction",
+    "newsie.inference.prediction": "Prediction",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -1,4 +1,4 @@
-"""Checks of names that are shown to people and written to files: labels, model names, dates."""
+"""Texts for people: checks of the names that they see, and numbers with their noun."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 
 from newsie.printable import CONTROL
 
-__all__ = ["name_fault"]
+__all__ = ["name_fault", "plural"]
 
 _NOT_VISIBLE = ("Cc", "Cf", "Mn", "Me", "Zs", "Zl", "Zp")
 """Unicode categories of characters that are invisible on their own: controls, joiners, marks and blanks."""
@@ -40,3 +40,8 @@ def name_fault(value: object, max_characters: int) -> str | None:
 
 def _is_visible(character: str) -> bool:
     return unicodedata.category(character) not in _NOT_VISIBLE and character not in _FILLERS
+
+
+def plural(count: int, one: str, many: str) -> str:
+    """Return a number with its noun: "1 article", "2,000 articles"."""
+    return f"{count:,} {one if count == 1 else many}"

@@ -56,7 +56,7 @@ def app(given: Mapping[str, Any]) -> Application:
     def build() -> FastAPI:  # in each replica
         from newsie import Classifier
         from newsie.serving.app import create_app
-        from newsie.serving.process import give_back_memory
+        from newsie.serving.http.process import give_back_memory
         from newsie.serving.settings import Settings
 
         give_back_memory()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from newsie.classifier import Classifier
+from newsie.inference.classifier import Classifier
 from tests.tiny import LABELS, tiny_articles, tiny_tokenizer, write_tiny_encoder
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> MultiTaskModel:
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_student: MultiTaskModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a bundle that holds the tiny student in int8. Not to be written to."""
-    from newsie.bundle import write_bundle
+    from newsie.bundles.bundle import write_bundle
     from newsie.data.encoding import EncodingPolicy
+    from newsie.graph.quantize import quantize_int8
     from newsie.training.export import export_onnx
-    from newsie.training.quantization import quantize_int8
 
     directory = tmp_path_factory.mktemp("bundle")
     export_onnx(tiny_student, directory / "float.onnx")

@@ -3,17 +3,15 @@ own package:
 
     cli
     laboratory
-    training      serving
-    doctor        cascading
-    classifier    confusion
-    cascade       prediction    finding       shelf
-    runtime
-    bundle        evaluation    explanation    baseline    openvino_session
-    manifest      onnx_graph
+    training      serving       bulk
+    doctor        confusion
+    inference
+    graph
+    bundles       metrics
     data
-    labels        estimates
-    atomic        cores         texts
-    errors, locks, printable, version
+    labels
+    atomic        cores         texts         extras
+    errors        locks         printable     version
 """
 
 from __future__ import annotations
@@ -32,48 +30,40 @@ ROOT = Path(newsie.__file__ or "").parent
 LAYERS = [
     {"cli"},
     {"laboratory"},
-    {"training", "serving"},
-    {"doctor", "cascading"},
-    {"classifier", "confusion"},
-    {"cascade", "prediction", "finding", "shelf"},
-    {"runtime"},
-    {"bundle", "evaluation", "explanation", "baseline", "openvino_session"},
-    {"manifest", "onnx_graph"},
+    {"training", "serving", "bulk"},
+    {"doctor", "confusion"},
+    {"inference"},
+    {"graph"},
+    {"bundles", "metrics"},
     {"data"},
-    {"labels", "estimates"},
-    {"atomic", "cores", "texts"},
+    {"labels"},
+    {"atomic", "cores", "texts", "extras"},
     {"errors", "locks", "printable", "version"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "fastapi", "pyarrow", "sklearn", "onnx"}
 FORBIDDEN = {  # package -> what none of its modules may import, not even inside a function
-    "cascade": HEAVY,
-    "classifier": HEAVY,
-    "prediction": HEAVY,
-    "runtime": HEAVY,
-    "openvino_session": HEAVY,
-    "bundle": HEAVY,
-    "manifest": HEAVY,
-    "estimates": HEAVY,
-    "evaluation": HEAVY,
-    "explanation": HEAVY,
+    "inference": HEAVY,
+    "bundles": HEAVY,
     "labels": HEAVY,
     "errors": HEAVY,
+    "bulk": HEAVY - {"pyarrow"},
+    "graph": HEAVY - {"onnx"},
     "serving": {"torch", "transformers", "accelerate", "datasets", "pickle", "joblib"},
     "confusion": {"torch", "transformers", "accelerate", "fastapi"},
-    "baseline": {"torch", "transformers", "accelerate", "datasets", "fastapi"},
+    "metrics": {"torch", "transformers", "accelerate", "datasets", "fastapi"},
     "doctor": {"torch", "transformers", "accelerate", "datasets", "fastapi"},
     "laboratory": {"fastapi", "uvicorn"},
     "training": {"fastapi", "uvicorn"},
 }
 LATE = {  # package -> what its modules may import inside functions only
     "data": HEAVY,
-    "baseline": HEAVY,
+    "metrics": HEAVY,
+    "bulk": HEAVY,
     "doctor": HEAVY | {"cleanlab", "py3langid"},
     "cli": HEAVY | {"numpy", "onnxruntime", "tokenizers", "rich", "uvicorn"},
-    "finding": {"huggingface_hub"},
-    "runtime": {"onnxruntime"},
-    "openvino_session": {"openvino"},
+    "bundles": {"huggingface_hub"},
+    "inference": {"onnxruntime", "openvino"},
 }
 MODULES = sorted(ROOT.rglob("*.py"))
 
@@ -154,10 +144,10 @@ def test_onnxruntime_is_imported_in_one_place() -> None:
         for path in files
         if any(name.split(".")[0] == "onnxruntime" for name in imports(parse(path)))
     }
-    assert importing == {ROOT / "runtime.py"}
+    assert importing == {ROOT / "inference" / "student.py"}
     [function] = [
         node
-        for node in ast.walk(parse(ROOT / "runtime.py"))
+        for node in ast.walk(parse(ROOT / "inference" / "student.py"))
         if isinstance(node, ast.FunctionDef) and "onnxruntime" in set(imports(node))
     ]
     assert function.name == "import_onnxruntime"
@@ -181,7 +171,7 @@ def test_nothing_is_unpickled_where_models_are_run() -> None:
 def test_classifying_loads_nothing_heavy(tiny_bundle: Path) -> None:
     code = """
 import sys
-import newsie, newsie.data.readers, newsie.data.encoding, newsie.bundle, newsie.evaluation
+import newsie, newsie.data.readers, newsie.data.encoding, newsie.bundles.bundle, newsie.metrics.evaluation
 classifier = newsie.Classifier.from_pretrained(sys.argv[1])
 assert classifier.classify(["goal"])[0].label("section")
 assert list(classifier.classify_stream(["goal", "the cup says new"]))

@@ -14,10 +14,10 @@ from benchmarks.distilbert import write_distilbert
 from benchmarks.entry import run_command
 from benchmarks.processes import run
 from benchmarks.report import Spread, circumstances, ratios, table, without_folders, write_report
-from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.data.readers import read_articles
 from newsie.errors import ReadError
+from newsie.inference.classifier import Classifier
 from newsie.training.model import MultiTaskModel
 from tests.tiny import write_tiny_corpus
 

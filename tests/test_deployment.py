@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from newsie.openvino_session import VARIABLE
+from newsie.inference.openvino import VARIABLE
 from newsie.serving.metrics import Metrics
 from newsie.serving.routes.admin import ModelRequest
 from newsie.serving.schemas import ClassifyRequest

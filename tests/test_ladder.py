@@ -15,7 +15,7 @@ from benchmarks.chart import draw_chart
 from benchmarks.contenders import PEERS, fit_peer
 from benchmarks.operations import count_int8_operations
 from benchmarks.peers import contender
-from newsie.bundle import read_bundle
+from newsie.bundles.bundle import read_bundle
 from newsie.data.articles import Article
 from tests.tiny import tiny_articles
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks import cores, endurance, runtimes, training, versions
-from newsie.bundle import bundled_path, read_bundle
+from newsie.bundles.bundle import bundled_path, read_bundle
 from newsie.errors import InputError
-from newsie.evaluation import macro_f1
 from newsie.labels import IGNORE
+from newsie.metrics.evaluation import macro_f1
 from newsie.training.model import MultiTaskModel
 from tests.tiny import write_tiny_corpus
 

@@ -14,7 +14,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, Split
 from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.processors import TemplateProcessing
 
-from newsie.bundle import read_bundle, write_bundle
+from newsie.bundles.bundle import read_bundle, write_bundle
 from newsie.data.articles import Article
 from newsie.labels import LabelRule, LabelSpace, Task
 

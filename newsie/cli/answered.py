@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from newsie.data.articles import Article
+    from newsie.inference.prediction import Prediction
     from newsie.labels import LabelSpace, Task
-    from newsie.prediction import Prediction
 
 __all__ = ["Answered", "Answerer", "By"]
 

@@ -22,10 +22,10 @@ from newsie.cli.written import (
 )
 
 if TYPE_CHECKING:
-    from newsie.classifier import Classifier
-    from newsie.cli.rows import Answer
-    from newsie.data.parts import Parts
+    from newsie.bulk.resumable_file import Parts
+    from newsie.bulk.rows import Answer
     from newsie.data.readers import ArticleReader
+    from newsie.inference.classifier import Classifier
 
 __all__ = [
     "JSON_LINES",
@@ -165,7 +165,7 @@ class Bulk:
             InputError: no article could be classified.
         """
         self._bytes = job.source.stat().st_size
-        from newsie.data.parts import has_parts
+        from newsie.bulk.resumable_file import has_parts
 
         try:
             self._classify(job, BUSY_SECONDS, one_of_many=False)
@@ -182,8 +182,8 @@ class Bulk:
         Raises:
             InputError: some files could not be classified; stderr names them.
         """
+        from newsie.bulk.resumable_file import BusyError, has_parts
         from newsie.cli.terminal import note
-        from newsie.data.parts import BusyError, has_parts
         from newsie.errors import InputError
 
         self.prepare(jobs)
@@ -230,8 +230,8 @@ class Bulk:
 
     def _try(self, job: Job, wait_seconds: float = 0) -> bool:
         """Return True if a file is or could be classified; otherwise report why, except for a BusyError."""
+        from newsie.bulk.resumable_file import BusyError
         from newsie.cli.terminal import note
-        from newsie.data.parts import BusyError
         from newsie.errors import InputError
 
         found = True
@@ -249,8 +249,8 @@ class Bulk:
         return found
 
     def _classify(self, job: Job, wait_seconds: float = 0, *, one_of_many: bool = True) -> None:
+        from newsie.bulk.resumable_file import Parts
         from newsie.cli.terminal import note
-        from newsie.data.parts import Parts
 
         meaning = self._meaning(job)  # taken before reading, because the file may change meanwhile
         reader = self._open(job, empty=one_of_many)
@@ -296,14 +296,14 @@ class Bulk:
 
     def _sample_row(self, reader: ArticleReader | None) -> dict[str, Any] | None:
         """Return a row with the columns of predictions for no articles; None if the columns are unknown."""
-        from newsie.cli.rows import sample_row
+        from newsie.bulk.rows import sample_row
 
         if reader is None:
             return None
         return sample_row(self.classifier, reader, self.tasks, self.top_k or 1)
 
     def _write(self, reader: ArticleReader, parts: Parts) -> None:
-        from newsie.cli.rows import answer_windows, flat_row, nested_row
+        from newsie.bulk.rows import answer_windows, flat_row, nested_row
         from newsie.cli.terminal import counted
 
         nested = parts.target.suffix.lower() in JSON_LINES
@@ -416,8 +416,8 @@ def tell_truncated(tally: Mapping[str, int], classifier: Classifier) -> None:
 
 def _tell_how_to_go_on(kept: bool) -> None:
     """Report on stderr what a run that ended early has kept."""
+    from newsie.bulk.resumable_file import PART_ROWS
     from newsie.cli.terminal import note
-    from newsie.data.parts import PART_ROWS
 
     if not kept:
         note(

@@ -12,7 +12,7 @@ import typer
 from newsie.cli.options import Columns, Strict, parse_columns
 
 if TYPE_CHECKING:
-    from newsie.bundle import Bundle
+    from newsie.bundles.bundle import Bundle
     from newsie.data.articles import Article
 
 __all__ = ["cascade"]
@@ -44,9 +44,9 @@ def cascade(
     strict: Strict = False,
 ) -> None:
     """Make a cascade: the small student answers what it is sure of, the larger one the rest."""
-    from newsie.bundle import read_bundle
-    from newsie.cascading import build_cascade
+    from newsie.bundles.bundle import read_bundle
     from newsie.cli.terminal import note
+    from newsie.training.cascade_thresholds import build_cascade
 
     if (run is None) == (not validation):
         raise typer.BadParameter("give --validation FILE or --run FOLDER, one of them")

@@ -26,12 +26,12 @@ from newsie.cli.sources import (
 from newsie.cli.written import check_replaceable, input_name, start_record, write_record
 
 if TYPE_CHECKING:
-    from newsie.classifier import Classifier
-    from newsie.cli.rows import Answer
+    from newsie.bulk.rows import Answer
     from newsie.cli.terminal import Style
     from newsie.data.articles import Article
     from newsie.data.readers import ArticleReader
-    from newsie.prediction import Prediction
+    from newsie.inference.classifier import Classifier
+    from newsie.inference.prediction import Prediction
 
 __all__ = ["classify"]
 
@@ -146,7 +146,7 @@ def classify(
         from newsie.cli.processes import many_in_processes, share_of_cores
 
         threads = share_of_cores(processes)
-    from newsie.classifier import Classifier
+    from newsie.inference.classifier import Classifier
 
     _choose_runtime(jobs)
     classifier = Classifier.from_pretrained(model, threads=threads)
@@ -177,7 +177,7 @@ def classify(
 
 def _choose_runtime(jobs: Sequence[Job]) -> None:
     """Choose the fastest runtime for large inputs, unless another one is requested."""
-    from newsie.openvino_session import FASTEST, VARIABLE
+    from newsie.inference.openvino import FASTEST, VARIABLE
 
     size = sum(job.source.stat().st_size for job in jobs if job.source.exists())
     if size >= BULK_BYTES:
@@ -241,7 +241,7 @@ def _answers(
     texts: list[str],
     tasks: list[str] | None,
 ) -> Iterator[Answer]:
-    from newsie.cli.rows import answers, text_answers
+    from newsie.bulk.rows import answers, text_answers
 
     if reader is None:
         return text_answers(classifier, texts, tasks)
@@ -280,9 +280,9 @@ def _report(tally: Counter[str], classifier: Classifier, reader: ArticleReader |
 def _write(
     found: Iterable[Answer], output: Path, source: str, top_k: int | None, raw: bool
 ) -> None:
-    from newsie.cli.rows import flat_row, nested_row
+    from newsie.bulk.resumable_file import locked_target
+    from newsie.bulk.rows import flat_row, nested_row
     from newsie.cli.terminal import counted, note
-    from newsie.data.parts import locked_target
     from newsie.data.writers import open_writer
 
     nested = output.suffix.lower() in JSON_LINES
@@ -298,7 +298,7 @@ def _write(
 def _print_json(found: Iterable[Answer], top_k: int | None) -> None:
     import sys
 
-    from newsie.cli.rows import nested_row
+    from newsie.bulk.rows import nested_row
     from newsie.cli.terminal import counted
     from newsie.data.writers import open_writer
 

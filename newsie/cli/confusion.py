@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from newsie.cli.against import Other, open_other
 from newsie.cli.answered import Answered, By
+from newsie.cli.compared_model import Other, open_other
 from newsie.cli.gold_labels import Maps, check_gold_labels, map_labels, parse_mapping
 from newsie.cli.options import (
     GoldColumns,
@@ -24,13 +24,13 @@ from newsie.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from newsie.classifier import Classifier
     from newsie.cli.terminal import Style
     from newsie.confusion.analysis import Analysis
     from newsie.confusion.comparison import Comparison
     from newsie.confusion.report import Report
     from newsie.data.articles import Article
     from newsie.data.readers import ArticleReader
+    from newsie.inference.classifier import Classifier
     from newsie.labels import LabelRule, Task
 
 __all__ = ["confusion"]
@@ -70,8 +70,8 @@ def confusion(
         )
     if output.is_file():
         raise typer.BadParameter(f"{str(output)!r} is a file; name a folder", param_hint="--output")
-    from newsie.classifier import Classifier
-    from newsie.confusion.extras import check_extras
+    from newsie.extras import check_extras
+    from newsie.inference.classifier import Classifier
 
     check_extras()
     classifier = Classifier.from_pretrained(model)
@@ -243,8 +243,8 @@ def _against(
     left_out: list[str],
 ) -> Iterator[Comparison]:
     """Yield comparisons with another model's predictions for the same articles, for each shared task."""
-    from newsie.confusion.answers import read_answers
     from newsie.confusion.comparison import compare
+    from newsie.confusion.predictions import read_answers
     from newsie.errors import InputError
 
     known = other.answerer.labels
@@ -285,7 +285,7 @@ def _read_again(reader: ArticleReader, rows: set[int]) -> dict[int, Article]:
 def _explain(report: Report, classifier: Classifier) -> Explanations:
     """Explain some of the articles that the report shows, word by word: task -> row -> explanation."""
     from newsie.cli.terminal import counted
-    from newsie.confusion.words import articles_to_explain, explanation_json
+    from newsie.confusion.word_effects import articles_to_explain, explanation_json
     from newsie.data.articles import Article
     from newsie.data.cleaning import clean_text
 
@@ -306,8 +306,8 @@ def _explain(report: Report, classifier: Classifier) -> Explanations:
 def _write(report: Report, explanations: Explanations, directory: Path) -> None:
     from newsie.atomic import write_text
     from newsie.cli.terminal import note
-    from newsie.confusion.figures import draw_figures, missing_characters
     from newsie.confusion.page import write_page
+    from newsie.confusion.plots import draw_figures, missing_characters
 
     document = report.to_json() | {"explanations": explanations}
     text = json.dumps(document, ensure_ascii=False, allow_nan=False)

@@ -65,11 +65,11 @@ def doctor(
     Exit code 3 where something should be put right first.
     """
     fields = parse_columns(columns)
-    from newsie.classifier import Classifier
     from newsie.cli.terminal import print_json
     from newsie.doctor.examination import examine
     from newsie.doctor.findings import Severity
     from newsie.doctor.rewriting import check_target
+    from newsie.inference.classifier import Classifier
 
     # Fail before minutes of work.
     if fix is not None:
@@ -186,7 +186,7 @@ def _print(report: Report, fixed: Fixed | None) -> None:
 
 
 def _head(report: Report, style: Style) -> Iterator[str]:
-    from newsie.doctor.findings import plural
+    from newsie.texts import plural
 
     yield f"{style.bold(_clean(report.source))}: {report.articles:,} articles in {report.rows:,} rows"
     chosen = ", ".join(f"{name} is column {column!r}" for name, column in report.columns.items())

@@ -20,8 +20,8 @@ from newsie.cli.options import (
 
 if TYPE_CHECKING:
     from newsie.data.readers import ArticleReader
-    from newsie.evaluation import Evaluation
     from newsie.labels import LabelSpace
+    from newsie.metrics.evaluation import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -39,10 +39,10 @@ def evaluate(
 ) -> None:
     """Measure a model on articles with gold labels: accuracy, macro-F1, calibration."""
     fields, mapping = parse_columns(columns), parse_mapping(map_)
-    from newsie.classifier import Classifier
     from newsie.cli.terminal import counted, note, print_json
     from newsie.data.readers import ArticleReader
-    from newsie.evaluation import evaluate_predictions
+    from newsie.inference.classifier import Classifier
+    from newsie.metrics.evaluation import evaluate_predictions
 
     classifier = Classifier.from_pretrained(model)
     asked = chosen_tasks(task, classifier.labels)

@@ -12,10 +12,10 @@ from newsie.cli.options import Columns, Model, Strict, Tasks, chosen_tasks, pars
 from newsie.cli.sources import check_source, open_source
 
 if TYPE_CHECKING:
-    from newsie.classifier import Classifier
     from newsie.cli.terminal import Style
     from newsie.data.articles import Article
-    from newsie.explanation import Explanation
+    from newsie.inference.classifier import Classifier
+    from newsie.inference.explanation import Explanation
     from newsie.labels import LabelSpace
 
 __all__ = ["explain"]
@@ -55,7 +55,7 @@ def explain(
     """Show how each word of an article moves the probability of its labels."""
     fields = parse_columns(columns)
     check_source(texts, file)
-    from newsie.classifier import Classifier
+    from newsie.inference.classifier import Classifier
 
     classifier = Classifier.from_pretrained(model)
     tasks = chosen_tasks(task, classifier.labels)

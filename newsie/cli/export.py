@@ -12,7 +12,7 @@ from newsie.cli.options import Model, chosen_tasks
 from newsie.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from newsie.bundle import Bundle
+    from newsie.bundles.bundle import Bundle
 
 __all__ = ["export"]
 
@@ -44,7 +44,7 @@ def export(
     model: Model = None,
 ) -> None:
     """Write a model for tools that do not know newsie."""
-    from newsie.classifier import Classifier
+    from newsie.inference.classifier import Classifier
 
     if (task is None) == (format_ is Format.transformers):
         given = f"{task!r} was given" if task else "none was given"
@@ -54,7 +54,7 @@ def export(
         )
     bundle = Classifier.from_pretrained(model, threads=1).bundle
     if task is None:
-        from newsie.training.onnx_metadata import export_labelled_onnx
+        from newsie.graph.metadata import export_labelled_onnx
 
         export_labelled_onnx(bundle, output)
     else:
@@ -69,7 +69,7 @@ def _export_transformers(bundle: Bundle, task: str, directory: Path) -> None:
         import transformers
     except ImportError as error:
         raise MissingExtraError("exporting for transformers", str(error.name), "train") from error
-    from newsie.training.revival import revive_student
+    from newsie.training.revived_student import revive_student
     from newsie.training.transformers_folder import export_transformers
 
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -74,8 +74,8 @@ def check_gold_labels(
     """
     from newsie.cli.terminal import note, one_line
     from newsie.data.formats import is_stream
+    from newsie.data.label_names import closest_label, combined_labels
     from newsie.data.readers import ArticleReader
-    from newsie.doctor.names import closest_label, combined_labels
 
     if is_stream(file):
         return

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from newsie.bundle import Bundle
-    from newsie.shelf import Shelf
+    from newsie.bundles.bundle import Bundle
+    from newsie.bundles.registry import Shelf
 
 __all__ = ["models", "rollback"]
 
@@ -27,9 +27,9 @@ def models(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a bundle.")] = False,
 ) -> None:
     """List the bundles of a folder: what they answer, how good, and what they were retrained from."""
+    from newsie.bundles.registry import CURRENT, DEFAULT_FOLDER, Shelf
     from newsie.cli.terminal import note, print_json
     from newsie.errors import BundleError
-    from newsie.shelf import CURRENT, DEFAULT_FOLDER, Shelf
 
     advice = f"newsie retrain FILE -o {directory / 'NAME'} makes one"
     if use is None and directory == DEFAULT_FOLDER and not os.path.lexists(directory):
@@ -58,7 +58,7 @@ def models(
 
 def rollback(directory: Folder = Path("models")) -> None:
     """Make the parent of the current bundle the current one again."""
-    from newsie.shelf import Shelf
+    from newsie.bundles.registry import Shelf
 
     was, now = Shelf.of(directory).roll_back()
     print(f"{was.path.name} -> {now.path.name}: {directory}/current is {now.path}")

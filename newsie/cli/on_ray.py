@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from newsie.cli.bulk import Bulk, Job, folder_of
-from newsie.openvino_session import ONNXRUNTIME, VARIABLE
+from newsie.inference.openvino import ONNXRUNTIME, VARIABLE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +36,8 @@ class _Worker:
     """
 
     def __init__(self, model: str | None, fingerprint: str, runtime: str, *bulk: Any) -> None:
-        from newsie.classifier import Classifier
         from newsie.errors import BundleError, NewsieError
+        from newsie.inference.classifier import Classifier
 
         self._refusal = ""
         os.environ[VARIABLE] = runtime

@@ -16,7 +16,7 @@ from contextlib import redirect_stderr, suppress
 from typing import Any
 
 from newsie.cli.bulk import Bulk, Job
-from newsie.runtime import count_threads
+from newsie.inference.student import count_threads
 
 __all__ = ["many_in_processes", "share_of_cores"]
 
@@ -53,8 +53,8 @@ def many_in_processes(bulk: Bulk, jobs: Sequence[Job], model: str | None, proces
 
 
 def _help(model: str | None, threads: int, options: tuple[Any, ...], jobs: Sequence[Job]) -> None:
-    from newsie.classifier import Classifier
     from newsie.errors import NewsieError
+    from newsie.inference.classifier import Classifier
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process gets it, and ends this one
     threading.Thread(target=_end_with_the_first, daemon=True).start()

@@ -30,8 +30,8 @@ def push(
         raise MissingExtraError("uploading a model", "huggingface_hub", "hub")
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    from newsie.classifier import Classifier
     from newsie.cli.terminal import note
+    from newsie.inference.classifier import Classifier
     from newsie.training.publishing import push_bundle
 
     disable_progress_bars()

@@ -13,7 +13,7 @@ from newsie.cli.options import Columns, parse_columns
 from newsie.cli.training import quiet_training_libraries
 
 if TYPE_CHECKING:
-    from newsie.training.retraining.retraining import Depth
+    from newsie.training.retraining.stages import Depth
 
 __all__ = ["retrain"]
 
@@ -95,11 +95,11 @@ def retrain(
     fields, mapping = parse_columns(columns), parse_mapping(map_)
     depth = _depth(quick=quick, student=student, full=full)
     quiet_training_libraries("retraining")
-    from newsie.bundle import read_bundle
+    from newsie.bundles.bundle import read_bundle
+    from newsie.bundles.hub import find_bundle
     from newsie.cli.terminal import note, print_json
-    from newsie.finding import find_bundle
-    from newsie.training.retraining.gate import Limits
-    from newsie.training.retraining.material import Sources
+    from newsie.training.retraining.dataset import Sources
+    from newsie.training.retraining.promotion import Limits
     from newsie.training.retraining.retrain import retrain as run
 
     sources = Sources(file, task or (), fields, mapping, replay or (), unlabelled or (), test)

@@ -47,11 +47,11 @@ def search(
 
     from newsie.laboratory.search import Budget
     from newsie.laboratory.search import search as run
-    from newsie.laboratory.shortlist import write_shortlist
+    from newsie.laboratory.search_report import write_shortlist
     from newsie.laboratory.trials import open_experiment
     from newsie.training.config import read_recipe
+    from newsie.training.evaluate_run import surroundings
     from newsie.training.experiment import CompareConfig, SearchConfig
-    from newsie.training.measurement import surroundings
     from newsie.training.store import data_folder
 
     asked = read_recipe(recipe)

@@ -75,7 +75,7 @@ def _import_server() -> tuple[Any, Any]:
         raise NewsieError(
             "newsie serve runs on Linux and macOS; on Windows use the container (serving/README.md) or WSL"
         )
-    from newsie.serving.server import serve as start
+    from newsie.serving.http.server import serve as start
     from newsie.serving.settings import read_settings
 
     return start, read_settings

@@ -75,7 +75,7 @@ def train(
 ) -> None:
     """Train a student from a recipe. Stages that are already complete are skipped."""
     quiet_training_libraries("training")
-    from newsie.bundle import copy_bundle
+    from newsie.bundles.bundle import copy_bundle
     from newsie.laboratory.methods import extended
     from newsie.training.config import read_recipe
     from newsie.training.store import RunStore, data_folder
@@ -107,8 +107,8 @@ def train(
 def _measure(trained: Trained, directory: Path) -> None:
     """Write figures into a folder and into the bundle's card."""
     from newsie.training.card import write_card
-    from newsie.training.figures import write_figures
-    from newsie.training.measurement import measure
+    from newsie.training.evaluate_run import measure
+    from newsie.training.metrics_report import write_figures
 
     figures = measure(trained)
     for path in write_figures(figures, directory):

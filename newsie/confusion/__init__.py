@@ -9,17 +9,17 @@ Works on the probabilities of any classifier. Needs `pip install '.[analysis]'`.
 """
 
 from newsie.confusion.analysis import Analysis, analyse
-from newsie.confusion.answers import Answers, read_answers
 from newsie.confusion.clusters import Clusters, cluster_labels
 from newsie.confusion.comparison import Comparison, compare
 from newsie.confusion.groups import Groups, compare_groups
+from newsie.confusion.label_issues import Suspects, find_suspects
 from newsie.confusion.matrix import ConfusionMatrix
 from newsie.confusion.overlap import Overlap, find_overlap
 from newsie.confusion.pairs import LabelPair
+from newsie.confusion.predictions import Answers, read_answers
 from newsie.confusion.reliability import Calibration, calibration, find_threshold
 from newsie.confusion.soft import SoftConfusion, soft_confusion
 from newsie.confusion.summary import summarise
-from newsie.confusion.suspects import Suspects, find_suspects
 
 __all__ = [
     "Analysis",

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from newsie.confusion.answers import Answers, read_answers
 from newsie.confusion.cells import Cell, find_cells
 from newsie.confusion.clusters import Clusters, cluster_labels
 from newsie.confusion.document import as_json
 from newsie.confusion.groups import Groups, compare_groups
+from newsie.confusion.label_issues import Suspects, describe_suspects, find_suspects
 from newsie.confusion.matrix import ConfusionMatrix
 from newsie.confusion.merging import tally
 from newsie.confusion.overlap import MINIMUM_ARTICLES, MINIMUM_LABELS, Overlap, find_overlap
 from newsie.confusion.pairs import LabelPair, examine_pairs
+from newsie.confusion.predictions import Answers, read_answers
 from newsie.confusion.reliability import Calibration, calibration
 from newsie.confusion.soft import SoftConfusion, soft_confusion
-from newsie.confusion.suspects import Suspects, describe_suspects, find_suspects
-from newsie.estimates import Estimate
+from newsie.metrics.estimates import Estimate
 from newsie.printable import one_line
 
 __all__ = ["SUSPECTS", "Analysis", "analyse"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.confusion.answers import Answers
+from newsie.confusion.predictions import Answers
 
 __all__ = ["Cell", "find_cells"]
 

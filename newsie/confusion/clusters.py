@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.confusion.answers import Answers
-from newsie.confusion.extras import extra
+from newsie.confusion.predictions import Answers
 from newsie.confusion.soft import SoftConfusion
-from newsie.estimates import Estimate, share
+from newsie.extras import extra
+from newsie.metrics.estimates import Estimate, share
 
 __all__ = ["Clusters", "Cut", "LabelMerge", "cluster_labels", "label_distances"]
 

@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.confusion.answers import Answers
-from newsie.confusion.extras import extra
 from newsie.confusion.matrix import ConfusionMatrix
 from newsie.confusion.overlap import FALSE_DISCOVERY_RATE
+from newsie.confusion.predictions import Answers
 from newsie.errors import InputError
-from newsie.estimates import Estimate, paired, q_values, share
-from newsie.evaluation import Metric, accuracy, macro_f1, paired_difference
+from newsie.extras import extra
+from newsie.metrics.estimates import Estimate, paired, q_values, share
+from newsie.metrics.evaluation import Metric, accuracy, macro_f1, paired_difference
 
 __all__ = ["ChangedPair", "ComparedMetric", "Comparison", "DifferentPair", "compare"]
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.confusion.answers import Answers
-from newsie.confusion.extras import extra
 from newsie.confusion.matrix import ConfusedPair, ConfusionMatrix
 from newsie.confusion.overlap import FALSE_DISCOVERY_RATE
+from newsie.confusion.predictions import Answers
 from newsie.errors import InputError
-from newsie.estimates import Estimate, newcombe, q_values, share
+from newsie.extras import extra
+from newsie.metrics.estimates import Estimate, newcombe, q_values, share
 
 __all__ = ["Group", "GroupPair", "Groups", "compare_groups"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from newsie.errors import InputError
-from newsie.estimates import Estimate, f1_score, share
+from newsie.metrics.estimates import Estimate, f1_score, share
 
 __all__ = ["ConfusedPair", "ConfusionMatrix", "LabelMetrics"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.confusion.answers import Answers
-from newsie.estimates import Estimate, jackknife
+from newsie.confusion.predictions import Answers
+from newsie.metrics.estimates import Estimate, jackknife
 
 __all__ = ["Merge", "Tally", "merge_pair", "tally"]
 
@@ -31,7 +31,7 @@ class Tally:
 
     @property
     def macro_f1(self) -> Estimate:
-        """The mean F1 of the labels that occur as gold; see `newsie.evaluation.macro_f1`."""
+        """The mean F1 of the labels that occur as gold; see `newsie.metrics.evaluation.macro_f1`."""
         found = jackknife(float(_macro_f1(self._all())), _macro_f1(self._without()))
         return found.within(0, 1)
 

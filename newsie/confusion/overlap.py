@@ -32,8 +32,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.confusion.answers import Answers
-from newsie.estimates import (
+from newsie.confusion.predictions import Answers
+from newsie.metrics.estimates import (
     Estimate,
     jackknife_variance,
     q_values,

@@ -27,7 +27,7 @@ def page_html(document: Mapping[str, Any]) -> str:
 
     Args:
         document: the content of confusion.json (`docs/confusion.md`), optionally with "explanations" from
-            `newsie.confusion.words`.
+            `newsie.confusion.word_effects`.
     """
     content = {**document, "tasks": [_compact_task(task) for task in document["tasks"]]}
     content["comparisons"] = [

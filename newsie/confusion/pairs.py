@@ -7,7 +7,7 @@ Each article of one label that is read as the other is of one of three kinds:
   (`Suspects.sure_rows`);
 - neither: the model hardly sees the gold label, and nothing shows that this is wrong.
 
-If only some articles were examined for wrong labels (`newsie.confusion.suspects`), only these are
+If only some articles were examined for wrong labels (`newsie.confusion.label_issues`), only these are
 counted. The verdict follows the largest of the three kinds: overlap, noise or unclear. An overlap must
 also be beyond chance (`OverlapPair.overlapping`) if that could be tested. With fewer than 5 of these
 articles the verdict is unclear. It is never an overlap if there are no other labels, because all that
@@ -25,13 +25,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.confusion.answers import Answers
+from newsie.confusion.label_issues import Suspects
 from newsie.confusion.matrix import ConfusionMatrix
 from newsie.confusion.merging import Merge, merge_pair
 from newsie.confusion.overlap import MINIMUM_LIFT, Overlap, OverlapPair
+from newsie.confusion.predictions import Answers
 from newsie.confusion.sentences import count, decimal, percent
-from newsie.confusion.suspects import Suspects
-from newsie.estimates import Estimate, share
+from newsie.metrics.estimates import Estimate, share
 from newsie.printable import one_line
 
 __all__ = ["Advice", "BorderArticle", "Evidence", "LabelPair", "examine_pairs", "scarcity"]

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from newsie.confusion.extras import extra
 from newsie.errors import InputError
-from newsie.estimates import Estimate, share
-from newsie.evaluation import confidence_bins
+from newsie.extras import extra
+from newsie.metrics.estimates import Estimate, share
+from newsie.metrics.evaluation import confidence_bins
 
 __all__ = [
     "Calibration",
@@ -77,7 +77,7 @@ class Calibration:
     """The calibration of a task: how far its probabilities can be trusted.
 
     Attributes:
-        expected_calibration_error: as in `newsie.evaluation`.
+        expected_calibration_error: as in `newsie.metrics.evaluation`.
         bins: bins of about equally many articles, the least sure first; ties stay together.
         risk_coverage: accuracy of the surest 1 %, 2 %, ... 100 % (El-Yaniv & Wiener 2010); articles of equal
             confidence each count with their mean accuracy.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from decimal import ROUND_HALF_UP, Decimal
 
-from newsie.estimates import Estimate
+from newsie.metrics.estimates import Estimate
 
 __all__ = ["count", "decimal", "interval", "percent"]
 

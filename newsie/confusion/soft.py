@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.confusion.answers import Answers
-from newsie.estimates import Estimate, mean
+from newsie.confusion.predictions import Answers
+from newsie.metrics.estimates import Estimate, mean
 
 __all__ = ["SoftConfusion", "SoftPair", "soft_confusion"]
 

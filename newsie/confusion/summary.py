@@ -15,11 +15,11 @@ import numpy as np
 from newsie.confusion.analysis import Analysis
 from newsie.confusion.comparison import Comparison
 from newsie.confusion.groups import Group, GroupPair
+from newsie.confusion.label_issues import describe_suspects
 from newsie.confusion.pairs import scarcity
 from newsie.confusion.reliability import smallest_promise
 from newsie.confusion.sentences import count, decimal, interval, percent
-from newsie.confusion.suspects import describe_suspects
-from newsie.estimates import Estimate
+from newsie.metrics.estimates import Estimate
 from newsie.printable import one_line
 
 __all__ = ["foremost_task", "headline", "summarise"]

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_start, clean_text, strip_site_suffix
-from newsie.data.pieces import PieceCache
 from newsie.data.urls import url_words
+from newsie.data.wordpiece_cache import PieceCache
 from newsie.errors import BundleError, InputError
 
 __all__ = [

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.data.dates import read_date
-from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity, plural
-from newsie.doctor.names import spelled
+from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity
+from newsie.doctor.label_checks import spelled
 from newsie.doctor.reading import NewsFile
+from newsie.texts import plural
 
 __all__ = ["check_dates", "check_drift", "drift"]
 

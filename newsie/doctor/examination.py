@@ -13,15 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.classifier import Classifier
-from newsie.doctor.answers import SAMPLE, check_answers, sample_articles
-from newsie.doctor.copies import Copies, check_copies, check_leak, find_copies
+from newsie.data.label_columns import find_rules
 from newsie.doctor.dates import check_dates, check_drift
+from newsie.doctor.duplicates import Copies, check_copies, check_leak, find_copies
 from newsie.doctor.findings import Finding, Report, Severity, TaskSummary
-from newsie.doctor.giveaways import check_giveaways
-from newsie.doctor.names import check_labels, spelled
-from newsie.doctor.reading import NewsFile, find_rules, read_file
-from newsie.doctor.suspects import (
+from newsie.doctor.label_checks import check_labels, spelled
+from newsie.doctor.label_issues import (
     LARGE,
     MAX_LABELS,
     MIN_ARTICLES,
@@ -29,8 +26,12 @@ from newsie.doctor.suspects import (
     check_suspects,
     find_suspects,
 )
+from newsie.doctor.label_leakage import check_giveaways
+from newsie.doctor.model_disagreement import SAMPLE, check_answers, sample_articles
+from newsie.doctor.reading import NewsFile, read_file
 from newsie.doctor.texts import check_columns, check_texts
 from newsie.errors import MissingExtraError
+from newsie.inference.classifier import Classifier
 
 __all__ = ["Examination", "examine", "read_beginnings"]
 

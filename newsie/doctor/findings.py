@@ -9,7 +9,7 @@ from typing import Any
 
 from newsie.version import __version__
 
-__all__ = ["MAX_EXAMPLES", "Example", "Finding", "Report", "Severity", "TaskSummary", "plural"]
+__all__ = ["MAX_EXAMPLES", "Example", "Finding", "Report", "Severity", "TaskSummary"]
 
 FORMAT_VERSION = 1
 MAX_EXAMPLES = 5
@@ -139,8 +139,3 @@ class Report:
             "left_out": list(self.left_out),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
-
-
-def plural(count: int, one: str, many: str) -> str:
-    """Return a number with its noun: "1 article", "2,000 articles"."""
-    return f"{count:,} {one if count == 1 else many}"

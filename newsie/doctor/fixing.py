@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from newsie.atomic import new_file
+from newsie.data.label_names import spellings
 from newsie.doctor.examination import Examination
-from newsie.doctor.findings import plural
-from newsie.doctor.names import spelled, spellings
+from newsie.doctor.label_checks import spelled
 from newsie.doctor.rewriting import Edit, Left, check_target, rewrite
 from newsie.errors import InputError
+from newsie.texts import plural
 
 __all__ = ["Fixed", "Plan", "fix", "plan"]
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 from functools import cache
 
 from newsie.data.cleaning import clean_text
-from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity, plural
+from newsie.doctor.findings import MAX_EXAMPLES, Example, Finding, Severity
 from newsie.doctor.reading import NewsFile
 from newsie.errors import MissingExtraError
+from newsie.texts import plural
 
 __all__ = ["check_columns", "check_texts", "is_foreign", "language_detector"]
 

@@ -12,17 +12,15 @@ import numpy as np
 
 from newsie.data.urls import url_words
 from newsie.errors import RecipeError
-from newsie.estimates import Estimate
-from newsie.evaluation import expected_calibration_error, softmax
 from newsie.labels import IGNORE
 from newsie.laboratory.arms import DEFAULT, Arm, build_arms
 from newsie.laboratory.attacks import ATTACKS
 from newsie.laboratory.claims import ROBUST, claims_about, swept_by
+from newsie.laboratory.comparison_report import TEACHER, ArmFindings, Findings, write_findings
 from newsie.laboratory.contrasts import MEASURES, Contrast, Labels, contrast, estimate, measured
 from newsie.laboratory.costs import Cost
-from newsie.laboratory.course import Course
-from newsie.laboratory.drawing import draw_findings
-from newsie.laboratory.findings import TEACHER, ArmFindings, Findings, write_findings
+from newsie.laboratory.eta import Course
+from newsie.laboratory.plots import draw_findings
 from newsie.laboratory.trials import (
     Experiment,
     Trial,
@@ -30,8 +28,10 @@ from newsie.laboratory.trials import (
     student_trial,
     teacher_trial,
 )
+from newsie.metrics.estimates import Estimate
+from newsie.metrics.evaluation import expected_calibration_error, softmax
 from newsie.training.encoder import count_layers
-from newsie.training.measurement import surroundings
+from newsie.training.evaluate_run import surroundings
 from newsie.training.train import student_origin
 
 __all__ = ["compare"]

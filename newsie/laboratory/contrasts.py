@@ -2,9 +2,9 @@
 
 A value is a mean over seeds of a mean over tasks. Its interval adds two variances: that between seeds
 (Student's distribution: other labelled articles, teacher, order) and that of the test articles (the
-delete-a-group jackknife of `newsie.estimates`). The interaction of seeds and articles is in both, so that
-intervals are a little wide. Both arms of a difference have the same seeds and articles, so that effects which
-they share cancel out.
+delete-a-group jackknife of `newsie.metrics.estimates`). The interaction of seeds and articles is in both,
+so that intervals are a little wide. Both arms of a difference have the same seeds and articles, so that
+effects which they share cancel out.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.estimates import (
+from newsie.labels import IGNORE
+from newsie.metrics.estimates import (
     Estimate,
     jackknife_variance,
     student_quantile,
     student_tail,
 )
-from newsie.evaluation import accuracy, macro_f1
-from newsie.labels import IGNORE
+from newsie.metrics.evaluation import accuracy, macro_f1
 
 __all__ = ["MEASURES", "Contrast", "Measure", "Verdict", "contrast", "estimate", "measured"]
 

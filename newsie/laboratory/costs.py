@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from newsie.bundle import write_bundle
-from newsie.classifier import Classifier
+from newsie.bundles.bundle import write_bundle
 from newsie.data.articles import Article
 from newsie.data.encoding import Encoder
+from newsie.graph.quantize import quantize_int8
+from newsie.inference.classifier import Classifier
 from newsie.training.export import export_onnx
 from newsie.training.model import MultiTaskModel
-from newsie.training.quantization import quantize_int8
 
 __all__ = ["COST_ARTICLES", "Cost", "measure_cost"]
 

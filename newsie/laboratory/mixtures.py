@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from newsie.data.encoding import View, pad
-from newsie.evaluation import softmax
 from newsie.labels import IGNORE
+from newsie.metrics.evaluation import softmax
 from newsie.training.batches import MicroBatch, TokenStore, TrainingSet
 from newsie.training.model import MultiTaskModel
 from newsie.training.soft_labels import average_logits

@@ -11,21 +11,21 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from newsie.classifier import Classifier
-from newsie.serving.auth import OPEN_PATHS, Auth
-from newsie.serving.bodies import Bodies
-from newsie.serving.faults import describe_fault
-from newsie.serving.heads import Heads
-from newsie.serving.hosts import Hosts
-from newsie.serving.leaving import Leaving
+from newsie.inference.classifier import Classifier
+from newsie.serving.hot_swap import Swapper
+from newsie.serving.http.access_log import Observing
+from newsie.serving.http.auth import OPEN_PATHS, Auth
+from newsie.serving.http.disconnects import Leaving
+from newsie.serving.http.head_requests import Heads
+from newsie.serving.http.hosts import Hosts
+from newsie.serving.http.request_bodies import Bodies
+from newsie.serving.http_errors import RefusedError, refuse
 from newsie.serving.logs import Log, write_line
-from newsie.serving.observing import Observing
-from newsie.serving.refusals import RefusedError, refuse
 from newsie.serving.routes import admin, cloud, files, health, hub, own, pages, tei, v2
 from newsie.serving.service import Service
 from newsie.serving.settings import Settings
-from newsie.serving.swapping import Swapper
 from newsie.serving.tracing import trace
+from newsie.serving.validation_messages import describe_fault
 from newsie.version import __version__
 
 __all__ = ["create_app"]

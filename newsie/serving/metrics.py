@@ -17,8 +17,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from newsie.cascade import PassedOn
-from newsie.prediction import Prediction
+from newsie.inference.cascade import PassedOn
+from newsie.inference.prediction import Prediction
 from newsie.serving.batching import BatchReport
 from newsie.version import __version__
 

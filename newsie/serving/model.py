@@ -15,11 +15,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.errors import BundleError
-from newsie.explanation import Explanation
-from newsie.prediction import Prediction
+from newsie.inference.classifier import Classifier
+from newsie.inference.explanation import Explanation
+from newsie.inference.prediction import Prediction
 from newsie.serving.batching import Batcher, BatchReport
 from newsie.serving.cache import AnswerCache, Cached
 from newsie.serving.logs import note

@@ -15,9 +15,9 @@ from dataclasses import asdict
 import orjson
 
 from newsie.printable import one_line
+from newsie.serving.http_errors import RefusedError
 from newsie.serving.logs import note
 from newsie.serving.read_file import Outcome, Task
-from newsie.serving.refusals import RefusedError
 from newsie.serving.settings import Settings
 
 __all__ = ["FileReader"]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from newsie.classifier import Classifier
 from newsie.errors import BundleError
-from newsie.prediction import Prediction
+from newsie.inference.classifier import Classifier
+from newsie.inference.prediction import Prediction
 from newsie.serving.model import TEST_TEXTS, Answers, ServedModel
 from newsie.serving.responses import json_response
 from newsie.serving.routes import hub, tei, v2

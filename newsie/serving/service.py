@@ -7,17 +7,17 @@ import math
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
-from newsie.classifier import Classifier
 from newsie.data.articles import Article
 from newsie.errors import BundleError, InputError, LabelError
-from newsie.explanation import Explanation
+from newsie.inference.classifier import Classifier
+from newsie.inference.explanation import Explanation
 from newsie.serving.batching import BatchReport
 from newsie.serving.health import Health
+from newsie.serving.http_errors import RefusedError
 from newsie.serving.logs import note, place_of, write_line
 from newsie.serving.metrics import Metrics
 from newsie.serving.model import Answers, ServedModel, TooLongError, self_test
 from newsie.serving.queueing import OverloadedError, TooMuchError
-from newsie.serving.refusals import RefusedError
 from newsie.serving.settings import Settings
 from newsie.serving.slices import Slices
 

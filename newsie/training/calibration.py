@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from newsie.errors import QualityGateError
-from newsie.evaluation import fit_calibration_temperature
 from newsie.labels import IGNORE
+from newsie.metrics.evaluation import fit_calibration_temperature
 
 __all__ = ["accuracy_lost", "calibrate", "check_quality", "labelled_rows"]
 

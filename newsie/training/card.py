@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from newsie.bundle import Bundle, Manifest, copy_bundle
+from newsie.bundles.bundle import Bundle, Manifest, copy_bundle
 from newsie.printable import one_line
-from newsie.training.figures import SERVED, TEACHER, Figures, Score
+from newsie.training.metrics_report import SERVED, TEACHER, Figures, Score
 
 __all__ = ["PLACE", "model_card", "recipe_corpora", "transformers_card", "write_card"]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from newsie.training.quantization import quantize_columns, quantize_rows
+from newsie.graph.quantize import quantize_columns, quantize_rows
 
 __all__ = ["dither"]
 

@@ -19,8 +19,8 @@ from transformers import DistilBertModel
 
 from newsie.data.encoding import pad
 from newsie.errors import MissingExtraError, QualityGateError, TrainingError
-from newsie.evaluation import softmax
-from newsie.runtime import BATCH_TOKENS, import_onnxruntime
+from newsie.inference.student import BATCH_TOKENS, import_onnxruntime
+from newsie.metrics.evaluation import softmax
 from newsie.training.model import MultiTaskModel
 from newsie.training.nano import NanoEncoder
 

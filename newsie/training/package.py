@@ -12,18 +12,18 @@ import numpy as np
 import torch
 
 from newsie.atomic import scratch_directory
-from newsie.bundle import Bundle, Lineage, read_bundle, write_bundle
-from newsie.classifier import Classifier
+from newsie.bundles.bundle import Bundle, Lineage, read_bundle, write_bundle
 from newsie.data.articles import Article
 from newsie.data.cleaning import clean_text
 from newsie.data.encoding import Encoder
+from newsie.graph.quantize import quantize_int8
+from newsie.inference.classifier import Classifier
 from newsie.training.batches import TokenStore
 from newsie.training.calibration import accuracy_lost, calibrate, check_quality, labelled_rows
 from newsie.training.card import model_card
 from newsie.training.corpora import Corpora
 from newsie.training.export import Parity, check_parity, export_onnx
 from newsie.training.model import MultiTaskModel
-from newsie.training.quantization import quantize_int8
 from newsie.training.soft_labels import compute_logits
 from newsie.training.store import Workspace, stage
 

@@ -6,7 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from newsie.bundle import Bundle, copy_bundle
+from newsie.bundles.bundle import Bundle, copy_bundle
 from newsie.errors import BundleError, InputError, MissingExtraError, NewsieError
 
 __all__ = ["push_bundle"]

@@ -15,8 +15,8 @@ from torch import nn
 
 from newsie.atomic import new_directory, write_text
 from newsie.data.encoding import VIEWS, Encoder, View
-from newsie.evaluation import macro_f1
 from newsie.labels import IGNORE, LabelSpace
+from newsie.metrics.evaluation import macro_f1
 from newsie.training.batches import Batches, TrainingSet
 from newsie.training.checkpoints import Checkpoints
 from newsie.training.config import FitConfig

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from newsie.bundle import Bundle, Lineage
+from newsie.bundles.bundle import Bundle, Lineage
 from newsie.data.encoding import EncodingPolicy
 from newsie.training.config import Recipe, StudentConfig
 from newsie.training.corpora import Corpora, DataSource, read_corpora

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertModel
 
 from newsie.atomic import new_directory
-from newsie.bundle import Bundle
+from newsie.bundles.bundle import Bundle
 from newsie.errors import BundleError, InputError
 from newsie.training.card import transformers_card
 from newsie.training.model import MultiTaskModel

@@ -16,10 +16,10 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from tokenizers import Tokenizer
 
-from newsie.bundle import read_bundle
-from newsie.evaluation import softmax
-from newsie.finding import find_bundle
-from newsie.runtime import import_onnxruntime
+from newsie.bundles.bundle import read_bundle
+from newsie.bundles.hub import find_bundle
+from newsie.inference.student import import_onnxruntime
+from newsie.metrics.evaluation import softmax
 
 app = FastAPI()
 bundle = read_bundle(find_bundle(os.environ.get("NEWSIE_MODEL")))

@@ -21,9 +21,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from newsie.atomic import write_text
-from newsie.classifier import Classifier
 from newsie.cli.bulk import Bulk, into_folder
 from newsie.cli.on_ray import many_on_ray
+from newsie.inference.classifier import Classifier
 
 PART_ROWS = 100
 PATIENCE_SECONDS = 180
@@ -40,7 +40,7 @@ def observe(journal: Path) -> Callable[[], None]:
     lost, rows = journal.with_suffix(".lost"), PART_ROWS
 
     def set_up() -> None:
-        from newsie.data import parts
+        from newsie.bulk import resumable_file as parts
 
         opened, write = parts.Parts.__enter__, parts.Parts.write
 

@@ -57,7 +57,7 @@ def test_each_error_has_its_exit_code(newsie: Any, monkeypatch: pytest.MonkeyPat
         def fail(*_: Any, error: NewsieError = error, **__: Any) -> None:
             raise error
 
-        monkeypatch.setattr("newsie.classifier.Classifier.from_pretrained", fail)
+        monkeypatch.setattr("newsie.inference.classifier.Classifier.from_pretrained", fail)
         assert newsie("classify", "goal") == (code, "", f"newsie: {error}\n")
 
 
@@ -67,7 +67,7 @@ def test_errors_of_the_machine_are_told_in_a_line(
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "out.jsonl")
 
-    monkeypatch.setattr("newsie.classifier.Classifier.from_pretrained", fail)
+    monkeypatch.setattr("newsie.inference.classifier.Classifier.from_pretrained", fail)
     message = (
         "newsie: out.jsonl: No space left on device; free some space, and type the same command "
         "again\n"
@@ -95,7 +95,7 @@ def test_errors_of_the_system_say_what_to_do(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("newsie.classifier.Classifier.from_pretrained", fail)
+    monkeypatch.setattr("newsie.inference.classifier.Classifier.from_pretrained", fail)
     code, out, err = newsie("classify", "goal")
     assert (code, out) == (1, "")
     assert err.startswith(f"newsie: {message}")

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from newsie.bundle import CascadeRule, read_bundle, write_bundle
-from newsie.cli import rows as rows_module
-from newsie.data import parts as parts_module
+from newsie.bulk import resumable_file as parts_module
+from newsie.bulk import rows as rows_module
+from newsie.bundles.bundle import CascadeRule, read_bundle, write_bundle
 from tests.tiny import LABELS, tiny_articles
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +29,8 @@ FIELDS = ("id", "headline", "body")
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts and windows of 10 articles."""
     monkeypatch.setattr(parts_module, "PART_ROWS", 10)
-    monkeypatch.setattr("newsie.classifier.FIRST_WINDOW_ARTICLES", 10)
-    monkeypatch.setattr("newsie.runtime.Student.window_articles", 10)
+    monkeypatch.setattr("newsie.inference.classifier.FIRST_WINDOW_ARTICLES", 10)
+    monkeypatch.setattr("newsie.inference.student.Student.window_articles", 10)
 
 
 def write_articles(path: Path, count: int, *, ids: bool = True) -> Path:
@@ -529,8 +529,8 @@ def test_stopped_at_random_points_the_file_is_equal_byte_for_byte(
     suffix: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("newsie.classifier.FIRST_WINDOW_ARTICLES", 7)
-    monkeypatch.setattr("newsie.runtime.Student.window_articles", 40)
+    monkeypatch.setattr("newsie.inference.classifier.FIRST_WINDOW_ARTICLES", 7)
+    monkeypatch.setattr("newsie.inference.student.Student.window_articles", 40)
     monkeypatch.setattr(parts_module, "PART_ROWS", 30)
     model = cascade if kind == "cascade" else tiny_bundle
     source, whole = write_articles(tmp_path / f"a{suffix}", 400), tmp_path / f"whole{suffix}"
@@ -548,7 +548,9 @@ def test_stopped_at_random_points_the_file_is_equal_byte_for_byte(
         assert target.read_bytes() == whole.read_bytes()
 
 
-PROGRAM = "import newsie.data.parts as p; p.PART_ROWS = 300; from newsie.cli import main; main()"
+PROGRAM = (
+    "import newsie.bulk.resumable_file as p; p.PART_ROWS = 300; from newsie.cli import main; main()"
+)
 
 
 @pytest.mark.slow

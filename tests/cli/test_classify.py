@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from newsie.classifier import Classifier
 from newsie.data.articles import Article
+from newsie.inference.classifier import Classifier
 from tests.cli.conftest import Run
 from tests.tiny import PANICS, tiny_articles, write_panicking_bundle
 

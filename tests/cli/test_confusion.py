@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
-from newsie.bundle import read_bundle, write_bundle
-from newsie.classifier import Classifier
+from newsie.bundles.bundle import read_bundle, write_bundle
 from newsie.cli import answered
+from newsie.inference.classifier import Classifier
 from newsie.labels import LabelRule, LabelSpace, Task
 from tests.tiny import tiny_articles, write_tiny_corpus
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from newsie.classifier import Classifier
 from newsie.data.articles import Article
+from newsie.inference.classifier import Classifier
 from tests.tiny import tiny_articles, write_tiny_corpus
 
 

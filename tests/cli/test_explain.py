@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from newsie.classifier import Classifier
 from newsie.cli.streams import Screen
 from newsie.cli.terminal import Style
+from newsie.inference.classifier import Classifier
 
 TEXT = "goal cup ! the match\nthe league says shares of the keeper"
 

@@ -11,13 +11,13 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from newsie.bundle import Bundle, read_bundle
-from newsie.classifier import Classifier
+from newsie.bundles.bundle import Bundle, read_bundle
 from newsie.data.articles import Article
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
-from newsie.evaluation import softmax
+from newsie.inference.classifier import Classifier
+from newsie.metrics.evaluation import softmax
 from newsie.training.model import MultiTaskModel
-from newsie.training.revival import revive_student
+from newsie.training.revived_student import revive_student
 from newsie.training.transformers_folder import export_transformers
 from tests.tiny import tiny_articles, tiny_tokenizer
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from newsie.bundle import Lineage, copy_bundle, read_bundle, write_bundle
+from newsie.bundles.bundle import Lineage, copy_bundle, read_bundle, write_bundle
 from tests.cli.conftest import Run
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from newsie.bundle import read_bundle
-from newsie.classifier import Classifier
+from newsie.bundles.bundle import read_bundle
 from newsie.cli.app import app
 from newsie.cli.bulk import Bulk
 from newsie.cli.on_ray import _arguments, _Worker
+from newsie.inference.classifier import Classifier
 from tests.tiny import tiny_articles
 
 ROOT = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
-from newsie.classifier import Classifier
 from newsie.cli.bulk import Bulk, Job, into_folder
 from newsie.cli.processes import many_in_processes
+from newsie.inference.classifier import Classifier
 from tests.cli.test_bulk import ROOT, write_articles
 
 

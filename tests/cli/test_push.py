@@ -11,7 +11,7 @@ import pytest
 import yaml
 from huggingface_hub import constants
 
-from newsie.bundle import copy_bundle, read_bundle
+from newsie.bundles.bundle import copy_bundle, read_bundle
 from newsie.training.card import model_card
 from tests.hub import TOKEN, Hub, running_hub
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 
-from newsie.bundle import read_bundle
-from newsie.classifier import Classifier
+from newsie.bundles.bundle import read_bundle
+from newsie.inference.classifier import Classifier
 from tests.cli.conftest import Run
 from tests.training.retraining.files import heard_by, write_volume
 

@@ -60,7 +60,7 @@ def check(outcome: Outcome, *codes: int) -> None:
 @pytest.fixture(scope="module")
 def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny bundle with hostile labels and a hostile name."""
-    from newsie.bundle import read_bundle, write_bundle
+    from newsie.bundles.bundle import read_bundle, write_bundle
 
     space = LABELS.to_json()
     for task in space:

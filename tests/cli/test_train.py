@@ -10,9 +10,9 @@ import pytest
 from accelerate.state import AcceleratorState
 from typer.testing import CliRunner
 
-from newsie.bundle import read_bundle
+from newsie.bundles.bundle import read_bundle
 from newsie.cli.app import app
-from newsie.training.figures import read_figures
+from newsie.training.metrics_report import read_figures
 from tests.tiny import write_tiny_corpus, write_tiny_encoder
 
 RECIPE = """

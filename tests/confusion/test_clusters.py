@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from newsie.confusion.answers import Answers, read_answers
 from newsie.confusion.clusters import cluster_labels, label_distances
+from newsie.confusion.predictions import Answers, read_answers
 from newsie.confusion.soft import soft_confusion
 
 

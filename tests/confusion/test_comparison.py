@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from newsie.confusion.answers import Answers, read_answers
 from newsie.confusion.comparison import compare
+from newsie.confusion.predictions import Answers, read_answers
 from newsie.errors import InputError
 
 

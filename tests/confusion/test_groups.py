@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact
 
-from newsie.confusion.answers import read_answers
 from newsie.confusion.groups import compare_groups
 from newsie.confusion.matrix import ConfusionMatrix
+from newsie.confusion.predictions import read_answers
 from newsie.errors import InputError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from newsie.confusion.answers import read_answers
 from newsie.confusion.overlap import find_overlap
+from newsie.confusion.predictions import read_answers
 
 LABELS = [f"label {number}" for number in range(6)]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from newsie.confusion.answers import Answers, read_answers
 from newsie.confusion.merging import merge_pair, tally
+from newsie.confusion.predictions import Answers, read_answers
 
 
 def answers(seed: int = 0) -> Answers:

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.overlap import NULLS, plant
-from newsie.confusion.answers import read_answers
 from newsie.confusion.overlap import find_overlap, shared_mass
+from newsie.confusion.predictions import read_answers
 
 LABELS = [f"label {i}" for i in range(8)]
 

@@ -14,7 +14,7 @@ from newsie.confusion.comparison import compare
 from newsie.confusion.page import page_html, write_page
 from newsie.confusion.report import Report, shown_rows, suspect_rows
 from newsie.confusion.sentences import decimal, percent
-from newsie.confusion.words import articles_to_explain
+from newsie.confusion.word_effects import articles_to_explain
 from newsie.data.articles import Article
 from tests.browser import PHONE, open_browser, open_page
 from tests.screenshots import FORGET_TEXTS

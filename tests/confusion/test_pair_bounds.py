@@ -9,7 +9,7 @@ import pytest
 
 from newsie.confusion.merging import Merge
 from newsie.confusion.pairs import Evidence, _advice, _scarce, _separability
-from newsie.estimates import Estimate
+from newsie.metrics.estimates import Estimate
 from tests.confusion.test_pairs import EASY, analyse_rows, pair_of
 
 EVIDENCE = Evidence(

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.overlap import NULLS, plant
-from newsie.confusion import suspects
+from newsie.confusion import label_issues as suspects
 from newsie.confusion.analysis import Analysis, analyse
 from newsie.confusion.pairs import LabelPair
 

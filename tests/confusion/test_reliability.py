@@ -5,7 +5,7 @@ import pytest
 
 from newsie.confusion.reliability import calibration, find_threshold
 from newsie.errors import InputError
-from newsie.evaluation import expected_calibration_error
+from newsie.metrics.evaluation import expected_calibration_error
 
 
 def test_the_error_is_that_of_newsie_evaluation() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newsie.confusion.answers import read_answers
+from newsie.confusion.predictions import read_answers
 from newsie.confusion.soft import soft_confusion
 
 LABELS = ("a", "b", "c")

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from newsie.doctor.reading import NewsFile, find_rules, read_file
+from newsie.data.label_columns import find_rules
+from newsie.doctor.reading import NewsFile, read_file
 from tests.tiny import tiny_articles
 
 Row = dict[str, Any]

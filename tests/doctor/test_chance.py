@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from newsie.doctor.dates import _middle, drift
-from newsie.doctor.giveaways import Giveaway, measure_giveaway
-from newsie.doctor.suspects import _choose
+from newsie.doctor.label_issues import _choose
+from newsie.doctor.label_leakage import Giveaway, measure_giveaway
 
 
 def test_drift_by_chance_is_what_99_of_100_orders_stay_below() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from newsie.classifier import Classifier
 from newsie.doctor.examination import examine
 from newsie.doctor.findings import Severity
 from newsie.errors import MissingExtraError
+from newsie.inference.classifier import Classifier
 from tests.doctor.files import tiny_rows, write_csv, write_lines
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from newsie.doctor.reading import find_rules, read_file
+from newsie.data.label_columns import find_rules
+from newsie.doctor.reading import read_file
 from newsie.errors import LabelError, ReadError
 from newsie.labels import LabelRule
 from tests.doctor.files import tiny_rows, write_csv, write_lines

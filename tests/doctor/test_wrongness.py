@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from newsie.doctor.giveaways import measure_giveaway
-from newsie.doctor.suspects import MIN_LABEL_ARTICLES, estimate_wrongness, find_suspects
+from newsie.doctor.label_issues import MIN_LABEL_ARTICLES, estimate_wrongness, find_suspects
+from newsie.doctor.label_leakage import measure_giveaway
 from tests.doctor.files import tiny_rows
 
 

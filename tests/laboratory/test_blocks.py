@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from newsie.estimates import Estimate
 from newsie.laboratory.contrasts import BLOCKS, Contrast, contrast, measured
+from newsie.metrics.estimates import Estimate
 
 
 def test_neighbours_of_a_file_are_in_different_blocks() -> None:

@@ -11,10 +11,10 @@ import pytest
 from newsie.errors import RecipeError
 from newsie.laboratory.costs import Cost
 from newsie.laboratory.search import PARAMETERS, Budget, Candidate, _is_behind, front, search
-from newsie.laboratory.shortlist import write_shortlist
+from newsie.laboratory.search_report import write_shortlist
 from newsie.training.config import StudentConfig, read_recipe
+from newsie.training.evaluate_run import surroundings
 from newsie.training.experiment import CompareConfig, SearchConfig
-from newsie.training.measurement import surroundings
 from tests.laboratory.tiny_experiment import tiny_experiment, tiny_recipe
 
 WIDE = Budget(1_000, 1_000)

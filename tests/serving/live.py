@@ -24,10 +24,10 @@ import pytest
 from fastapi import FastAPI
 
 from newsie import Classifier
-from newsie.runtime import Student
+from newsie.inference.student import Student
 from newsie.serving.app import create_app
-from newsie.serving.process import Server
-from newsie.serving.protocol import LimitedProtocol
+from newsie.serving.http.process import Server
+from newsie.serving.http.protocol import LimitedProtocol
 from newsie.serving.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from newsie import Classifier
 from newsie.errors import BundleError
 from newsie.serving.batching import Batcher, Row
-from newsie.serving.bodies import Bodies
+from newsie.serving.http.request_bodies import Bodies
 from newsie.serving.queueing import Limits, OverloadedError
 from newsie.serving.settings import Settings
 from tests.serving.live import code_of, exchange, live, post

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from newsie import Classifier, InputError
-from newsie.serving.auth import OPEN_PATHS
+from newsie.serving.http.auth import OPEN_PATHS
 from newsie.serving.settings import read_settings
 from tests.serving.live import Live, live
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from newsie import Classifier
-from newsie.serving.process import Server
+from newsie.serving.http.process import Server
 from tests.serving.live import Live, codes_of, dumps, hold, live, post, wait_until
 
 CLASSIFY = "/v1/classify"
@@ -185,7 +185,7 @@ def test_a_model_that_is_still_being_loaded(
         begun.set()
         assert go.wait(60)
 
-    monkeypatch.setattr("newsie.serving.swapping.self_test", slow)
+    monkeypatch.setattr("newsie.serving.hot_swap.self_test", slow)
     try:
         with live(tiny_classifier, **PATIENT) as server:
             loop = server.server.servers[0].get_loop()

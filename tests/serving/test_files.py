@@ -17,10 +17,10 @@ from typing import Any
 import httpx
 import pytest
 
-from newsie.classifier import Classifier
 from newsie.data.readers import ArticleReader
+from newsie.inference.classifier import Classifier
 from newsie.serving import reading
-from newsie.serving.bodies import Bodies
+from newsie.serving.http.request_bodies import Bodies
 from tests.serving.live import Live, live, process, wait_until
 
 READER = b"newsie.serving.read_file"

@@ -69,7 +69,7 @@ def test_an_answer_that_takes_long(
 ) -> None:
     """Meanwhile interim responses ask the system of the client whether it still reads."""
     go = hold(tiny_classifier, monkeypatch)
-    monkeypatch.setattr("newsie.serving.protocol.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("newsie.serving.http.protocol.LOOK_SECONDS", 0.1)
 
     def wait() -> None:
         wait_until(lambda: server.app.state.service._working == 1)
@@ -89,7 +89,7 @@ def test_http_1_0_knows_no_interim_responses(
     tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = hold(tiny_classifier, monkeypatch)
-    monkeypatch.setattr("newsie.serving.protocol.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("newsie.serving.http.protocol.LOOK_SECONDS", 0.1)
 
     def wait() -> None:
         wait_until(lambda: server.app.state.service._working == 1)

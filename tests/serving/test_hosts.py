@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from newsie import Classifier, InputError
-from newsie.serving.hosts import host_of
+from newsie.serving.http.hosts import host_of
 from newsie.serving.settings import read_settings
 from tests.serving.live import Live, code_of, dumps, exchange, live, post
 

@@ -18,8 +18,8 @@ import pytest
 from newsie import BundleError, Classifier
 from newsie.printable import CONTROL
 from newsie.serving.health import Health
-from newsie.serving.process import run
-from newsie.serving.server import _listen
+from newsie.serving.http.process import run
+from newsie.serving.http.server import _listen
 from newsie.serving.service import Service
 from newsie.serving.settings import Settings
 from tests.serving.live import ROOT, live, process, samples, student_of, wait_until
@@ -127,7 +127,7 @@ def test_a_model_that_cannot_be_loaded_for_want_of_memory(
     def fail(*arguments: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("newsie.serving.swapping.self_test", fail)
+    monkeypatch.setattr("newsie.serving.hot_swap.self_test", fail)
     settings = Settings(model=str(tiny_bundle))
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
@@ -326,7 +326,7 @@ def test_a_signal_to_load_anew_does_not_end_a_server_that_starts(tiny_bundle: Pa
 
 SIGNAL_AMONG_STARTS = """
 import os, signal, socket
-from newsie.serving.workers import Workers
+from newsie.serving.http.workers import Workers
 
 start = os.fork
 
@@ -343,7 +343,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 
 SIGNAL_WHEN_A_WORKER_HAS_ENDED = """
 import os, signal, socket, time
-from newsie.serving import workers
+from newsie.serving.http import workers
 
 wait, workers.PAUSE_SECONDS = os.wait, 0
 

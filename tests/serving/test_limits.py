@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from newsie import Classifier
-from newsie.serving.bodies import UNPACKED_BYTES, _Packed
-from newsie.serving.protocol import LimitedProtocol
+from newsie.serving.http.protocol import LimitedProtocol
+from newsie.serving.http.request_bodies import UNPACKED_BYTES, _Packed
 from tests.serving.live import (
     Live,
     code_of,

@@ -11,7 +11,7 @@ import pytest
 # glibc says in mallinfo2 how many bytes lie in mappings of their own.
 BLOCK_AFTER_A_LARGER_ONE = """
 import ctypes
-from newsie.serving.process import give_back_memory
+from newsie.serving.http.process import give_back_memory
 
 class Found(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in

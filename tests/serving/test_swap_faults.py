@@ -22,13 +22,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from newsie import BundleError, Classifier, copy_bundle
-from newsie.bundle import bundled_path
-from newsie.runtime import Student
+from newsie.bundles.bundle import bundled_path
+from newsie.inference.student import Student
 from newsie.serving.rehearsal import rehearse
 from newsie.serving.service import Service
 from newsie.serving.settings import Settings
 from tests.serving.live import Live, live, process, wait_until
-from tests.serving.test_swapping import ASK, KEY, write_other
+from tests.serving.test_hot_swap import ASK, KEY, write_other
 from tests.tiny import LABELS
 
 Change = Callable[[dict[str, Any]], object]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from newsie.errors import QualityGateError
-from newsie.evaluation import softmax
 from newsie.labels import IGNORE
+from newsie.metrics.evaluation import softmax
 from newsie.training.calibration import accuracy_lost, calibrate, check_quality, labelled_rows
 
 

@@ -8,13 +8,13 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from newsie.bundle import Lineage, Manifest, read_bundle, write_bundle
+from newsie.bundles.bundle import Lineage, Manifest, read_bundle, write_bundle
 from newsie.data.encoding import EncodingPolicy
 from newsie.labels import LabelSpace, Task
 from newsie.training.card import model_card, transformers_card, write_card
 from newsie.training.config import read_recipe, recipe_from
 from tests.tiny import LABELS, tiny_tokenizer
-from tests.training.tiny_figures import tiny_figures
+from tests.training.tiny_metrics import tiny_figures
 
 RECIPE: dict[str, Any] = {
     "name": "tiny",

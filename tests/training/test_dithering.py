@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from newsie.graph.quantize import quantize_columns
 from newsie.training.dithering import dither
-from newsie.training.quantization import quantize_columns
 
 
 def rounded(weight: torch.Tensor) -> torch.Tensor:

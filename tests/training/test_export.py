@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
 from newsie.errors import QualityGateError, TrainingError
-from newsie.runtime import import_onnxruntime
+from newsie.graph.quantize import quantize_int8
+from newsie.inference.student import import_onnxruntime
 from newsie.training.encoder import load_encoder
 from newsie.training.export import Agreement, Parity, check_parity, export_onnx
 from newsie.training.model import MultiTaskModel
-from newsie.training.quantization import quantize_int8
 from tests.tiny import LABELS, tiny_articles, tiny_tokenizer, write_tiny_encoder
 
 Graphs = tuple[Path, Path]

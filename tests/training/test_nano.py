@@ -11,17 +11,17 @@ import torch
 from accelerate.state import AcceleratorState
 from tokenizers import Tokenizer
 
-from newsie.classifier import Classifier
 from newsie.data.encoding import Encoder, EncodingPolicy, pad
 from newsie.errors import BundleError, RecipeError
-from newsie.onnx_graph import Graph
-from newsie.openvino_session import OpenVinoSession
-from newsie.runtime import Ids, Logits, Student, import_onnxruntime
+from newsie.graph.graph import Graph
+from newsie.graph.quantize import quantize_int8
+from newsie.inference.classifier import Classifier
+from newsie.inference.openvino import OpenVinoSession
+from newsie.inference.student import Ids, Logits, Student, import_onnxruntime
 from newsie.training.config import Recipe, recipe_from
 from newsie.training.export import check_parity, export_onnx
 from newsie.training.model import MultiTaskModel
 from newsie.training.nano import MULTIPLIER, NanoConfig, NanoEncoder, nano_student
-from newsie.training.quantization import quantize_int8
 from newsie.training.store import RunStore
 from newsie.training.train import train
 from tests.tiny import (

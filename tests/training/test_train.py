@@ -10,12 +10,12 @@ import pytest
 from accelerate.state import AcceleratorState
 from filelock import FileLock
 
-from newsie.classifier import Classifier
 from newsie.errors import InputError, QualityGateError, RecipeError, TrainingError
+from newsie.graph.quantize import quantize_int8
+from newsie.inference.classifier import Classifier
 from newsie.training.config import recipe_from
 from newsie.training.distilling import Teachers
 from newsie.training.fingerprints import encoder_digest
-from newsie.training.quantization import quantize_int8
 from newsie.training.store import RunStore, data_folder
 from newsie.training.train import StageName, Trained, train
 from tests.tiny import tiny_articles, write_tiny_corpus, write_tiny_encoder

@@ -19,7 +19,7 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 
 from newsie.data.encoding import VIEWS, Encoder, EncodingPolicy
-from newsie.evaluation import macro_f1
+from newsie.metrics.evaluation import macro_f1
 from newsie.training.batches import Batches, TokenStore, TrainingSet
 from newsie.training.config import FitConfig
 from newsie.training.loop import History, fit

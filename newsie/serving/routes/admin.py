@@ -7,11 +7,11 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from newsie.serving.hot_swap import Swapper
+from newsie.serving.http_errors import RefusedError
 from newsie.serving.json_route import JsonRoute
-from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import ERRORS, json_response
 from newsie.serving.schemas import ErrorResponse, Strict
-from newsie.serving.swapping import Swapper
 
 __all__ = ["router"]
 

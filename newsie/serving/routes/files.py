@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from newsie.serving.bodies import FILE_TYPES
+from newsie.serving.http.request_bodies import FILE_TYPES
+from newsie.serving.http_errors import RefusedError
 from newsie.serving.reading import FileReader
-from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import ERRORS
 from newsie.serving.settings import Settings
 

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, FastAPI, Header, Request, Response
 from fastapi.responses import HTMLResponse
 
+from newsie.serving.api_reference import REFERENCE_POLICY, reference_html
 from newsie.serving.page import content_security_policy, page_html
-from newsie.serving.reference import REFERENCE_POLICY, reference_html
 from newsie.serving.responses import json_response
 from newsie.version import __version__
 

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from newsie.data.articles import Article
+from newsie.serving.http_errors import RefusedError
 from newsie.serving.json_route import JsonRoute
 from newsie.serving.model import Answers, ServedModel
-from newsie.serving.refusals import RefusedError
 from newsie.serving.responses import encoded, errors_of, json_response
 from newsie.serving.schemas import Flag, Scored, Strict, TaskQuery
 from newsie.serving.service import Service

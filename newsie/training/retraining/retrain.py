@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from newsie.atomic import check_writable
-from newsie.baseline import BaselineConfig, fit_baseline
-from newsie.bundle import Bundle, copy_bundle, read_bundle
-from newsie.classifier import Classifier
+from newsie.bundles.bundle import Bundle, copy_bundle, read_bundle
+from newsie.bundles.registry import CURRENT, ROLLED_BACK, Shelf, follow, use_command
 from newsie.data.articles import Article
 from newsie.data.encoding import view_text
 from newsie.errors import BundleError, InputError, TrainingError
+from newsie.inference.classifier import Classifier
 from newsie.labels import IGNORE
-from newsie.shelf import CURRENT, ROLLED_BACK, Shelf, follow, use_command
+from newsie.metrics.baseline import BaselineConfig, fit_baseline
 from newsie.training.card import model_card
-from newsie.training.retraining.gate import Limits, Promotion, compare_students
-from newsie.training.retraining.material import Sources, gather_material
-from newsie.training.retraining.retraining import (
+from newsie.training.retraining.dataset import Sources, gather_material
+from newsie.training.retraining.promotion import Limits, Promotion, compare_students
+from newsie.training.retraining.stages import (
     Depth,
     Plan,
     Retraining,

@@ -6,8 +6,8 @@ import csv
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from newsie.classifier import Classifier
 from newsie.data.articles import Article
+from newsie.inference.classifier import Classifier
 from tests.tiny import tiny_articles
 
 __all__ = ["heard_by", "write_rows", "write_volume"]

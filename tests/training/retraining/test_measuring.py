@@ -8,7 +8,7 @@ import pytest
 from benchmarks.forgetting import compare
 from benchmarks.forgetting import render as render_lost
 from benchmarks.retrain import draw_rows, measure, render, tfidf
-from newsie.bundle import read_bundle
+from newsie.bundles.bundle import read_bundle
 from newsie.data.writers import open_writer
 from tests.tiny import tiny_articles
 

@@ -18,16 +18,16 @@ import pytest
 from accelerate.state import AcceleratorState
 from filelock import FileLock
 
-from newsie.bundle import Bundle, read_bundle, write_bundle
-from newsie.classifier import Classifier
+from newsie.bundles.bundle import Bundle, read_bundle, write_bundle
 from newsie.data.articles import Article
 from newsie.doctor.rewriting import check_target
 from newsie.errors import BundleError, InputError, QualityGateError, ReadError, TrainingError
-from newsie.evaluation import softmax
-from newsie.training.retraining.gate import Limits
-from newsie.training.retraining.material import Sources, gather_material
+from newsie.inference.classifier import Classifier
+from newsie.metrics.evaluation import softmax
+from newsie.training.retraining.dataset import Sources, gather_material
+from newsie.training.retraining.promotion import Limits
 from newsie.training.retraining.retrain import Retrained, judge, retrain
-from newsie.training.retraining.retraining import (
+from newsie.training.retraining.stages import (
     Depth,
     Plan,
     choose_depth,

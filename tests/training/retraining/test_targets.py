@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from newsie.evaluation import softmax
-from newsie.training.retraining.heads import LinearFit, _Problem
+from newsie.metrics.evaluation import softmax
+from newsie.training.retraining.logistic_head import LinearFit, _Problem
 
 
 def test_a_label_without_articles_keeps_the_probability_that_it_had() -> None:

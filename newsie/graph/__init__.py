@@ -1,0 +1,1 @@
+"""The ONNX graph of a student: quantisation, weights, heads and metadata."""

@@ -1,0 +1,1 @@
+"""Classification with a student: sessions, predictions, explanations and cascades."""

@@ -1,0 +1,1 @@
+"""The HTTP protocol below the application: limits of requests, authentication, connections and processes."""

@@ -126,7 +126,7 @@ class Bundle:
 
 def bundled_path() -> Path:
     """The directory of the student that is installed with Newsie (it may not exist)."""
-    return Path(__file__).parent / "models" / "default"
+    return Path(__file__).parents[1] / "models" / "default"
 
 
 def read_bundle(path: str | Path) -> Bundle:

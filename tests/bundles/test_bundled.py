@@ -17,7 +17,7 @@ from newsie.inference.classifier import Classifier
 from newsie.labels import LabelRule
 from newsie.metrics.evaluation import Evaluation, evaluate_predictions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MEGABYTE = 1_000_000
 
 
